@@ -1,0 +1,125 @@
+"""The words for one exposure: what kind it is, what its header says, and its pixels.
+
+A `Frame` is what a file held, nothing done to it yet. Conventions (`docs/conventions.md`): arrays are (H, W) for mono
+and mosaic, (3, H, W) in R, G, B order for colour; pixel centres are at integers, 0-based; (0, 0) is the first pixel of
+the file, whichever way up that is shown; values are ADU as the camera wrote them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
+
+
+class FrameKind(StrEnum):
+    """What the shutter and the sky did."""
+
+    LIGHT = "light"
+    BIAS = "bias"
+    DARK = "dark"
+    FLAT = "flat"
+    DARK_FLAT = "dark-flat"
+    UNKNOWN = "unknown"
+    """The header does not say; treated as a light unless its content speaks against it."""
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """What the header of a frame told us; `None` where it was silent.
+
+    Attributes
+    ----------
+    width, height : size in pixels as stored.
+    bayer : colour of the pixels at [0, 0], [0, 1], [1, 0], [1, 1] of the array *as stored*, e.g. "RGGB": offsets
+        (`XBAYROFF`, `YBAYROFF`) and row order are already resolved. None for mono and for colour frames.
+    bottom_up : True when row 0 is the bottom of the picture (`ROWORDER = 'BOTTOM-UP'`); only pictures care.
+    saturation_adu : value at which the sensor or the file clips.
+    pixel_um, focal_mm, scale_arcsec_px : pixel size (as binned), focal length, sampling (given or derived).
+    date_obs : start of the exposure, UTC, timezone-aware.
+    cards : (keyword, value, comment) of the header cards worth carrying to the result (instrument, object, WCS ...).
+    oddities : sentences on what was wrong with the header and was survived.
+    """
+
+    width: int
+    height: int
+    kind: FrameKind = FrameKind.UNKNOWN
+    bayer: str | None = None
+    bottom_up: bool = False
+    bits: int = 16
+    saturation_adu: float | None = None
+    exposure_s: float | None = None
+    date_obs: datetime | None = None
+    object_name: str | None = None
+    filter_name: str | None = None
+    camera: str | None = None
+    telescope: str | None = None
+    gain: float | None = None
+    offset: float | None = None
+    temperature_c: float | None = None
+    binning: tuple[int, int] = (1, 1)
+    pixel_um: float | None = None
+    focal_mm: float | None = None
+    scale_arcsec_px: float | None = None
+    ra_deg: float | None = None
+    dec_deg: float | None = None
+    is_master: bool = False
+    cards: tuple[tuple[str, str | int | float | bool, str], ...] = ()
+    oddities: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), as people say it."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One exposure as the file held it.
+
+    Attributes
+    ----------
+    data : (H, W) or (3, H, W), C-contiguous, native byte order; uint8, uint16, int16, int32 or float32, in ADU.
+    info : what the header says.
+    path : the file, or None for a frame that a program handed over.
+    index : position in a file of many frames (SER, cube); 0 otherwise.
+    """
+
+    data: np.ndarray
+    info: FrameInfo
+    path: Path | None = None
+    index: int = 0
+    label: str = field(default="")
+
+    def __post_init__(self) -> None:
+        shape = self.data.shape
+        if not (self.data.ndim == 2 or (self.data.ndim == 3 and shape[0] == 3)):
+            raise ValueError(f"data: expected shape (H, W) or (3, H, W), found {shape}; transpose colour to planes first.")
+        if shape[-2:] != (self.info.height, self.info.width):
+            raise ValueError(f"info: says {self.info.width} x {self.info.height}, data are {shape[-1]} x {shape[-2]}.")
+        if not self.data.dtype.isnative:
+            raise ValueError(f"data: dtype {self.data.dtype} is not in native byte order; use .astype('=...') first.")
+
+    @property
+    def name(self) -> str:
+        """How we speak of it in a sentence."""
+        if self.label:
+            return self.label
+        if self.path is None:
+            return "frame"
+        return f"{self.path.name}[{self.index}]" if self.index else self.path.name
+
+    @property
+    def is_colour(self) -> bool:
+        """True for three planes; a mosaic is not colour yet."""
+        return self.data.ndim == 3
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the finished picture: 3 for colour and mosaic, 1 for mono."""
+        return 3 if self.is_colour or self.info.bayer else 1

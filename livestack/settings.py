@@ -1,0 +1,143 @@
+"""All settings: one frozen model for each step, defaults = what we recommend.
+
+They are passed as arguments, never global, and written whole into the first line of the journal. `livestack config`
+prints them as commented TOML; the comments are the descriptions below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestSettings(Section):
+    """Which files become frames, and when."""
+
+    existing: bool = Field(True, description="take the frames that are already in the folder")
+    recursive: bool = Field(True, description="look into sub-folders")
+    poll: bool = Field(False, description="look at intervals instead of trusting folder events (network shares)")
+    look_interval_s: float = Field(0.3, gt=0, description="pause between two looks at a file that may still grow")
+    rescan_interval_s: float = Field(5.0, gt=0, description="pause between two scans of the whole folder")
+    settle_timeout_s: float = Field(60.0, gt=0, description="how long an unfinished file may stand still before it is refused")
+    idle_stop_s: float | None = Field(None, description="end the session after so many seconds without a new file")
+    max_frames: int | None = Field(None, description="end the session after so many stacked frames")
+
+
+class CalibrationSettings(Section):
+    """From camera pixels to linear, debayered data."""
+
+    masters: Path | None = Field(None, description="folder of master frames")
+    cosmetic: bool = Field(True, description="repair hot, cold and column defects (masters or learned while running)")
+    cosmic_rays: bool = Field(False, description="find cosmic rays in each single frame; the stack does it better")
+    debayer: Literal["mhc", "bilinear", "superpixel"] = Field(
+        "mhc", description="mhc: Malvar-He-Cutler; bilinear; superpixel: half size, one colour pixel for each 2 x 2"
+    )
+
+
+class DetectionSettings(Section):
+    """Finding stars."""
+
+    threshold_sigma: float = Field(5.0, gt=0, description="detection limit after the matched filter, in sigma")
+    max_stars: int = Field(1500, ge=10, description="keep at most so many of the brightest")
+
+
+class RegistrationSettings(Section):
+    """From stars (or features) to a transform."""
+
+    method: Literal["auto", "stars", "features", "phase", "none"] = Field(
+        "auto", description="auto: stars, else features, else phase correlation; none: frames are aligned already"
+    )
+    model: Literal["auto", "similarity", "affine", "polynomial"] = Field(
+        "auto", description="auto takes a richer model only where it lowers the cross-validated residual"
+    )
+    max_scale_change: float = Field(0.12, ge=0, description="largest believed difference of scale")
+    max_rms_px: float = Field(1.5, gt=0, description="largest believed residual of matched stars")
+    reference: Path | None = Field(None, description="register to this frame instead of the best of the warm-up")
+
+
+class QualitySettings(Section):
+    """Which registered frames are good enough, and how much they count."""
+
+    enabled: bool = Field(True, description="refuse clouds, trailing, defocus ... and weight the rest")
+    limit_sigma: float = Field(5.0, gt=0, description="robust sigma beyond which a frame is refused")
+    min_transparency: float = Field(0.3, ge=0, le=1, description="flux of the stars relative to the reference")
+    max_fwhm_ratio: float = Field(1.8, gt=1, description="FWHM relative to the accepted frames")
+    max_elongation: float = Field(2.0, gt=1, description="ratio of the star's axes, relative to the accepted frames")
+    max_rejected_fraction: float = Field(0.25, gt=0, le=1, description="share of rejected samples")
+    max_sky_ratio: float = Field(4.0, gt=1, description="sky brightness relative to the accepted frames")
+
+
+class StackSettings(Section):
+    """The running mean and its rejection."""
+
+    rejection: Literal["live", "none"] = Field("live", description="moderated streaming rejection, or plain mean")
+    warmup_frames: int = Field(10, ge=1, description="frames that are combined robustly before streaming begins")
+    kappa: float = Field(3.3, gt=0, description="prediction limit in sigma, both sides")
+    prior_dof: float = Field(9.0, gt=0, description="how many samples the noise model is worth")
+    gradient: float = Field(0.25, ge=0, description="allowance around stars, in pixels of misregistration or seeing")
+    mode: Literal["mean", "maximum", "sum"] = Field("mean", description="mean; maximum: star trails; sum: total counts")
+    window_minutes: float | None = Field(None, description="also save a stack for each so many minutes (comets, photometry)")
+    canvas: Literal["reference", "union"] = Field("reference", description="union: the canvas grows with the field")
+
+
+class PSFSettings(Section):
+    """Measuring the point spread function."""
+
+    every_frames: int = Field(5, ge=1, description="fit the PSF of the stack after so many stacked frames")
+    max_stars: int = Field(200, ge=3, description="fit at most so many stars")
+
+
+class RenderSettings(Section):
+    """From linear data to a picture."""
+
+    stretch: Literal["auto", "asinh", "linear"] = Field("auto", description="auto: midtone transfer from the sky's level and noise")
+    linked: bool = Field(True, description="one stretch for all channels after neutralising the sky")
+    background: float = Field(0.12, gt=0, lt=1, description="where the sky ends up in the picture, 0 black to 1 white")
+    saturation: float = Field(1.2, ge=0, description="colour strength; 1 leaves it alone")
+    gradient_removal: bool = Field(True, description="take light-pollution gradients out of the picture (never out of the data)")
+    preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
+
+
+class SaveSettings(Section):
+    """What is left in the morning."""
+
+    output: Path | None = Field(None, description="session folder; default FOLDER/livestack/<start time>")
+    final_pass: bool = Field(True, description="re-read the accepted frames and clip against the finished mean")
+    timelapse: bool = Field(False, description="write a film of the stack growing")
+    publish: Path | None = Field(None, description="also write picture and status as static files here")
+    checkpoint_every_frames: int = Field(20, ge=1, description="save what resume needs after so many frames")
+    checkpoint_every_s: float = Field(120.0, gt=0, description="... or after so many seconds, whichever comes first")
+    memory_limit_mb: int | None = Field(None, description="bin 2 x 2 rather than need more memory than this")
+
+
+class FaceSettings(Section):
+    """How the session shows itself."""
+
+    window: bool = Field(False, description="desktop window")
+    web: bool = Field(False, description="web view for this machine or, with host, for the network")
+    host: str = Field("127.0.0.1", description="address to serve on; 0.0.0.0 lets phones in")
+    port: int = Field(8765, ge=0, le=65535, description="port of the web view; 0 takes any free one")
+    json_events: bool = Field(False, description="events as JSON lines on stdout instead of the dashboard")
+
+
+class Settings(Section):
+    """Everything, a section for each step."""
+
+    ingest: IngestSettings = IngestSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    detection: DetectionSettings = DetectionSettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    quality: QualitySettings = QualitySettings()
+    stack: StackSettings = StackSettings()
+    psf: PSFSettings = PSFSettings()
+    render: RenderSettings = RenderSettings()
+    save: SaveSettings = SaveSettings()
+    face: FaceSettings = FaceSettings()

@@ -1,0 +1,129 @@
+"""What the faces (terminal, window, web) know of a session: one frozen `Snapshot`, replaced as a whole.
+
+The session publishes a new one after every event into a slot; a face reads the latest and never waits for, or slows,
+the stack. Nothing in a snapshot is shared with the accumulators except through `region`, which copies on demand.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+State = Literal["starting", "watching", "paused", "saving", "ended"]
+
+
+@dataclass(frozen=True)
+class TrendPoint:
+    """One frame of the night as the trends show it; None where it was not measured."""
+
+    frame: int
+    file: str
+    status: Literal["stacked", "refused"]
+    time: datetime | None
+    fwhm_px: float | None
+    eccentricity: float | None
+    sky_adu: float | None
+    transparency: float | None
+    n_stars: int
+    dx_px: float | None
+    dy_px: float | None
+    rotation_deg: float | None
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The session at one moment.
+
+    Attributes
+    ----------
+    sequence : counts up by one with each snapshot; a face that saw this number has nothing to redraw.
+    picture_sequence : counts up when `picture` changed.
+    picture, last_frame : (h, w, 3) uint8 sRGB, already the right way up; the stretched stack and the newest raw frame
+        with the same stretch and geometry (None before the first).
+    full_size : (width, height) of the stack in true pixels.
+    region : (x, y, w, h) in true pixels of the upright picture -> (h, w, 3) uint8, stretched like `picture`; None before
+        the first frame. Cheap for small regions; may be called from any thread.
+    exposure_s : total accepted exposure by filter name ("" when the headers name none).
+    snr_gain : measured gain in signal to noise over a single frame; `snr_ideal` is the square root of N.
+    noise_history : (frames stacked, measured noise of the stack over that of one frame) as the stack grew.
+    messages : newest last: what was refused, warnings, what was saved.
+    warnings : those in force now.
+    """
+
+    sequence: int = 0
+    picture_sequence: int = 0
+    state: State = "starting"
+    session_name: str = ""
+    object_name: str = ""
+    group: str = ""
+    n_stacked: int = 0
+    n_refused: int = 0
+    n_waiting: int = 0
+    exposure_s: dict[str, float] = field(default_factory=dict)
+    fwhm_px: float | None = None
+    fwhm_arcsec: float | None = None
+    eccentricity: float | None = None
+    sky_adu: float | None = None
+    snr_gain: float | None = None
+    snr_ideal: float | None = None
+    noise_history: tuple[tuple[int, float], ...] = ()
+    trend: tuple[TrendPoint, ...] = ()
+    messages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    picture: np.ndarray | None = None
+    last_frame: np.ndarray | None = None
+    full_size: tuple[int, int] = (0, 0)
+    region: Callable[[int, int, int, int], np.ndarray] | None = None
+    output: Path | None = None
+    note: str = ""
+    """A few words of the host for the public."""
+
+
+class Slot:
+    """Holds the latest snapshot. Writers replace it; readers look at it or wait for a newer one."""
+
+    def __init__(self) -> None:
+        self._latest = Snapshot()
+        self._changed = threading.Condition()
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Replace the snapshot and wake those who wait."""
+        with self._changed:
+            self._latest = snapshot
+            self._changed.notify_all()
+
+    @property
+    def latest(self) -> Snapshot:
+        """The newest snapshot."""
+        return self._latest
+
+    def wait_newer(self, sequence: int, timeout_s: float) -> Snapshot:
+        """Return as soon as a snapshot newer than `sequence` is there, or the latest one after `timeout_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._latest.sequence > sequence, timeout_s)
+            return self._latest
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the host's page and the window may ask of a session; each returns at once with a sentence."""
+
+    pause: Callable[[], str]
+    resume: Callable[[], str]
+    save_now: Callable[[], str]
+    stop: Callable[[], str]
+    new_target: Callable[[str], str]
+    set_note: Callable[[str], str]
+    set_object: Callable[[str], str]
+    set_stretch: Callable[[float, float], str]
+    """(background 0..1, saturation) for the picture from now on."""
+    remove_frame: Callable[[str], str]
+    """Take a stacked frame, named as in `TrendPoint.file`, out of the stack again."""
