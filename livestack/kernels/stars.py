@@ -1,0 +1,318 @@
+"""Loops over star windows and binned pixels, for `stars`.
+
+Windowed centroids as in SExtractor's XWIN (Bertin & Arnouts 1996, doi:10.1051/aas:1996164); adaptive moments with a
+matched elliptical Gaussian weight (Bernstein & Jarvis 2002, doi:10.1086/338085).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+# Columns of the table that measure_stars fills.
+X, Y, FLUX, PEAK, MXX, MXY, MYY, SNR, SKY, SHARPNESS, STATUS = range(11)
+N_COLUMNS = 11
+
+OK, LOST, EDGE, SATURATED, PIXEL = 0, 1, 2, 3, 4
+"""STATUS: good; no star after all; too near the edge; saturated (position is good); a single hot pixel."""
+
+
+@njit(nogil=True, cache=True)
+def bin_mean(data, factor, offsets, out, row0, row1):
+    """Mean of factor x factor pixels into rows row0..row1 of `out`; NaN samples left out, NaN where none is good.
+
+    `offsets` (2, 2): subtracted by row and column parity first, so that a mosaic's colours share one background.
+    """
+    width = out.shape[1]
+    total = np.empty(width, dtype=np.float32)
+    bad = np.empty(width, dtype=np.float32)
+    area = np.float32(factor * factor)
+    for j in range(row0, row1):
+        total[:] = 0.0
+        for dy in range(factor):
+            y = j * factor + dy
+            o0 = offsets[y & 1, 0]
+            o1 = offsets[y & 1, 1]
+            line = data[y]
+            if factor == 1:
+                for i in range(width):
+                    total[i] += line[i] - (o0 if i % 2 == 0 else o1)
+            elif factor == 2:
+                o = o0 + o1
+                for i in range(width):
+                    total[i] += (line[2 * i] + line[2 * i + 1]) - o
+            elif factor == 4:
+                o = 2 * (o0 + o1)
+                for i in range(width):
+                    total[i] += (line[4 * i] + line[4 * i + 1]) + (line[4 * i + 2] + line[4 * i + 3]) - o
+            else:
+                for i in range(width):
+                    for dx in range(factor):
+                        total[i] += line[i * factor + dx] - (o0 if (i * factor + dx) % 2 == 0 else o1)
+        for i in range(width):
+            out[j, i] = total[i] / area
+        # NaN anywhere in a cell made the cell NaN: do those few again, sample by sample.
+        for i in range(width):
+            if out[j, i] != out[j, i]:
+                s = np.float32(0.0)
+                n = 0
+                for dy in range(factor):
+                    for dx in range(factor):
+                        y = j * factor + dy
+                        x = i * factor + dx
+                        v = data[y, x] - offsets[y & 1, x & 1]
+                        if v == v:
+                            s += v
+                            n += 1
+                if n > 0:
+                    out[j, i] = s / n
+
+
+@njit(nogil=True, cache=True)
+def clipped_median(values, n):
+    """Median and scaled MAD (sigma) of values[:n] after two rounds of 3-sigma clipping; sorts `values` in place."""
+    part = values[:n]
+    part.sort()
+    lo, hi = 0, n
+    median = part[n // 2]
+    sigma = np.float32(0.0)
+    deviation = np.empty(n, dtype=np.float32)
+    for _ in range(3):
+        m = hi - lo
+        if m < 1:
+            break
+        median = part[lo + m // 2] if m % 2 == 1 else np.float32(0.5) * (part[lo + m // 2] + part[lo + m // 2 - 1])
+        for i in range(m):
+            deviation[i] = abs(part[lo + i] - median)
+        piece = deviation[:m]
+        piece.sort()
+        sigma = np.float32(1.4826) * piece[m // 2]
+        if sigma <= 0:
+            break
+        while lo < hi and part[lo] < median - 3 * sigma:
+            lo += 1
+        while hi > lo and part[hi - 1] > median + 3 * sigma:
+            hi -= 1
+    return median, sigma
+
+
+@njit(nogil=True, cache=True)
+def sky_mesh(plane, phase_y, phase_x, step, level, noise, row0, row1, samples):
+    """Robust sky level and noise in the cells of a mesh, rows row0..row1 of `level` (gy, gx), from every pixel
+    (phase_y + step i, phase_x + step j), thinned to about `samples` a cell."""
+    height, width = plane.shape
+    gy, gx = level.shape
+    for j in range(row0, row1):
+        y0 = j * height // gy
+        y1 = (j + 1) * height // gy
+        for i in range(gx):
+            x0 = i * width // gx
+            x1 = (i + 1) * width // gx
+            stride = max(1, int(math.sqrt((y1 - y0) * (x1 - x0) / (step * step) / samples))) * step
+            capacity = ((y1 - y0) // stride + 2) * ((x1 - x0) // stride + 2)
+            buffer = np.empty(capacity, dtype=np.float32)
+            n = 0
+            y = y0 + (phase_y - y0) % step
+            while y < y1:
+                x = x0 + (phase_x - x0) % step
+                while x < x1:
+                    v = plane[y, x]
+                    if v == v:
+                        buffer[n] = v
+                        n += 1
+                    x += stride
+                y += stride
+            if n >= 8:
+                m, s = clipped_median(buffer, n)
+                level[j, i] = m
+                noise[j, i] = s
+            else:
+                level[j, i] = np.nan
+                noise[j, i] = np.nan
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _value(data, offsets, box, y, x):
+    """Light at (y, x): the pixel, or for a mosaic the mean of the 2 x 2 cell that begins there (all colours once)."""
+    if box == 0:
+        return data[y, x] - offsets[y & 1, x & 1]
+    return np.float32(0.25) * (
+        data[y, x] - offsets[y & 1, x & 1]
+        + data[y, x + 1] - offsets[y & 1, (x + 1) & 1]
+        + data[y + 1, x] - offsets[(y + 1) & 1, x & 1]
+        + data[y + 1, x + 1] - offsets[(y + 1) & 1, (x + 1) & 1]
+    )
+
+
+@njit(nogil=True, cache=True)
+def measure_stars(data, offsets, box, start, sigma, radius, saturation, noise, table, first, last, shapes):
+    """Centroid, flux and (with `shapes`) adaptive moments of stars first..last of `start` (n, 2) (x, y).
+
+    Parameters
+    ----------
+    data : (H, W) float32; `offsets` (2, 2) by pixel parity; `box` 1 for a mosaic (see `_value`), else 0.
+    sigma : width of the Gaussian window (px); radius : half size of the square window (px).
+    saturation : ADU at which a raw pixel counts as saturated; noise : sigma of one value (ADU).
+    table : (n, N_COLUMNS) float64, filled. With box = 1 positions are moved by +0.5 to pixel coordinates.
+    """
+    height, width = data.shape
+    size = 2 * radius + 1
+    ex = np.empty(size)
+    ey = np.empty(size)
+    cut = np.empty((size, size), dtype=np.float32)
+    ring = np.empty(size * size, dtype=np.float32)
+    shift = 0.5 * box
+    for k in range(first, last):
+        x = start[k, 0] - shift
+        y = start[k, 1] - shift
+        for c in range(N_COLUMNS):
+            table[k, c] = np.nan
+        ix = int(math.floor(x + 0.5))
+        iy = int(math.floor(y + 0.5))
+        if ix - radius < 0 or iy - radius < 0 or ix + radius + box >= width or iy + radius + box >= height:
+            table[k, STATUS] = EDGE
+            continue
+        # Cut the window once; sky from its rim (median), so that nebulae and gradients do not pull the centroid.
+        n = 0
+        raw_peak = np.float32(-1e30)
+        py = 0
+        px = 0
+        good = True
+        for j in range(size):
+            for i in range(size):
+                yy = iy - radius + j
+                xx = ix - radius + i
+                v = _value(data, offsets, box, yy, xx)
+                cut[j, i] = v
+                if v != v:
+                    good = False
+                r2 = (j - radius) ** 2 + (i - radius) ** 2
+                if r2 > (radius - 1.5) ** 2:
+                    ring[n] = v
+                    n += 1
+                if r2 <= (0.6 * radius) ** 2 and data[yy, xx] > raw_peak:
+                    raw_peak = data[yy, xx]
+                    py = yy
+                    px = xx
+        if not good:
+            table[k, STATUS] = LOST
+            continue
+        sky, _ = clipped_median(ring, n)
+        # A hot pixel or a cosmic ray: all the light in one raw pixel, its eight neighbours at sky level.
+        status = OK
+        if 0 < py < height - 1 and 0 < px < width - 1:
+            around = 0.0
+            for dy in range(-1, 2):
+                for dx in range(-1, 2):
+                    if dy != 0 or dx != 0:
+                        around += data[py + dy, px + dx] - offsets[(py + dy) & 1, (px + dx) & 1] - sky
+            top = raw_peak - offsets[py & 1, px & 1] - sky
+            table[k, SHARPNESS] = around / top if top > 0 else 9.0
+            if top > 0 and around < 0.45 * top + 2.0 * noise:
+                status = PIXEL
+        if raw_peak >= saturation:
+            status = SATURATED
+        cx = x - ix + radius
+        cy = y - iy + radius
+        inv = 0.5 / (sigma * sigma)
+        flux = 0.0
+        weight2 = 0.0
+        ok = True
+        for iteration in range(12):
+            for i in range(size):
+                ex[i] = math.exp(-((i - cx) ** 2) * inv)
+                ey[i] = math.exp(-((i - cy) ** 2) * inv)
+            s = 0.0
+            sx = 0.0
+            sy = 0.0
+            weight2 = 0.0
+            for j in range(size):
+                row = 0.0
+                rowx = 0.0
+                for i in range(size):
+                    wv = ex[i] * (cut[j, i] - sky)
+                    row += wv
+                    rowx += wv * (i - cx)
+                s += ey[j] * row
+                sx += ey[j] * rowx
+                sy += ey[j] * row * (j - cy)
+            if s <= 0:
+                ok = False
+                break
+            flux = s
+            dx = 2.0 * sx / s
+            dy = 2.0 * sy / s
+            cx += dx
+            cy += dy
+            if abs(cx - radius) > 0.5 * radius or abs(cy - radius) > 0.5 * radius:
+                ok = False
+                break
+            if dx * dx + dy * dy < 1e-8:
+                break
+        if not ok:
+            table[k, STATUS] = LOST
+            continue
+        for i in range(size):
+            weight2 += ex[i] * ex[i]
+        total = 0.0
+        for j in range(size):
+            for i in range(size):
+                if (j - cy) ** 2 + (i - cx) ** 2 <= radius * radius:
+                    total += cut[j, i] - sky
+        table[k, X] = cx - radius + ix + shift
+        table[k, Y] = cy - radius + iy + shift
+        table[k, FLUX] = total * (4.0 if box else 1.0)
+        table[k, PEAK] = raw_peak
+        table[k, SKY] = sky
+        # matched-filter signal to noise: sum(w v) / (noise sqrt(sum w^2)); sum w^2 = pi sigma^2 for this window
+        table[k, SNR] = flux / max(noise * math.sqrt(math.pi) * sigma, 1e-9)
+        table[k, STATUS] = status
+        if not shapes or status == PIXEL:
+            continue
+        mxx = sigma * sigma
+        myy = sigma * sigma
+        mxy = 0.0
+        for iteration in range(25):
+            det = mxx * myy - mxy * mxy
+            if not det > 1e-3:
+                ok = False
+                break
+            ixx = myy / det
+            iyy = mxx / det
+            ixy = -mxy / det
+            s = 0.0
+            vxx = 0.0
+            vxy = 0.0
+            vyy = 0.0
+            for j in range(size):
+                dy = j - cy
+                for i in range(size):
+                    dx = i - cx
+                    q = ixx * dx * dx + 2.0 * ixy * dx * dy + iyy * dy * dy
+                    if q < 25.0:
+                        wv = math.exp(-0.5 * q) * (cut[j, i] - sky)
+                        s += wv
+                        vxx += wv * dx * dx
+                        vxy += wv * dx * dy
+                        vyy += wv * dy * dy
+            if s <= 0:
+                ok = False
+                break
+            # For a Gaussian star and the same weight the measured moment is half the true one.
+            nxx = 2.0 * vxx / s
+            nxy = 2.0 * vxy / s
+            nyy = 2.0 * vyy / s
+            change = abs(nxx - mxx) + abs(nyy - myy) + abs(nxy - mxy)
+            mxx, mxy, myy = nxx, nxy, nyy
+            if not (0.02 < mxx < radius * radius and 0.02 < myy < radius * radius):
+                ok = False
+                break
+            if change < 1e-3 * (mxx + myy):
+                break
+        if ok:
+            pixel = 0.25 * box  # variance that the 2 x 2 mean added
+            table[k, MXX] = mxx - pixel
+            table[k, MXY] = mxy
+            table[k, MYY] = myy - pixel

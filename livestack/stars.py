@@ -1,0 +1,300 @@
+"""Stars and sky of one frame: detected once, on binned data; refined on full-size windows.
+
+Detection is `sep` (background mesh, matched filter) on a frame binned so that a sensor of 26 megapixels costs a tenth of
+a second; accuracy comes from the windowed centroids at full size. A mosaic is measured on the mean of each 2 x 2 cell, one
+of every colour, so that no chromatic checkerboard pulls a centroid. What is matched with what is `registration`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import sep
+
+from livestack.kernels import stars as kernel
+from livestack.kernels.bands import Bands
+from livestack.settings import DetectionSettings
+
+FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+"""FWHM of a Gaussian over its sigma."""
+
+MESH_CELL_PX = 160
+MESH_SAMPLES = 500
+DETECTION_PIXELS = 1.7e6
+
+
+@dataclass(frozen=True, eq=False)
+class Sky:
+    """Sky of one frame on a coarse mesh.
+
+    Attributes
+    ----------
+    level : (C, gy, gx) float32, ADU, NaN where a cell had too few good pixels; cells divide the frame evenly.
+    noise : (C,) float32, ADU, sigma of one pixel (median over the cells).
+    """
+
+    level: np.ndarray
+    noise: np.ndarray
+
+    @property
+    def level_adu(self) -> float:
+        """Median sky over cells and channels."""
+        return float(np.nanmedian(self.level))
+
+    @property
+    def noise_adu(self) -> float:
+        """Noise of one pixel, mean of the channels."""
+        return float(np.mean(self.noise))
+
+
+@dataclass(frozen=True, eq=False)
+class StarCatalog:
+    """Stars of one frame, brightest first.
+
+    Attributes
+    ----------
+    x, y : (n,) float64, pixel coordinates (0-based, integers at centres).
+    flux : (n,) float64, sky-subtracted ADU within `radius_px`.
+    snr : (n,) float64, matched-filter signal to noise.
+    fwhm_px, eccentricity, theta_deg : (n,) float64 from adaptive moments; NaN where not measured (saturated or faint).
+    saturated : (n,) bool, True = core clipped: the position is good, the flux is not.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    flux: np.ndarray
+    snr: np.ndarray
+    fwhm: np.ndarray
+    eccentricity: np.ndarray
+    theta_deg: np.ndarray
+    saturated: np.ndarray
+    radius_px: float
+    xy: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "xy", np.column_stack([self.x, self.y]).astype(float))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def fwhm_px(self) -> float | None:
+        """Median FWHM of the stars that were measured."""
+        good = np.isfinite(self.fwhm)
+        return float(np.median(self.fwhm[good])) if good.any() else None
+
+    @property
+    def median_eccentricity(self) -> float | None:
+        """Eccentricity sqrt(1 - b^2/a^2) of the *mean* star: what all stars share (trailing), not each one's noise."""
+        return self._mean_shape()[0]
+
+    @property
+    def elongation_deg(self) -> float | None:
+        """Direction of that shared elongation, degrees in [-90, 90)."""
+        return self._mean_shape()[1]
+
+    def _mean_shape(self) -> tuple[float | None, float | None]:
+        good = np.isfinite(self.eccentricity)
+        if not good.any():
+            return None, None
+        # Average the shapes as spin-2 vectors e = (1-q^2)/(1+q^2): the noise of single stars then cancels.
+        q2 = 1 - self.eccentricity[good] ** 2
+        size = (1 - q2) / (1 + q2)
+        angle = 2 * np.radians(self.theta_deg[good])
+        e1, e2 = np.median(size * np.cos(angle)), np.median(size * np.sin(angle))
+        e = math.hypot(e1, e2)
+        return math.sqrt(2 * e / (1 + e)), math.degrees(0.5 * math.atan2(e2, e1))
+
+
+def phase_planes(bayer: str | None) -> list[list[tuple[int, int]]]:
+    """(row, column) parities of the pixels of each channel; for mono one channel with all pixels."""
+    if bayer is None:
+        return [[(0, 0)]]
+    return [[(k // 2, k % 2) for k in range(4) if bayer[k] == colour] for colour in "RGB"]
+
+
+def measure_sky(data: np.ndarray, bayer: str | None, bands: Bands) -> Sky:
+    """Robust sky on a coarse mesh, per channel.
+
+    Parameters
+    ----------
+    data : (H, W) mono or mosaic, or (3, H, W), float32, ADU.
+    bayer : pattern of a mosaic, else None.
+    """
+    height, width = data.shape[-2:]
+    gy, gx = (max(2, min(32, round(side / MESH_CELL_PX))) for side in (height, width))
+    step = 2 if bayer else 1
+    planes = phase_planes(bayer)
+    sources = [(data, phases) for phases in planes] if data.ndim == 2 else [(plane, planes[0]) for plane in data]
+    level = np.empty((len(sources), gy, gx), dtype=np.float32)
+    noise = np.empty_like(level)
+    for c, (plane, phases) in enumerate(sources):
+        py, px = phases[0]
+
+        def part(row0: int, row1: int, plane=plane, py=py, px=px, c=c) -> None:  # type: ignore[no-untyped-def]
+            kernel.sky_mesh(plane, py, px, step, level[c], noise[c], row0, row1, MESH_SAMPLES)
+
+        bands.run(part, gy)
+    finite = np.isfinite(noise)
+    sigma = [float(np.median(noise[c][finite[c]])) if finite[c].any() else 0.0 for c in range(len(sources))]
+    return Sky(level, np.array(sigma, dtype=np.float32))
+
+
+def luminance(data: np.ndarray) -> np.ndarray:
+    """(H, W) in which stars are looked for: the data themselves, or the mean of three planes."""
+    return data if data.ndim == 2 else np.mean(data, axis=0, dtype=np.float32)
+
+
+def _parity_offsets(sky: Sky, bayer: str | None, colour: bool) -> np.ndarray:
+    """(2, 2) float32 sky level by pixel parity."""
+    medians = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in sky.level]
+    if bayer is None:
+        return np.full((2, 2), np.mean(medians) if colour else medians[0], dtype=np.float32)
+    return np.array([[medians["RGB".index(bayer[2 * r + c])] for c in range(2)] for r in range(2)], dtype=np.float32)
+
+
+def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float) -> np.ndarray:
+    """(n, 3) x, y, flux of sources in the binned image, brightest first."""
+    mask = ~np.isfinite(binned)
+    image = np.where(mask, np.float32(0), binned) if mask.any() else binned
+    mesh = max(16, min(64, min(image.shape) // 8))
+    background = sep.Background(image, mask=mask if mask.any() else None, bw=mesh, bh=mesh, fw=3, fh=3)
+    flat = image - background.back(dtype=np.float32)
+    noise = max(background.globalrms, 1e-6)
+    half = 1 if sigma_px < 0.9 else 2
+    axis = np.arange(-half, half + 1)
+    profile = np.exp(-0.5 * (axis / sigma_px) ** 2)
+    kernel_2d = np.outer(profile, profile)
+    # sep convolves with a kernel of unit sum: the noise goes down by this factor, and with it the limit.
+    gain = math.sqrt(float(np.sum(kernel_2d**2))) / float(kernel_2d.sum())
+    found = sep.extract(
+        flat,
+        threshold_sigma * gain * noise,
+        mask=mask if mask.any() else None,
+        filter_kernel=kernel_2d.astype(np.float32),
+        filter_type="conv",
+        minarea=2,
+        deblend_nthresh=16,
+        deblend_cont=0.02,
+        clean=False,
+    )
+    if len(found) == 0:
+        return np.empty((0, 3))
+    order = np.lexsort((found["x"], found["y"], -found["flux"]))
+    return np.column_stack([found["x"], found["y"], found["flux"]])[order]
+
+
+def _measure(
+    image: np.ndarray, offsets: np.ndarray, box: int, start: np.ndarray, sigma: float, saturation: float, noise: float,
+    shapes: bool, bands: Bands,
+) -> np.ndarray:
+    """Run the window kernel over the `start` positions, shared among the threads."""
+    radius = math.ceil(max(4.2 * sigma, 4.0)) + 2
+    table = np.empty((len(start), kernel.N_COLUMNS))
+
+    def part(first: int, last: int) -> None:
+        kernel.measure_stars(image, offsets, box, start, sigma, radius, saturation, noise, table, first, last, shapes)
+
+    bands.run(part, len(start))
+    return table
+
+
+def find_stars(
+    data: np.ndarray,
+    bayer: str | None,
+    sky: Sky,
+    saturation_adu: float | None,
+    settings: DetectionSettings,
+    bands: Bands,
+) -> StarCatalog:
+    """Detect and measure the stars of a calibrated frame.
+
+    Parameters
+    ----------
+    data : (H, W) mono or mosaic, or (3, H, W), float32, ADU, NaN = no data.
+    bayer : pattern of a mosaic, else None.
+    sky : from `measure_sky`.
+    saturation_adu : value from which a pixel counts as clipped, None when unknown.
+
+    Returns
+    -------
+    StarCatalog
+        Empty when there are none; single hot pixels are left out.
+    """
+    image = luminance(data)
+    height, width = image.shape
+    offsets = _parity_offsets(sky, bayer, data.ndim == 3)
+    box = 1 if bayer else 0
+    noise = sky.noise_adu / (2.0 if box else 1.0) / (math.sqrt(3.0) if data.ndim == 3 else 1.0)
+    saturation = 0.97 * saturation_adu if saturation_adu else math.inf
+    factor = 2
+    while (height // factor) * (width // factor) > DETECTION_PIXELS and factor < 4:
+        factor *= 2
+    catalog = _find_at(image, offsets, box, factor, settings.threshold_sigma, saturation, noise, settings, bands)
+    if len(catalog) < 12 and height * width <= 4 * DETECTION_PIXELS * factor**2:
+        # A faint or sparse field: look again, finer and deeper, before giving up.
+        finer = max(factor // 2, 2 if box else 1)
+        deeper = _find_at(
+            image, offsets, box, finer, min(4.0, settings.threshold_sigma), saturation, noise, settings, bands
+        )
+        if len(deeper) > len(catalog):
+            return deeper
+    return catalog
+
+
+def _find_at(
+    image: np.ndarray, offsets: np.ndarray, box: int, factor: int, threshold: float, saturation: float, noise: float,
+    settings: DetectionSettings, bands: Bands,
+) -> StarCatalog:
+    height, width = image.shape
+    binned = np.full((height // factor, width // factor), np.nan, dtype=np.float32)
+    bands.run(lambda row0, row1: kernel.bin_mean(image, factor, offsets, binned, row0, row1), binned.shape[0])
+    sources = _detect(binned, threshold, 0.8 if factor > 1 else 1.2)[: settings.max_stars]
+    start = sources[:, :2] * factor + (factor - 1) / 2.0
+    sigma = 1.5
+    # Width of this frame's stars from the brightest that are whole; two rounds settle it.
+    for _ in range(2):
+        probe = _measure(image, offsets, box, start[:80], sigma, saturation, noise, True, bands)
+        size = np.sqrt(0.5 * (probe[:, kernel.MXX] + probe[:, kernel.MYY]))
+        good = (probe[:, kernel.STATUS] == kernel.OK) & np.isfinite(size) & (probe[:, kernel.SNR] > 10)
+        if good.sum() < 3:
+            break
+        sigma = float(np.clip(np.median(size[good]), 0.8, 12.0))
+    table = _measure(image, offsets, box, start, sigma, saturation, noise, True, bands)
+    return _catalog(table, sigma, threshold)
+
+
+def _catalog(table: np.ndarray, sigma: float, threshold: float) -> StarCatalog:
+    status = table[:, kernel.STATUS]
+    keep = ((status == kernel.OK) | (status == kernel.SATURATED)) & (table[:, kernel.SNR] > threshold)
+    table = table[keep]
+    order = np.lexsort((table[:, kernel.X], table[:, kernel.Y], -table[:, kernel.FLUX]))
+    table = table[order]
+    if len(table) > 1:  # two detections that converged on one star: keep the brighter
+        from scipy.spatial import cKDTree
+
+        pairs = cKDTree(table[:, [kernel.X, kernel.Y]]).query_pairs(max(1.5, sigma))
+        double = {max(pair) for pair in pairs}
+        table = table[[i for i in range(len(table)) if i not in double]]
+    mxx, mxy, myy = (table[:, c] for c in (kernel.MXX, kernel.MXY, kernel.MYY))
+    half_sum, half_diff = 0.5 * (mxx + myy), np.hypot(0.5 * (mxx - myy), mxy)
+    saturated = table[:, kernel.STATUS] == kernel.SATURATED
+    usable = ~saturated & (table[:, kernel.SNR] > 15)
+    major, minor = half_sum + half_diff, np.maximum(half_sum - half_diff, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fwhm = np.where(usable, FWHM_PER_SIGMA * np.sqrt(np.maximum(half_sum, 0.04)), np.nan)
+        eccentricity = np.where(usable, np.sqrt(1 - minor / major), np.nan)
+    theta = np.degrees(0.5 * np.arctan2(2 * mxy, mxx - myy))
+    return StarCatalog(
+        x=table[:, kernel.X].copy(),
+        y=table[:, kernel.Y].copy(),
+        flux=table[:, kernel.FLUX].copy(),
+        snr=table[:, kernel.SNR].copy(),
+        fwhm=fwhm,
+        eccentricity=eccentricity,
+        theta_deg=theta,
+        saturated=saturated,
+        radius_px=math.ceil(max(4.2 * sigma, 4.0)) + 2.0,
+    )

@@ -1,0 +1,97 @@
+"""Plane transforms: similarities and affines as 3x3 matrices that map frame (x, y) to reference (x, y).
+
+Fits are closed-form least squares (Umeyama 1991, doi:10.1109/34.88573, without reflection) or linear; what is matched
+with what is decided in `registration`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+IDENTITY = np.eye(3)
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A similarity in people's words: scale, rotation (degrees, +x toward +y), shift of the frame's centre (px)."""
+
+    scale: float
+    rotation_deg: float
+    dx_px: float
+    dy_px: float
+
+
+def similarity(scale: float, rotation_rad: float, dx: float, dy: float) -> np.ndarray:
+    """(3, 3) matrix: rotate about (0, 0) and scale, then shift by (dx, dy)."""
+    c, s = scale * math.cos(rotation_rad), scale * math.sin(rotation_rad)
+    return np.array([[c, -s, dx], [s, c, dy], [0.0, 0.0, 1.0]])
+
+
+def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map (n, 2) points (x, y)."""
+    return points @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Least-squares similarity from (n, 2) `source` to `target`, n >= 2; no reflection."""
+    w = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=float)
+    w = w / w.sum()
+    mean_s, mean_t = w @ source, w @ target
+    ds, dt = source - mean_s, target - mean_t
+    # As complex numbers a similarity is one multiplication: dt = z * ds.
+    zs, zt = ds[:, 0] + 1j * ds[:, 1], dt[:, 0] + 1j * dt[:, 1]
+    spread = float(np.sum(w * np.abs(zs) ** 2))
+    if spread <= 0:
+        raise ValueError("source: all points coincide; a similarity needs two different points.")
+    z = np.sum(w * np.conj(zs) * zt) / spread
+    matrix = np.array([[z.real, -z.imag, 0.0], [z.imag, z.real, 0.0], [0.0, 0.0, 1.0]])
+    matrix[:2, 2] = mean_t - matrix[:2, :2] @ mean_s
+    return matrix
+
+
+def fit_affine(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Least-squares affine from (n, 2) `source` to `target`, n >= 3 points that are not on one line."""
+    w = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=float)
+    root = np.sqrt(w)[:, None]
+    centre = source.mean(axis=0)
+    design = np.column_stack([source - centre, np.ones(len(source))])
+    solution, _, rank, _ = np.linalg.lstsq(design * root, target * root, rcond=None)
+    if rank < 3:
+        raise ValueError("source: the points lie on one line; an affine needs three that do not.")
+    matrix = np.eye(3)
+    matrix[:2, :2] = solution[:2].T
+    matrix[:2, 2] = solution[2] - matrix[:2, :2] @ centre
+    return matrix
+
+
+def decompose(matrix: np.ndarray, width: int, height: int) -> Decomposition:
+    """Scale, rotation and shift of the centre of a `width` x `height` frame."""
+    a = matrix[:2, :2]
+    scale = math.sqrt(abs(np.linalg.det(a)))
+    rotation = math.degrees(math.atan2(a[1, 0] - a[0, 1], a[0, 0] + a[1, 1]))
+    centre = np.array([[(width - 1) / 2, (height - 1) / 2]])
+    dx, dy = (apply(matrix, centre) - centre)[0]
+    return Decomposition(scale, rotation, float(dx), float(dy))
+
+
+def corners(width: int, height: int) -> np.ndarray:
+    """(4, 2) centres of the corner pixels."""
+    return np.array([[0.0, 0.0], [width - 1.0, 0.0], [width - 1.0, height - 1.0], [0.0, height - 1.0]])
+
+
+def corner_displacement(one: np.ndarray, other: np.ndarray, width: int, height: int) -> float:
+    """Largest distance (px) between where the two matrices put the frame's corners."""
+    points = corners(width, height)
+    return float(np.max(np.hypot(*(apply(one, points) - apply(other, points)).T)))
+
+
+def overlap_fraction(matrix: np.ndarray, width: int, height: int, ref_width: int, ref_height: int) -> float:
+    """Share of the frame's area that falls on the reference, estimated on a 32 x 32 grid."""
+    xs = np.linspace(0, width - 1, 32)
+    ys = np.linspace(0, height - 1, 32)
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    x, y = apply(matrix, grid).T
+    return float(np.mean((x >= 0) & (x <= ref_width - 1) & (y >= 0) & (y <= ref_height - 1)))
