@@ -7,6 +7,7 @@ hence the result does not depend on the split either. Who owns a `Bands` closes 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -20,7 +21,7 @@ def split_rows(n_rows: int, n_bands: int) -> list[tuple[int, int]]:
     pairs = (n_rows + 1) // 2
     n_bands = max(1, min(n_bands, pairs))
     edges = [min(n_rows, 2 * (pairs * i // n_bands)) for i in range(n_bands)] + [n_rows]
-    return [(y0, y1) for y0, y1 in zip(edges[:-1], edges[1:], strict=True) if y1 > y0]
+    return [(y0, y1) for y0, y1 in itertools.pairwise(edges) if y1 > y0]
 
 
 class Bands:
