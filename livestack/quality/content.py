@@ -1,0 +1,81 @@
+"""Frames that are no lights: by their header, or by what is in them when the header says nothing or lies.
+
+A cap left on, a roof that closed, flats taken into the lights' folder. A frame of the Moon has no stars either, but it
+is anything but structureless; an overcast sky has none and is bright. Decided on the numbers that detection has anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from livestack.frame import FrameInfo, FrameKind
+from livestack.quality.judge import Judge
+from livestack.quality.reasons import Verdict, refuse
+from livestack.stars import MESH_SAMPLES, Sky, StarCatalog
+
+NO_LIGHTS = (FrameKind.BIAS, FrameKind.DARK, FrameKind.FLAT, FrameKind.DARK_FLAT)
+STRUCTURE_SIGMA = 0.6
+"""Spread of the sky mesh over a pixel's noise below which there is nothing to see (its own noise is about 0.06)."""
+
+
+@dataclass(frozen=True)
+class ContentStats:
+    """What a frame holds.
+
+    Attributes
+    ----------
+    n_stars : stars found.
+    sky_adu, noise_adu : median sky, noise of one pixel.
+    structure : spread (10 to 90 %) of the sky over the frame in units of a pixel's noise: terrain, nebulae, vignetting.
+    """
+
+    n_stars: int
+    sky_adu: float
+    noise_adu: float
+    structure: float
+
+
+def content_stats(sky: Sky, stars: StarCatalog) -> ContentStats:
+    """Gather what `not_a_light` asks for from the sky mesh and the catalogue."""
+    spreads = []
+    for level in sky.level:
+        good = level[np.isfinite(level)]
+        spreads.append(float(np.subtract(*np.percentile(good, [90, 10]))) if good.size > 3 else 0.0)
+    noise = sky.noise_adu
+    level_adu = sky.level_adu if np.isfinite(sky.level).any() else 0.0
+    return ContentStats(len(stars), level_adu, noise, max(spreads) / noise if noise > 0 else 0.0)
+
+
+def not_a_light(info: FrameInfo, content: ContentStats, judge: Judge | None = None) -> Verdict | None:
+    """Refusal of a frame that is no light, or None.
+
+    Parameters
+    ----------
+    info : its header; a kind other than light or unknown settles it.
+    content : from `content_stats`.
+    judge : of the frame's group; knows the usual sky. Without it only a frame that holds nothing at all is refused.
+    """
+    if info.kind in NO_LIGHTS:
+        return refuse("not_a_light", detail=f"its header says {info.kind.value}; put it into the folder of masters")
+    if content.noise_adu <= 0 and content.n_stars == 0:
+        return refuse("blank", detail=f"all its pixels are about {content.sky_adu:.0f} ADU; check camera and cable")
+    if content.n_stars > 2 or content.structure > STRUCTURE_SIGMA:
+        return None
+    usual_sky = judge.usual("sky_adu") if judge else None
+    usual_noise = judge.usual("noise_adu") if judge else None
+    if usual_sky is None or usual_noise is None:
+        if content.n_stars:
+            return None
+        return refuse("not_a_light", detail="no stars and nothing else in it: a dark, or the cap is on")
+    margin = max(3 * usual_noise * (1.25 / MESH_SAMPLES**0.5), 0.1 * usual_noise)
+    if content.sky_adu < usual_sky - margin and content.noise_adu < usual_noise:
+        return refuse(
+            "not_a_light",
+            detail=(
+                f"no stars, and the sky is at {content.sky_adu:.0f} ADU instead of {usual_sky:.0f}: "
+                "a dark, or the cap is on"
+            ),
+        )
+    return None
