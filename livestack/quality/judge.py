@@ -2,8 +2,8 @@
 
 Each limit is a factor on the median of the last accepted frames (so a slow change of airmass is no fault) that scatter
 can widen: with a robust sigma of 1.4826 MAD a frame is refused only beyond the factor *and* beyond `limit_sigma`
-sigmas. The factor is the floor: nights with a tiny MAD refuse nothing that hurts nobody, for the weights already account for
-a frame of lesser quality. What is not known (no stars, no transparency) is not judged.
+sigmas. The factor is the floor: nights with a tiny MAD refuse nothing that hurts nobody, for the weights already
+account for a frame of lesser quality. What is not known (no stars, no transparency) is not judged.
 """
 
 from __future__ import annotations
