@@ -1,0 +1,218 @@
+"""Compiled loops behind the picture: area averaging with no-data pixels, sky subtraction and balance, the stretch.
+
+Each works on rows `[row0, row1)` of the output only, so that several threads can share one picture by bands. Output
+pixel (i, j) covers `origin + index * scale .. origin + (index + 1) * scale` of the input in edge coordinates (input
+pixel k covers k .. k + 1). Callers own all memory; shapes and dtypes are checked by `livestack.render`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+LUMA = (0.3, 0.4, 0.3)
+"""Weights of R, G, B in luminance: nearly equal, because narrowband pictures have as much to say in red and blue."""
+
+
+@njit(nogil=True, cache=True)
+def average_area(plane, x0, y0, scale, out, row0, row1):  # type: ignore[no-untyped-def]
+    """Mean of the valid part of each output pixel's footprint; NaN where nothing is valid.
+
+    plane (H, W) float32, NaN = no data; out (h, w) float32; scale >= 1, input pixels per output pixel.
+    """
+    height, width = plane.shape
+    columns = out.shape[1]
+    left = max(0, int(math.floor(x0)))
+    right = min(width, int(math.ceil(x0 + columns * scale - 1e-6)))
+    total = np.empty(right - left, np.float32)
+    weight = np.empty(right - left, np.float32)
+    zero = np.float32(0)
+    for i in range(row0, row1):
+        top = max(0.0, y0 + i * scale)
+        bottom = min(float(height), y0 + (i + 1) * scale)
+        total[:] = zero
+        weight[:] = zero
+        for y in range(int(top), min(height, int(math.ceil(bottom - 1e-6)))):
+            share = np.float32(min(bottom, y + 1.0) - max(top, float(y)))
+            line = plane[y, left:right]
+            for x in range(line.size):
+                value = line[x]
+                valid = value == value
+                total[x] += share * value if valid else zero
+                weight[x] += share if valid else zero
+        for j in range(columns):
+            start = max(float(left), x0 + j * scale)
+            stop = min(float(right), x0 + (j + 1) * scale)
+            numerator = 0.0
+            denominator = 0.0
+            for x in range(int(start), min(right, int(math.ceil(stop - 1e-6)))):
+                share = np.float32(min(stop, x + 1.0) - max(start, float(x)))
+                numerator += share * total[x - left]
+                denominator += share * weight[x - left]
+            out[i, j] = numerator / denominator if denominator > 0.0 else np.nan
+
+
+@njit(nogil=True, cache=True)
+def fill_surface(coefficients, u0, du, v0, dv, out, row0, row1):  # type: ignore[no-untyped-def]
+    """Write sum_pq coefficients[p, q] u^p v^q; u = u0 + j du and v = v0 + i dv. coefficients (D, D); out (h, w)."""
+    order = coefficients.shape[0]
+    row = np.empty(order)
+    for i in range(row0, row1):
+        v = v0 + i * dv
+        for p in range(order):
+            value = 0.0
+            for q in range(order - 1, -1, -1):
+                value = value * v + coefficients[p, q]
+            row[p] = value
+        for j in range(out.shape[1]):
+            u = u0 + j * du
+            value = 0.0
+            for p in range(order - 1, -1, -1):
+                value = value * u + row[p]
+            out[i, j] = value
+
+
+@njit(nogil=True, cache=True)
+def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):  # type: ignore[no-untyped-def]
+    """Subtract the sky, apply the gains, in place, and write the luminance (NaN where no channel has data).
+
+    planes (C, h, w) float32; coefficients (C, D, D); gains (C,); luma (h, w) float32. A channel without data takes the
+    mean of the others: its colour is then neutral.
+    """
+    channels, _, columns = planes.shape
+    order = coefficients.shape[1]
+    line = np.empty((channels, order))
+    for i in range(row0, row1):
+        v = v0 + i * dv
+        for c in range(channels):
+            for p in range(order):
+                value = 0.0
+                for q in range(order - 1, -1, -1):
+                    value = value * v + coefficients[c, p, q]
+                line[c, p] = value
+        for c in range(channels):
+            for j in range(columns):
+                u = u0 + j * du
+                value = 0.0
+                for p in range(order - 1, -1, -1):
+                    value = value * u + line[c, p]
+                planes[c, i, j] = (planes[c, i, j] - value) * gains[c]
+        if channels == 1:
+            luma[i, :] = planes[0, i, :]
+            continue
+        for j in range(columns):
+            red, green, blue = planes[0, i, j], planes[1, i, j], planes[2, i, j]
+            if math.isnan(red) or math.isnan(green) or math.isnan(blue):
+                total = 0.0
+                count = 0
+                for c in range(3):
+                    if not math.isnan(planes[c, i, j]):
+                        total += planes[c, i, j]
+                        count += 1
+                mean = np.float32(total / count) if count else np.float32(np.nan)
+                for c in range(3):
+                    if math.isnan(planes[c, i, j]):
+                        planes[c, i, j] = mean
+                red, green, blue = planes[0, i, j], planes[1, i, j], planes[2, i, j]
+            luma[i, j] = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+@njit(nogil=True, cache=True)
+def weigh_chroma(planes, luma, sigma, weight, red, blue):  # type: ignore[no-untyped-def]
+    """Prepare the smoothing of faint colour: weight falls where the light is strong, so that stars do not bleed.
+
+    Writes weight, weight x (R - L) and weight x (B - L); zero where there are no data. All (h, w) float32.
+    """
+    zero = np.float32(0)
+    one = np.float32(1)
+    inverse = np.float32(1.0 / (3.0 * sigma))
+    for i in range(luma.shape[0]):
+        for j in range(luma.shape[1]):
+            level = luma[i, j]
+            if level == level:
+                ratio = level * inverse
+                w = one / (one + ratio * ratio)
+                weight[i, j] = w
+                red[i, j] = w * (planes[0, i, j] - level)
+                blue[i, j] = w * (planes[2, i, j] - level)
+            else:
+                weight[i, j] = zero
+                red[i, j] = zero
+                blue[i, j] = zero
+
+
+@njit(nogil=True, cache=True)
+def look_up(curve, x):  # type: ignore[no-untyped-def]
+    """Value of the stretch at x >= 0; knots lie at sqrt(x) = k / (n - 1), fine where the sky is; 1 beyond the end."""
+    last = curve.size - 1
+    position = np.float32(math.sqrt(x)) * np.float32(last)
+    if position >= last:
+        return curve[last]
+    k = int(position)
+    rest = position - np.float32(k)
+    return curve[k] + rest * (curve[k + 1] - curve[k])
+
+
+@njit(nogil=True, cache=True)
+def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):  # type: ignore[no-untyped-def]
+    """Grey picture: out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0."""
+    for i in range(row0, row1):
+        for j in range(luma.shape[1]):
+            level = luma[i, j]
+            if level == level:
+                x = max(np.float32(0), np.float32((level - black) * inverse_range))
+                value = look_up(curve, x) * top + np.float32(0.5)
+            else:
+                value = np.float32(0)
+            for c in range(3):
+                out[i, j, c] = int(value)
+
+
+@njit(nogil=True, cache=True)
+def stretch_colour(  # type: ignore[no-untyped-def]
+    planes, luma, weight, red, blue, sigma, saturation, black, inverse_range, curve, top, out, row0, row1
+):
+    """Colour picture: the luminance is stretched, the channels follow by their ratio to it.
+
+    Faint light takes its colour from the smoothed chroma (red / weight, blue / weight), strong light from the pixel
+    itself; where there is nothing but sky, colour fades out. Colour that would clip is mixed with white just enough.
+    out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0.
+    """
+    zero = np.float32(0)
+    one = np.float32(1)
+    for i in range(row0, row1):
+        for j in range(luma.shape[1]):
+            level = luma[i, j]
+            if level != level:
+                for c in range(3):
+                    out[i, j, c] = 0
+                continue
+            x = max(zero, np.float32((level - black) * inverse_range))
+            bright = look_up(curve, x)
+            snr = max(zero, np.float32(level / sigma))
+            own = snr * snr / (snr * snr + np.float32(25.0))
+            d_red = planes[0, i, j] - level
+            d_blue = planes[2, i, j] - level
+            w = weight[i, j]
+            if w > zero:
+                d_red = own * d_red + (one - own) * red[i, j] / w
+                d_blue = own * d_blue + (one - own) * blue[i, j] / w
+            d_green = -(np.float32(LUMA[0]) * d_red + np.float32(LUMA[2]) * d_blue) / np.float32(LUMA[1])
+            base = max(level - black, sigma)
+            r = one + saturation * (np.float32(math.sqrt(max(zero, one + d_red / base))) - one)
+            g = one + saturation * (np.float32(math.sqrt(max(zero, one + d_green / base))) - one)
+            b = one + saturation * (np.float32(math.sqrt(max(zero, one + d_blue / base))) - one)
+            r, g, b = max(zero, r), max(zero, g), max(zero, b)
+            norm = bright / max(
+                np.float32(1e-6), np.float32(LUMA[0]) * r + np.float32(LUMA[1]) * g + np.float32(LUMA[2]) * b
+            )
+            r, g, b = r * norm, g * norm, b * norm
+            most = max(r, max(g, b))
+            if most > one:
+                mix = (one - bright) / (most - bright)
+                r, g, b = bright + (r - bright) * mix, bright + (g - bright) * mix, bright + (b - bright) * mix
+            out[i, j, 0] = int(min(one, max(zero, r)) * top + np.float32(0.5))
+            out[i, j, 1] = int(min(one, max(zero, g)) * top + np.float32(0.5))
+            out[i, j, 2] = int(min(one, max(zero, b)) * top + np.float32(0.5))

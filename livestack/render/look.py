@@ -1,0 +1,265 @@
+"""Measuring how a picture should look: sky surface, noise, white point and colour balance of linear data.
+
+A `Look` holds every number that turning data into a picture needs, so that the preview, a zoomed region and the saved
+file are the same picture. It is measured on a copy reduced to the size of the preview, robustly, and blended with the previous one, so
+that nothing jumps from frame to frame. The sky's level is followed at once (it is known to a thousandth of its noise); the
+colours and the white point, which hang on a few stars, follow over several frames.
+
+Colour: the median colour of unsaturated stars is made neutral, with a prior of a few imaginary neutral stars; after
+the sky is subtracted channel by channel there is nothing left that could be green. Where the "sky" is not what most of the frame
+shows (Moon, planets, daylight) black and white are percentiles instead.
+
+It leaves the drawing to `picture`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from livestack.kernels.bands import Bands
+from livestack.kernels.render import LUMA
+from livestack.render.background import Surface, fit_background, measure_sky
+from livestack.render.reduction import reduce_planes
+from livestack.settings import RenderSettings
+
+STATISTICS_PIXELS = 400_000
+PREVIEW_DEGREE = 3
+MAX_STARS = 300
+PRIOR_STARS = 2.0
+"""How many neutral stars the white balance believes in beforehand."""
+FOLLOW = 0.3
+"""Share of a new measurement of colour, shape of the sky and white point that is taken over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """All numbers of a picture. Levels are ADU above the sky, after the gains.
+
+    Attributes
+    ----------
+    kind : "sky": faint things on a dark sky; "bright": Moon, planets, daylight.
+    size : (width, height) in pixels of the data it was measured on.
+    surface : the sky, subtracted first.
+    gains : (C,) factors of the channels, their mean (as luminance) is 1.
+    noise : sigma of the luminance at the sky, as ((reduction, sigma), ...) by rising reduction.
+    black : for "bright" the level shown black; for "sky" black follows from the noise at the scale that is drawn.
+    white : level shown white.
+    midtone : for "bright" the level between black and white, 0..1, that is shown at 0.5.
+    n_stars : stars that the balance stands on.
+    settings : what was asked for.
+    """
+
+    kind: Literal["sky", "bright"]
+    size: tuple[int, int]
+    surface: Surface
+    gains: np.ndarray
+    noise: tuple[tuple[float, float], ...]
+    black: float
+    white: float
+    midtone: float
+    n_stars: int
+    settings: RenderSettings
+
+    def noise_at(self, scale: float) -> float:
+        """Sigma of the luminance at the sky when `scale` pixels are averaged along each side."""
+        scales = [math.log(s) for s, _ in self.noise]
+        return math.exp(np.interp(math.log(max(scale, 1.0)), scales, [math.log(sigma) for _, sigma in self.noise]))
+
+
+def measure_look(
+    linear: np.ndarray, settings: RenderSettings, previous: Look | None = None, bands: Bands | None = None
+) -> Look:
+    """Measure how data should be shown.
+
+    Parameters
+    ----------
+    linear : (C, H, W) float32 in ADU, C = 1 or 3, NaN = no data.
+    settings : stretch, strength of colour ...; these take effect at once, whatever was before.
+    previous : the look of the picture before this one; it is blended in where size and kind agree.
+    bands : threads to share the reading of large data.
+
+    Raises
+    ------
+    ValueError : `linear` has another shape or dtype.
+    """
+    small, scale = reduce_planes(linear, settings.preview_width, bands=bands)
+    channels, height, width = linear.shape
+    if previous is not None and (previous.size != (width, height) or len(previous.gains) != channels):
+        previous = None
+    if is_bright(small, was_bright=previous is not None and previous.kind == "bright"):
+        look = _measure_bright(small, settings, (width, height))
+    else:
+        look = _measure_sky_look(linear, small, scale, settings, (width, height), previous)
+    if previous is None or previous.kind != look.kind:
+        return look
+    share = FOLLOW if look.kind == "sky" else 0.5
+    return replace(
+        look,
+        gains=_normalised(np.exp(_mix(np.log(previous.gains), np.log(look.gains), share))),
+        white=math.exp(_mix(math.log(previous.white), math.log(look.white), share)),
+        black=_mix(previous.black, look.black, share),
+        midtone=_mix(previous.midtone, look.midtone, share),
+    )
+
+
+def is_bright(small: np.ndarray, was_bright: bool = False) -> bool:
+    """True when the frame shows a bright extended thing (Moon, planet, daylight) and not a dark sky with faint things.
+
+    Two tests on the luminance (C, h, w): a large share of it lies far up between darkest and brightest, or one
+    connected piece near the brightest is far larger than any star. Frames that are mostly noise are sky. A frame that follows bright
+    ones is judged more leniently, so that a cloud's edge does not make the picture flicker.
+    """
+    luma = np.nanmean(small, axis=0) if len(small) > 1 and np.isfinite(small).any() else small[0]
+    luma = cv2.blur(np.nan_to_num(luma, nan=float(np.nanmin(luma)) if np.isfinite(luma).any() else 0.0), (3, 3))
+    step = max(1, round(max(luma.shape) / 480))
+    view = luma[::step, ::step]
+    low, high = (float(x) for x in np.percentile(view, (1.0, 99.9)))
+    # Four pixels apart: nearer ones share noise through debayering, registration and the blur above.
+    noise = 1.4826 * float(np.median(np.abs(luma[:, 4:] - luma[:, :-4]))) / math.sqrt(2)
+    if high - low <= 20 * noise:
+        return False
+    lit = (view - low) / (high - low)
+    ease = 0.6 if was_bright else 1.0
+    if float(np.mean(lit > 0.25)) > 0.12 * ease and float(np.median(lit)) > 0.05 * ease:
+        return True
+    pieces = cv2.connectedComponentsWithStats((lit > 0.3).astype(np.uint8), connectivity=8)[2][1:]
+    return bool(pieces.size and pieces[:, cv2.CC_STAT_AREA].max() > 0.01 * ease * view.size)
+
+
+def _measure_sky_look(
+    linear: np.ndarray,
+    small: np.ndarray,
+    scale: float,
+    settings: RenderSettings,
+    size: tuple[int, int],
+    previous: Look | None,
+) -> Look:
+    surface = fit_background(small, PREVIEW_DEGREE if settings.gradient_removal else 0)
+    if (
+        previous is not None
+        and previous.kind == "sky"
+        and previous.settings.gradient_removal == settings.gradient_removal
+    ):
+        surface = previous.surface.blended(surface, FOLLOW)
+    above = small - surface.evaluate(*small.shape[1:])
+    stride = _stride(small)
+    levels = np.array([measure_sky(plane[::stride, ::stride])[0] for plane in above])
+    surface = surface.raised(levels)
+    above -= levels[:, None, None].astype(np.float32)
+    gains, n_stars = (np.ones(len(small)), 0) if len(small) == 1 else measure_balance(above, small)
+    luma = mix_luma(above, gains)
+    noise = max(measure_sky(luma[::stride, ::stride])[1], 1e-6 * _span(luma))
+    sigmas = ((scale, noise),) if scale <= 1 else ((1.0, max(noise, _full_noise(linear, gains))), (scale, noise))
+    bright = luma[np.isfinite(luma)]
+    top = (
+        float(np.partition(bright, -max(1, bright.size // 5000))[-max(1, bright.size // 5000)]) if bright.size else 1.0
+    )
+    return Look("sky", size, surface, gains, sigmas, 0.0, max(top, 60 * noise), 0.5, n_stars, settings)
+
+
+def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int, int]) -> Look:
+    stride = _stride(small)
+    view = small[:, ::stride, ::stride]
+    gains = np.ones(len(small))
+    floor = np.array([np.nanpercentile(plane, 0.3) for plane in view])
+    if len(small) == 3:
+        lit = view - floor[:, None, None]
+        luma = mix_luma(lit, gains)
+        colour = np.array([np.nanmean(plane[luma > np.nanpercentile(luma, 60)]) for plane in lit])
+        # A cast of the bare sensor is taken out; a picture that is nearly balanced keeps its own colours.
+        cast = np.log(np.maximum(colour, 1e-9) / np.mean(np.maximum(colour, 1e-9)))
+        if np.abs(cast).max() > 0.15:
+            gains = _normalised(np.exp(-np.clip(cast, -1.2, 1.2)))
+    surface = Surface.constant(floor)
+    luma = mix_luma(view - floor[:, None, None], gains)
+    white = max(float(np.nanpercentile(luma, 99.8)), 1e-9)
+    middle = min(max(float(np.nanmedian(luma)) / white, 1e-3), 1.0)
+    noise = max(1.4826 * float(np.nanmedian(np.abs(np.diff(luma, axis=1)))) / math.sqrt(2), 1e-6 * white)
+    # A midtone below one half lifts the shadows; near one half the picture is linear, as the eye saw it.
+    midtone = min(max(middle / 0.35 * 0.5, 0.35), 0.5)
+    return Look("bright", size, surface, gains, ((1.0, noise),), 0.0, white, midtone, 0, settings)
+
+
+def measure_balance(above: np.ndarray, small: np.ndarray) -> tuple[np.ndarray, int]:
+    """Gains (3,) that make the median star neutral, and the number of stars that say so.
+
+    `above` is (3, h, w) with the sky at 0, `small` the same before the sky was subtracted (for saturation). Stars are
+    local maxima; their colour is the sum of 5 x 5 pixels over the median of the ring around these.
+    """
+    # Channels are weighed by their noise: a red star must be found as well as a blue one.
+    stride = _stride(above)
+    sigmas = np.array([max(measure_sky(plane[::stride, ::stride])[1], 1e-9) for plane in above])
+    detect = np.nan_to_num((above / sigmas[:, None, None]).sum(axis=0) / math.sqrt(3)).astype(np.float32)
+    detect = cv2.GaussianBlur(detect, (0, 0), 0.8)
+    peak = detect >= cv2.dilate(detect, np.ones((7, 7), np.uint8))
+    noise = max(measure_sky(detect[::stride, ::stride])[1], 1e-9)
+    peak &= detect > 8 * noise
+    peak[:7], peak[-7:], peak[:, :7], peak[:, -7:] = False, False, False, False
+    ys, xs = np.nonzero(peak)
+    if not len(ys):
+        return np.ones(3), 0
+    order = np.argsort(-detect[ys, xs], kind="stable")[: MAX_STARS * 2]
+    ys, xs = ys[order], xs[order]
+    offsets = np.arange(-6, 7)
+    window = above[:, ys[:, None, None] + offsets[:, None], xs[:, None, None] + offsets]
+    ring = np.maximum(np.abs(offsets)[:, None], np.abs(offsets)) >= 5
+    core = np.maximum(np.abs(offsets)[:, None], np.abs(offsets)) <= 2
+    flux = (window[..., core] - np.median(window[..., ring], axis=-1)[..., None]).sum(axis=-1)
+    top = np.nanmax(small, axis=(1, 2))
+    bottom = np.nanmin(small, axis=(1, 2))
+    peaks = (small[:, ys, xs] - bottom[:, None]) / (top - bottom)[:, None].clip(1e-9)
+    error = sigmas * 5 * 1.5
+    good = np.isfinite(flux).all(axis=0) & (flux > 4 * error[:, None]).all(axis=0) & (peaks < 0.7).all(axis=0)
+    flux = flux[:, good][:, :MAX_STARS]
+    n_stars = flux.shape[1]
+    if not n_stars:
+        return np.ones(3), 0
+    colour = np.log(flux / flux[1])
+    median = np.median(colour, axis=1)
+    gains = np.exp(-np.clip(median * n_stars / (n_stars + PRIOR_STARS), -1.6, 1.6))
+    return _normalised(gains), n_stars
+
+
+def mix_luma(planes: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Luminance (h, w) of balanced planes (C, h, w)."""
+    if len(planes) == 1:
+        return planes[0] * np.float32(gains[0])
+    weights = (np.array(LUMA) * gains).astype(np.float32)
+    return np.tensordot(weights, planes, axes=1)
+
+
+def _full_noise(linear: np.ndarray, gains: np.ndarray) -> float:
+    """Sigma of the luminance of single pixels, from a coarse grid of small patches, so that gradients do not count."""
+    _, height, width = linear.shape
+    step = max(4, round((height * width * 4 / STATISTICS_PIXELS) ** 0.5))
+    rows, columns = height - height % step, width - width % step
+    first = mix_luma(linear[:, 0:rows:step, 0:columns:step], gains)
+    # Four pixels apart: nearer ones share noise through debayering and registration.
+    apart = min(4, step - 1)
+    second = mix_luma(linear[:, 0:rows:step, apart:columns:step], gains)
+    difference = first - second
+    difference = difference[np.isfinite(difference)]
+    return 1.4826 * float(np.median(np.abs(difference))) / math.sqrt(2) if difference.size else 0.0
+
+
+def _normalised(gains: np.ndarray) -> np.ndarray:
+    """Scale gains so that white keeps its luminance."""
+    return gains / (gains @ np.array(LUMA)) if len(gains) == 3 else np.ones(1)
+
+
+def _stride(planes: np.ndarray) -> int:
+    return max(1, round((planes.shape[1] * planes.shape[2] / STATISTICS_PIXELS) ** 0.5))
+
+
+def _span(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return max(float(finite.max() - finite.min()), 1e-6) if finite.size else 1.0
+
+
+def _mix(old: float, new: float, share: float) -> float:
+    return (1 - share) * old + share * new
