@@ -93,6 +93,8 @@ class PSFSettings(Section):
 
     every_frames: int = Field(5, ge=1, description="fit the PSF of the stack after so many stacked frames")
     max_stars: int = Field(200, ge=3, description="fit at most so many stars")
+    function: Literal["moffat", "gaussian"] = Field("moffat", description="profile that is reported and used for deconvolution")
+    beta: float | None = Field(None, gt=1.2, le=50, description="hold Moffat's beta at this value instead of fitting it")
 
 
 class RenderSettings(Section):

@@ -1,0 +1,327 @@
+"""From an image to its PSF: choose stars, fit them, average them.
+
+Stars are found with `sep` (Bertin & Arnouts 1996; Barbary 2016, doi:10.21105/joss.00058), kept when they are single,
+unsaturated, away from the edge and from no data, and fitted (`livestack.kernels.psf`) in four passes: Gaussian; Moffat
+with free beta; both again with the noise model learnt from the residuals; Moffat once more with the beta that all stars
+share, which leaves the width far better determined. Stars that are wider, narrower or longer than the crowd (galaxies,
+close pairs, hot pixels) are clipped before averaging.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import sep
+from scipy.spatial import cKDTree
+
+from livestack.kernels.psf import CONVERGED, fit_stars, half_maximum_size
+from livestack.psf.field import axes_of, map_field
+from livestack.psf.model import Profile, PSFModel, StarTable
+from livestack.settings import PSFSettings
+
+DETECTION_SIGMA = 3.0
+MIN_SNR = 12.0
+"""Fainter stars add noise and no knowledge."""
+FULL_WELL_SHARE = 0.9
+"""Stars that reach so much of saturation are left out: sensors bend before they clip."""
+WINDOW_FWHM = 3.0
+"""Radius of the fitted window in FWHM: far enough out to tell beta from background."""
+NEIGHBOUR_FLUX = 0.03
+"""A neighbour with so much of the star's flux inside its window makes it a bad witness."""
+MIN_SHARPNESS = 0.12
+"""Mean of the four neighbours over the peak; a hot pixel has less."""
+CLIP_SIGMA = 3.5
+SOFTNESS = 0.004
+"""What no profile knows of a real star, as a share of its height; keeps bright stars from dictating."""
+MAX_STEPS = 40
+
+
+def measure_psf(
+    image: np.ndarray,
+    saturation_adu: float | None = None,
+    settings: PSFSettings | None = None,
+    scale_arcsec_px: float | None = None,
+    positions: np.ndarray | None = None,
+) -> PSFModel | None:
+    """Measure the PSF of an image.
+
+    Parameters
+    ----------
+    image : (H, W) float32, linear, ADU; NaN = no data.
+    saturation_adu : value at which the image clips; None: a plateau among the brightest stars is looked for.
+    settings : how many stars, which profile.
+    scale_arcsec_px : sampling, carried into the model.
+    positions : (N, 2) x, y of stars to use instead of searching; they are still judged.
+
+    Returns
+    -------
+    PSFModel, or None when the image holds no usable star.
+
+    Raises
+    ------
+    ValueError
+        When the image is not two-dimensional.
+    """
+    settings = settings or PSFSettings()
+    if image.ndim != 2:
+        raise ValueError(f"image: expected (H, W), found {image.shape}; measure one plane, or the planes' mean.")
+    data = np.ascontiguousarray(image, dtype=np.float32)
+    found = _choose_stars(data, saturation_adu, settings.max_stars, positions)
+    if found is None:
+        return None
+    start, segments, numbers, sky_sigma, snr = found
+    fwhm = 1.0 / np.sqrt(start[:, 4])
+    radius = float(np.clip(WINDOW_FWHM * np.median(fwhm), 4.5, 60.0))
+    sky_variance = np.full(len(start), sky_sigma**2)
+
+    def fit(first: np.ndarray, photon: float, softness: float, gaussian: bool, n_free: int) -> tuple[np.ndarray, ...]:
+        count = len(first)
+        fitted, covariance = np.zeros((count, 8)), np.zeros((count, 8, 8))
+        quality, status = np.zeros((count, 5)), np.zeros(count, dtype=np.int64)
+        fit_stars(
+            data, segments, numbers, first, radius, sky_variance, photon, softness, gaussian, n_free, MAX_STEPS,
+            fitted, covariance, quality, status,
+        )  # fmt: skip
+        good = (status == CONVERGED) & (fitted[:, 1] > 0) & np.isfinite(fitted).all(axis=1)
+        good &= np.hypot(fitted[:, 2] - start[:, 2], fitted[:, 3] - start[:, 3]) < np.median(fwhm) + 1.0
+        return fitted, covariance, quality, good
+
+    round_fit, _, _, good = fit(start, 0.0, 0.0, True, 7)
+    if not good.any():
+        return None
+    first = np.where(good[:, None], round_fit, start)
+    first[:, 7] = 1.0 / (settings.beta or 3.0)
+    free_beta = settings.beta is None
+    moffat_fit, _, quality, good = fit(first, 0.0, 0.0, False, 8 if free_beta else 7)
+    if not good.any():
+        return None
+    photon = _photon_noise(quality[good], snr[good])
+    first = np.where(good[:, None], moffat_fit, first)
+
+    beta_of_star = np.full(len(start), 1.0 / first[0, 7])
+    beta, beta_error = 1.0 / float(first[0, 7]), 0.0
+    if free_beta:
+        moffat_fit, covariance, _, good = fit(first, photon, SOFTNESS, False, 8)
+        gamma, gamma_error = moffat_fit[:, 7], np.sqrt(np.maximum(covariance[:, 7, 7], 1e-12))
+        if not good.any():
+            return None
+        mean, error = robust_mean(gamma[good], gamma_error[good])
+        beta, beta_error, beta_of_star = 1.0 / mean, error / mean**2, 1.0 / gamma
+        first = np.where(good[:, None], moffat_fit, first)
+        first[:, 7] = mean
+    moffat_fit, covariance, quality, good = fit(first, photon, SOFTNESS, False, 7)
+    gauss_fit, gauss_covariance, gauss_quality, gauss_good = fit(round_fit, photon, SOFTNESS, True, 7)
+
+    table, matrices = _star_table(moffat_fit, covariance, quality, beta_of_star, snr, good, "moffat", beta)
+    gauss_table, gauss_matrices = _star_table(
+        gauss_fit, gauss_covariance, gauss_quality, np.full(len(start), math.inf), snr, gauss_good, "gaussian", math.inf
+    )
+    if not table.used.any() or not gauss_table.used.any():
+        return None
+    height, width = data.shape
+    used = table.used
+    return PSFModel(
+        gaussian=_average(gauss_table, gauss_matrices, "gaussian", math.inf, 0.0),
+        moffat=_average(table, matrices, "moffat", beta, beta_error),
+        stars=table,
+        field=map_field(table.x_px[used], table.y_px[used], matrices[used], table.fwhm_error_px[used], (width, height))
+        if used.sum() >= 5 else None,
+        scale_arcsec_px=scale_arcsec_px,
+        photon_adu=photon,
+        sky_sigma_adu=sky_sigma,
+        function=settings.function,
+        size=(width, height),
+    )  # fmt: skip
+
+
+def _choose_stars(
+    data: np.ndarray, saturation_adu: float | None, max_stars: int, positions: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray] | None:
+    """Stars worth fitting, brightest first: (N, 8) first guesses, segment map, own numbers, sky sigma, SNR."""
+    height, width = data.shape
+    missing = np.isnan(data)
+    if missing.all() or min(height, width) < 16:
+        return None
+    filled = np.where(missing, np.float32(0), data) if missing.any() else data
+    mesh = min(64, height, width)
+    sky = sep.Background(filled, mask=missing, bw=mesh, bh=mesh)
+    sky_sigma = float(sky.globalrms)
+    if not sky_sigma > 0:
+        return None
+    above = filled - sky.back()
+    above[missing] = 0.0
+    sep.set_extract_pixstack(max(300_000, data.size // 4))
+    objects, segments = sep.extract(
+        above, DETECTION_SIGMA, err=sky_sigma, mask=missing, minarea=5, deblend_cont=0.005, segmentation_map=True
+    )
+    if len(objects) == 0:
+        return None
+    segments = np.ascontiguousarray(segments, dtype=np.int32)
+    numbers = np.arange(1, len(objects) + 1, dtype=np.int32)
+    x, y = objects["x"].astype(np.float64), objects["y"].astype(np.float64)
+    local = sky.back()[np.clip(np.rint(y).astype(int), 0, height - 1), np.clip(np.rint(x).astype(int), 0, width - 1)]
+    local = local.astype(np.float64)
+    size, peak = np.zeros(len(objects)), np.zeros(len(objects))
+    half_maximum_size(filled, segments, numbers, x, y, local, 40, size, peak)
+    top = _highest_pixels(filled, objects)
+    sharpness = _sharpness(above, objects)
+
+    if saturation_adu is None:
+        saturation_adu = _plateau(top, size)
+    clean = (objects["flag"] & (sep.OBJ_TRUNC | sep.OBJ_SINGU)) == 0
+    clean &= (top < FULL_WELL_SHARE * saturation_adu) & (sharpness > MIN_SHARPNESS) & (peak > 0)
+    if not clean.any():
+        return None
+    bright = np.flatnonzero(clean)[np.argsort(-peak[clean], kind="stable")[:60]]
+    typical = float(np.median(size[bright]))
+    typical = max(typical, 1.2)
+    within, _, _ = sep.sum_circle(above, x, y, np.full(len(x), typical), mask=missing, subpix=5)
+    snr = within / (sky_sigma * typical * math.sqrt(math.pi / (2.0 * math.log(2.0))))
+    reach = WINDOW_FWHM * typical
+    clean &= (snr > MIN_SNR) & (size < 2.5 * typical) & (size > 0.4 * typical)
+    clean &= (x > reach) & (y > reach) & (x < width - 1 - reach) & (y < height - 1 - reach)
+    clean &= _isolated(x, y, objects["flux"], reach)
+    if positions is not None:
+        near, _ = cKDTree(np.asarray(positions, dtype=np.float64)).query(np.stack([x, y], 1))
+        clean &= near < typical
+    chosen = np.flatnonzero(clean)
+    if len(chosen) == 0:
+        return None
+    chosen = chosen[np.argsort(-snr[chosen], kind="stable")][:max_stars]
+    start = np.zeros((len(chosen), 8))
+    start[:, 0], start[:, 1], start[:, 2], start[:, 3] = local[chosen], peak[chosen], x[chosen], y[chosen]
+    start[:, 4] = start[:, 6] = 1.0 / np.clip(size[chosen], 1.2, None) ** 2
+    start[:, 7] = 1.0 / 3.0
+    return start, segments, numbers[chosen], sky_sigma, snr[chosen]
+
+
+def _highest_pixels(data: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Value of each object's highest pixel, ADU with the sky."""
+    return np.asarray(data[objects["ypeak"], objects["xpeak"]], dtype=np.float64)
+
+
+def _sharpness(above: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Mean of the four pixels around the peak over the peak."""
+    height, width = above.shape
+    px, py = np.clip(objects["xpeak"], 1, width - 2), np.clip(objects["ypeak"], 1, height - 2)
+    around = above[py - 1, px] + above[py + 1, px] + above[py, px - 1] + above[py, px + 1]
+    return np.asarray(around / (4.0 * np.maximum(above[py, px], 1e-9)), dtype=np.float64)
+
+
+def _plateau(top: np.ndarray, size: np.ndarray) -> float:
+    """Saturation guessed from the brightest stars: several of one height and wider than the rest; else inf."""
+    if len(top) < 8:
+        return math.inf
+    order = np.argsort(-top, kind="stable")
+    flat = order[top[order] > 0.985 * top[order[0]]]
+    rest = order[len(flat) :]
+    if len(flat) < 3 or len(rest) < 3 or np.median(size[flat]) < 1.15 * np.median(size[rest[: len(rest) // 2 + 1]]):
+        return math.inf
+    return float(top[order[0]])
+
+
+def _isolated(x: np.ndarray, y: np.ndarray, flux: np.ndarray, reach: float) -> np.ndarray:
+    """True where no neighbour of consequence lies within `reach` pixels."""
+    alone = np.ones(len(x), dtype=bool)
+    pairs = cKDTree(np.stack([x, y], 1)).query_pairs(1.2 * reach, output_type="ndarray")
+    for a, b in ((pairs[:, 0], pairs[:, 1]), (pairs[:, 1], pairs[:, 0])):
+        alone[a[flux[b] > NEIGHBOUR_FLUX * flux[a]]] = False
+    return alone
+
+
+def _photon_noise(quality: np.ndarray, snr: np.ndarray) -> float:
+    """Variance per ADU of signal, from the residuals of the brighter half: median over the stars, never negative."""
+    bright = snr >= np.median(snr)
+    return max(0.0, float(np.median(quality[bright, 3] / np.maximum(quality[bright, 4], 1e-30))))
+
+
+def robust_mean(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Weighted mean and its error; outliers are clipped, the spread between stars is part of the weights."""
+    centre = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - centre)))
+    kept = np.abs(values - centre) <= CLIP_SIGMA * np.maximum(spread, errors)
+    own = max(spread**2 - float(np.median(errors[kept] ** 2)), 0.0)
+    weight = 1.0 / (errors[kept] ** 2 + own + 1e-12)
+    return float((weight * values[kept]).sum() / weight.sum()), float(1.0 / math.sqrt(weight.sum()))
+
+
+def _star_table(
+    fitted: np.ndarray, covariance: np.ndarray, quality: np.ndarray, beta_of_star: np.ndarray, snr: np.ndarray,
+    good: np.ndarray, function: Literal["gaussian", "moffat"], beta: float,
+) -> tuple[StarTable, np.ndarray]:  # fmt: skip
+    """Turn fitted parameters into a table, mark whom to average, and give the FWHM matrices (N, 3) [xx, xy, yy]."""
+    fitted, covariance, quality = fitted[good], covariance[good], quality[good]
+    beta_of_star, snr = beta_of_star[good], snr[good]
+    w = fitted[:, 4:7]
+    determinant = w[:, 0] * w[:, 2] - w[:, 1] ** 2
+    matrices = np.stack([w[:, 2], -w[:, 1], w[:, 0]], 1) / determinant[:, None]
+    fwhm = determinant**-0.25
+    # ln FWHM = -1/4 ln det W, so its gradient in W is -1/4 (Wyy, -2 Wxy, Wxx) / det W.
+    slope = -0.25 * np.stack([w[:, 2], -2.0 * w[:, 1], w[:, 0]], 1) / determinant[:, None]
+    stretch = np.sqrt(np.maximum(quality[:, 0], 1.0))
+    variance = np.maximum(np.einsum("ni,nij,nj->n", slope, covariance[:, 4:7, 4:7], slope), 0.0)
+    fwhm_error = fwhm * np.sqrt(variance) * stretch
+    axes = np.array([axes_of(*row) for row in matrices]).reshape(-1, 3)
+    if function == "gaussian":
+        volume = math.pi / (4.0 * math.log(2.0))
+    else:
+        volume = math.pi / (4.0 * (2.0 ** (1.0 / beta) - 1.0) * (beta - 1.0))
+    table = StarTable(
+        used=_crowd(fwhm, fwhm_error, matrices),
+        x_px=fitted[:, 2], y_px=fitted[:, 3],
+        centroid_error_px=np.sqrt(np.maximum(0.5 * (covariance[:, 2, 2] + covariance[:, 3, 3]), 0.0)) * stretch,
+        fwhm_x_px=axes[:, 0], fwhm_y_px=axes[:, 1], fwhm_error_px=fwhm_error, theta_deg=axes[:, 2],
+        beta=beta_of_star, background_adu=fitted[:, 0], amplitude_adu=fitted[:, 1],
+        flux_adu=volume * fitted[:, 1] * fwhm**2, snr=snr, mad=quality[:, 1] / fitted[:, 1],
+    )  # fmt: skip
+    return table, matrices
+
+
+def _crowd(fwhm: np.ndarray, error: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """True for stars like the others in width and shape."""
+    used = (fwhm > 0.7) & np.isfinite(error) & (error < 0.5 * fwhm)
+    total = matrices[:, 0] + matrices[:, 2]
+    quantities = (np.log(fwhm), (matrices[:, 0] - matrices[:, 2]) / total, 2.0 * matrices[:, 1] / total)
+    for _ in range(3):
+        if used.sum() < 4:
+            break
+        kept = used.copy()
+        for q in quantities:
+            centre = float(np.median(q[used]))
+            spread = 1.4826 * float(np.median(np.abs(q[used] - centre)))
+            kept &= np.abs(q - centre) <= CLIP_SIGMA * np.maximum(spread, error / fwhm) + 0.01
+        used = kept
+    return used
+
+
+def _average(
+    table: StarTable, matrices: np.ndarray, function: Literal["gaussian", "moffat"], beta: float, beta_error: float
+) -> Profile:
+    """Average the stars in use."""
+    used = table.used
+    matrices, error = matrices[used], table.fwhm_error_px[used]
+    fwhm, fwhm_error = robust_mean(table.fwhm_px[used], error)
+    share = 2.0 * error / table.fwhm_px[used]
+    total = matrices[:, 0] + matrices[:, 2]
+    e1, e1_error = robust_mean((matrices[:, 0] - matrices[:, 2]) / total, share)
+    e2, e2_error = robust_mean(2.0 * matrices[:, 1] / total, share)
+    elongation = min(math.hypot(e1, e2), 0.98)
+    # (a^2 - b^2) / (a^2 + b^2) = e with a b = FWHM^2
+    ratio = math.sqrt((1.0 - elongation) / (1.0 + elongation))
+    theta = 0.5 * math.degrees(math.atan2(e2, e1))
+    theta_error = min(90.0, 0.5 * math.degrees(math.hypot(e1_error, e2_error) / max(elongation, 1e-6)))
+    amplitude, flux = float(np.median(table.amplitude_adu[used])), float(np.median(table.flux_adu[used]))
+    # mean over the half-maximum ellipse: share of the volume inside over its area, pi/4 FWHM^2
+    if function == "gaussian":
+        inside = 0.5
+    else:
+        inside = 1.0 - 2.0 ** ((1.0 - beta) / beta)
+    return Profile(
+        function=function, n_stars=int(used.sum()), background_adu=float(np.median(table.background_adu[used])),
+        amplitude_adu=amplitude, fwhm_x_px=fwhm / math.sqrt(ratio), fwhm_y_px=fwhm * math.sqrt(ratio),
+        fwhm_error_px=fwhm_error, theta_deg=90.0 if theta <= -90.0 else theta, theta_error_deg=theta_error,
+        beta=beta, beta_error=beta_error, flux_adu=flux,
+        signal_adu=inside * flux / (0.25 * math.pi * fwhm**2), mad=float(np.median(table.mad[used])),
+    )  # fmt: skip
