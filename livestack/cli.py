@@ -7,7 +7,8 @@ Modules are imported inside the commands, so that `livestack --help` answers at 
 from __future__ import annotations
 
 import sys
-from typing import Annotated  # noqa: F401  (used by the commands)
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -23,6 +24,11 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def livestack() -> None:
+    """Live stacking for amateur astronomers: watches the folder that your camera fills."""
+
+
 def exit_status(error: LivestackError) -> int:
     """The exit status that an error stands for."""
     if isinstance(error, UsageError):
@@ -30,6 +36,36 @@ def exit_status(error: LivestackError) -> int:
     if isinstance(error, SessionError):
         return 3
     return 1
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="folder to write into; made if it is not there", show_default=False)],
+    scenario: Annotated[str, typer.Option(help="name of the night; `list` tells which there are")] = "mono",
+    frames: Annotated[int, typer.Option(min=1, help="number of light frames")] = 38,
+    size: Annotated[str, typer.Option(help="width x height in pixels")] = "800x600",
+    file_format: Annotated[str, typer.Option("--format", help="fits, fits.fz, dng, ser, xisf, tiff or png")] = "fits",
+    pace: Annotated[float, typer.Option(min=0, help="seconds between two frames; 0: as fast as it goes")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="another number, another night")] = 1,
+    twin: Annotated[bool, typer.Option(help="also write each frame without trails and cosmic rays")] = False,
+    masks: Annotated[bool, typer.Option(help="also write where trails, cosmic rays and defects are")] = False,
+    calibration: Annotated[int, typer.Option(min=0, help="also so many bias, dark, flat, dark-flat frames each")] = 0,
+    rename: Annotated[bool, typer.Option(help="write beside and rename into place, as some programs do")] = False,
+) -> None:
+    """Write a night with known truth into a folder, as a camera would."""
+    from livestack.simulate import SCENARIOS, named_scenario, parse_size, write_session
+
+    if scenario == "list":
+        for name, (meaning, _) in SCENARIOS.items():
+            print(f"{name:12} {meaning}")
+        return
+    width, height = parse_size(size)
+    night = named_scenario(scenario, frames=frames, width=width, height=height, seed=seed)
+    truth = write_session(
+        night, out, file_format=file_format, pace_s=pace, twin=twin, masks=masks, calibration=calibration,
+        style="rename" if rename else "direct",
+    )  # fmt: skip
+    print(truth)
 
 
 def main() -> None:

@@ -1,0 +1,17 @@
+"""Simulated nights with known truth: for tests, benchmarks, the demo, and anyone who wants to see what a stack does.
+
+`simulate_frame(scenario, index)` gives one frame and all that is true about it; `write_session` writes a whole night as
+a camera would. Scenarios have names (`named_scenario`), and every knob of `Scenario` can be turned.
+"""
+
+from livestack.simulate.exposure import SimulatedFrame, simulate_calibration, simulate_frame
+from livestack.simulate.nights import SCENARIOS, named_scenario, parse_size
+from livestack.simulate.scenario import Fault, Scenario
+from livestack.simulate.session import write_session
+from livestack.simulate.sky import Sky, make_sky
+from livestack.simulate.weather import Conditions, conditions_of
+
+__all__ = [
+    "SCENARIOS", "Conditions", "Fault", "Scenario", "SimulatedFrame", "Sky", "conditions_of", "make_sky",
+    "named_scenario", "parse_size", "simulate_calibration", "simulate_frame", "write_session",
+]  # fmt: skip

@@ -1,0 +1,68 @@
+"""What crosses a single frame: satellites, aircraft and cosmic rays, as expected electrons and where they fell."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from livestack.kernels.simulate import add_trail
+from livestack.simulate.scenario import Scenario
+from livestack.simulate.weather import COSMICS, TRAILS, Conditions, random_stream
+
+_SIGMA_OF_FWHM = 1 / 2.3548200450309493
+
+
+def trails_of(scenario: Scenario, conditions: Conditions) -> list[tuple[str, float]]:
+    """(kind, peak in sigma of the sky noise) of each trail in a frame: the faults first, then the chance ones."""
+    named = [(fault.kind, fault.amount) for fault in conditions.faults if fault.kind in ("satellite", "aircraft")]
+    draw = random_stream(scenario, TRAILS, conditions.index + 1)
+    by_chance = [
+        (kind, float(np.exp(draw.normal(math.log(15), 0.7))))
+        for kind, rate in (("satellite", scenario.satellite_rate), ("aircraft", scenario.aircraft_rate))
+        for _ in range(draw.poisson(rate))
+    ]
+    return named + by_chance
+
+
+def draw_trails(scenario: Scenario, conditions: Conditions, image: np.ndarray) -> list[dict[str, object]]:
+    """Add the trails of a frame to `image` ((H, W) float32, electrons) and describe them for the truth file."""
+    height, width = image.shape
+    noise = math.sqrt(conditions.sky_e + scenario.read_noise_e**2)
+    told = []
+    for number, (kind, peak_sigma) in enumerate(trails_of(scenario, conditions)):
+        draw = random_stream(scenario, TRAILS, conditions.index + 1, number + 1)
+        x, y = draw.uniform(0.25, 0.75) * width, draw.uniform(0.25, 0.75) * height
+        angle = draw.uniform(0, math.pi)
+        cos, sin = math.cos(angle), math.sin(angle)
+        sigma = conditions.fwhm_px * _SIGMA_OF_FWHM
+        told.append({"kind": kind, "x": x, "y": y, "angle_deg": math.degrees(angle), "peak_sigma": peak_sigma})
+        peak = peak_sigma * noise
+        if kind == "satellite":
+            add_trail(image, x, y, cos, sin, sigma * 1.1, peak, 0.0, 1.0, draw.uniform(0, 0.4))
+            continue
+        # an aircraft: two steady lights near each other and a strobe, out of focus
+        gap, dash = draw.uniform(4, 9) * sigma, draw.uniform(25, 70)
+        for side in (-0.5, 0.5):
+            at_x, at_y = x - sin * gap * side, y + cos * gap * side
+            add_trail(image, at_x, at_y, cos, sin, sigma * 1.6, peak, 0.0, 1.0, 0.0)
+        add_trail(image, x, y, cos, sin, sigma * 2.2, 3 * peak, dash, 0.12, 0.0)
+    return told
+
+
+def draw_cosmics(scenario: Scenario, conditions: Conditions, image: np.ndarray) -> int:
+    """Add the cosmic rays of a frame to `image` ((H, W) float32, electrons); return how many there were."""
+    height, width = image.shape
+    draw = random_stream(scenario, COSMICS, conditions.index + 1)
+    count = int(draw.poisson(scenario.cosmic_rate * height * width / 1e6))
+    for _ in range(count):
+        x, y = draw.uniform(-0.5, width - 0.5), draw.uniform(-0.5, height - 0.5)
+        angle, length = draw.uniform(0, 2 * math.pi), min(0.7 * draw.pareto(1.3), 30.0)
+        energy = float(np.exp(draw.normal(math.log(1800), 0.9)))
+        steps = np.linspace(0, length, 2 + int(3 * length))
+        columns = np.rint(x + steps * math.cos(angle)).astype(int)
+        rows = np.rint(y + steps * math.sin(angle)).astype(int)
+        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+        # a longer track leaves more electrons, each step its share
+        np.add.at(image, (rows[inside], columns[inside]), np.float32(energy * (1 + length) / steps.size / 2))
+    return count
