@@ -103,7 +103,7 @@ class RenderSettings(Section):
     stretch: Literal["auto", "asinh", "linear"] = Field("auto", description="auto: midtone transfer from the sky's level and noise")
     linked: bool = Field(True, description="one stretch for all channels after neutralising the sky")
     background: float = Field(0.12, gt=0, lt=1, description="where the sky ends up in the picture, 0 black to 1 white")
-    saturation: float = Field(1.2, ge=0, description="colour strength; 1 leaves it alone")
+    saturation: float = Field(1.5, ge=0, description="colour strength; 1 leaves it alone")
     gradient_removal: bool = Field(True, description="take light-pollution gradients out of the picture (never out of the data)")
     preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
 

@@ -24,8 +24,8 @@ def average_area(plane, x0, y0, scale, out, row0, row1):  # type: ignore[no-unty
     """
     height, width = plane.shape
     columns = out.shape[1]
-    left = max(0, int(math.floor(x0)))
-    right = min(width, int(math.ceil(x0 + columns * scale - 1e-6)))
+    left = max(0, math.floor(x0))
+    right = min(width, math.ceil(x0 + columns * scale - 1e-6))
     total = np.empty(right - left, np.float32)
     weight = np.empty(right - left, np.float32)
     zero = np.float32(0)
@@ -34,7 +34,7 @@ def average_area(plane, x0, y0, scale, out, row0, row1):  # type: ignore[no-unty
         bottom = min(float(height), y0 + (i + 1) * scale)
         total[:] = zero
         weight[:] = zero
-        for y in range(int(top), min(height, int(math.ceil(bottom - 1e-6)))):
+        for y in range(int(top), min(height, math.ceil(bottom - 1e-6))):
             share = np.float32(min(bottom, y + 1.0) - max(top, float(y)))
             line = plane[y, left:right]
             for x in range(line.size):
@@ -47,7 +47,7 @@ def average_area(plane, x0, y0, scale, out, row0, row1):  # type: ignore[no-unty
             stop = min(float(right), x0 + (j + 1) * scale)
             numerator = 0.0
             denominator = 0.0
-            for x in range(int(start), min(right, int(math.ceil(stop - 1e-6)))):
+            for x in range(int(start), min(right, math.ceil(stop - 1e-6))):
                 share = np.float32(min(stop, x + 1.0) - max(start, float(x)))
                 numerator += share * total[x - left]
                 denominator += share * weight[x - left]
@@ -120,10 +120,10 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
 
 
 @njit(nogil=True, cache=True)
-def weigh_chroma(planes, luma, sigma, weight, red, blue):  # type: ignore[no-untyped-def]
-    """Prepare the smoothing of faint colour: weight falls where the light is strong, so that stars do not bleed.
+def weigh_chroma(planes, luma, sigma, weight, faint, red, blue):  # type: ignore[no-untyped-def]
+    """Prepare the smoothing of faint light and colour: weight falls where light is strong, so that stars do not bleed.
 
-    Writes weight, weight x (R - L) and weight x (B - L); zero where there are no data. All (h, w) float32.
+    Writes weight, weight x L, weight x (R - L) and weight x (B - L); zero where there are no data. All (h, w) float32.
     """
     zero = np.float32(0)
     one = np.float32(1)
@@ -135,10 +135,12 @@ def weigh_chroma(planes, luma, sigma, weight, red, blue):  # type: ignore[no-unt
                 ratio = level * inverse
                 w = one / (one + ratio * ratio)
                 weight[i, j] = w
+                faint[i, j] = w * level
                 red[i, j] = w * (planes[0, i, j] - level)
                 blue[i, j] = w * (planes[2, i, j] - level)
             else:
                 weight[i, j] = zero
+                faint[i, j] = zero
                 red[i, j] = zero
                 blue[i, j] = zero
 
@@ -172,7 +174,7 @@ def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):  # ty
 
 @njit(nogil=True, cache=True)
 def stretch_colour(  # type: ignore[no-untyped-def]
-    planes, luma, weight, red, blue, sigma, saturation, black, inverse_range, curve, top, out, row0, row1
+    planes, luma, weight, faint, red, blue, sigma, saturation, black, inverse_range, curve, top, out, row0, row1
 ):
     """Colour picture: the luminance is stretched, the channels follow by their ratio to it.
 
@@ -197,8 +199,10 @@ def stretch_colour(  # type: ignore[no-untyped-def]
             d_blue = planes[2, i, j] - level
             w = weight[i, j]
             if w > zero:
-                d_red = own * d_red + (one - own) * red[i, j] / w
-                d_blue = own * d_blue + (one - own) * blue[i, j] / w
+                glow = max(zero, faint[i, j] / (w * sigma))
+                shown = (one - own) * max(own, glow * glow / (glow * glow + one))
+                d_red = own * d_red + shown * red[i, j] / w
+                d_blue = own * d_blue + shown * blue[i, j] / w
             d_green = -(np.float32(LUMA[0]) * d_red + np.float32(LUMA[2]) * d_blue) / np.float32(LUMA[1])
             base = max(level - black, sigma)
             r = one + saturation * (np.float32(math.sqrt(max(zero, one + d_red / base))) - one)

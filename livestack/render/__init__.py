@@ -1,4 +1,4 @@
-"""From linear data to a picture: `measure_look` finds black, white and colours, `render` draws, `encode_*` makes bytes."""
+"""From linear data to a picture: `measure_look` finds black, white and colours, `render` draws, `encode_*` packs."""
 
 from livestack.render.background import Surface, fit_background, measure_sky, remove_gradient
 from livestack.render.encode import encode_jpeg, encode_png, encode_tiff

@@ -2,9 +2,9 @@
 
 Method: the frame is cut into blocks; each block gives its clipped median. A low-order polynomial is fitted to these,
 beginning with a plane, by least squares with asymmetric clipping: whatever stands above the surface is an object (and
-so are its neighbours), whatever lies on or below it is sky. The order rises one by one, and only while the robust scatter of the
-remaining blocks falls noticeably, so that an empty frame gets a plane and no frame gets waves. The idea of fitting a
-clipped polynomial to block estimates is that of IRAF `imsurfit` and Siril's background extraction.
+so are its neighbours), whatever lies on or below it is sky. The order rises one by one, and only while the robust
+scatter of the remaining blocks falls noticeably, so that an empty frame gets a plane and no frame gets waves. The idea
+of fitting a clipped polynomial to block estimates is that of IRAF `imsurfit` and Siril's background extraction.
 
 It leaves to others where a surface is subtracted: data are only ever corrected in pictures or on request.
 """
@@ -22,7 +22,7 @@ BLOCKS = 40
 """Blocks along the longer side."""
 MAX_DEGREE = 4
 """Coefficient arrays are (MAX_DEGREE + 1, MAX_DEGREE + 1) whatever the degree, so that surfaces can be blended."""
-SAMPLES = 600_000
+SAMPLES = 300_000
 """About so many pixels of each channel are looked at."""
 
 
@@ -150,17 +150,28 @@ def _block_levels(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     for channel in range(channels):
         cut = sample[channel, : rows * size_y, : columns * size_x]
         blocks = cut.reshape(rows, size_y, columns, size_x).swapaxes(1, 2).reshape(rows * columns, -1)
-        usable = np.isfinite(blocks).sum(axis=1) * 2 >= blocks.shape[1]
-        if not usable.any():
-            continue
-        full = blocks[usable]
-        median = np.nanmedian(full, axis=1)
-        spread = 1.4826 * np.nanmedian(np.abs(full - median[:, None]), axis=1)
-        clipped = np.where(full - median[:, None] > 2.5 * spread[:, None], np.float32(np.nan), full)
-        levels[channel].ravel()[usable] = np.nanmedian(clipped, axis=1)
+        ordered = np.sort(blocks, axis=1)
+        count = np.isfinite(ordered).sum(axis=1)
+        median = _quantile(ordered, count, 0.5)
+        # The lower half of a block is sky even where stars crowd the upper one.
+        spread = 1.4826 * (median - _quantile(ordered, count, 0.25))
+        clipped = (ordered <= (median + 3 * spread)[:, None]).sum(axis=1)
+        levels[channel] = np.where(count * 2 >= blocks.shape[1], _quantile(ordered, clipped, 0.5), np.nan).reshape(
+            rows, columns
+        )
     u = (np.arange(columns) + 0.5) * 2 * size_x / width - 1
     v = (np.arange(rows) + 0.5) * 2 * size_y / height - 1
     return levels, *np.meshgrid(u, v)
+
+
+def _quantile(ordered: np.ndarray, count: np.ndarray, share: float) -> np.ndarray:
+    """The `share` quantile of the first `count` values of each row, which are in rising order."""
+    position = np.maximum(count - 1, 0) * share
+    low = position.astype(np.intp)
+    high = np.minimum(low + 1, np.maximum(count - 1, 0))
+    rows = np.arange(len(ordered))
+    rest = position - low
+    return ordered[rows, low] * (1 - rest) + ordered[rows, high] * rest
 
 
 def _fit_plane(grid: np.ndarray, u: np.ndarray, v: np.ndarray, degree: int) -> np.ndarray:

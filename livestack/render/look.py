@@ -1,13 +1,13 @@
 """Measuring how a picture should look: sky surface, noise, white point and colour balance of linear data.
 
 A `Look` holds every number that turning data into a picture needs, so that the preview, a zoomed region and the saved
-file are the same picture. It is measured on a copy reduced to the size of the preview, robustly, and blended with the previous one, so
-that nothing jumps from frame to frame. The sky's level is followed at once (it is known to a thousandth of its noise); the
-colours and the white point, which hang on a few stars, follow over several frames.
+file are the same picture. It is measured on a copy reduced to the size of the preview, robustly, and blended with the
+previous one, so that nothing jumps from frame to frame. The sky's level and noise are followed at once (they are known
+to a thousandth); the colours and the white point, which hang on a few stars, follow over several frames.
 
 Colour: the median colour of unsaturated stars is made neutral, with a prior of a few imaginary neutral stars; after
-the sky is subtracted channel by channel there is nothing left that could be green. Where the "sky" is not what most of the frame
-shows (Moon, planets, daylight) black and white are percentiles instead.
+the sky is subtracted channel by channel there is nothing left that could be green. Where most of the frame shows
+something else than sky (Moon, planets, daylight) black and white are percentiles instead.
 
 It leaves the drawing to `picture`.
 """
@@ -27,7 +27,7 @@ from livestack.render.background import Surface, fit_background, measure_sky
 from livestack.render.reduction import reduce_planes
 from livestack.settings import RenderSettings
 
-STATISTICS_PIXELS = 400_000
+STATISTICS_PIXELS = 120_000
 PREVIEW_DEGREE = 3
 MAX_STARS = 300
 PRIOR_STARS = 2.0
@@ -111,8 +111,8 @@ def is_bright(small: np.ndarray, was_bright: bool = False) -> bool:
     """True when the frame shows a bright extended thing (Moon, planet, daylight) and not a dark sky with faint things.
 
     Two tests on the luminance (C, h, w): a large share of it lies far up between darkest and brightest, or one
-    connected piece near the brightest is far larger than any star. Frames that are mostly noise are sky. A frame that follows bright
-    ones is judged more leniently, so that a cloud's edge does not make the picture flicker.
+    connected piece near the brightest is far larger than any star. Frames that are mostly noise are sky. A frame that
+    follows bright ones is judged more leniently, so that a cloud's edge does not make the picture flicker.
     """
     luma = np.nanmean(small, axis=0) if len(small) > 1 and np.isfinite(small).any() else small[0]
     luma = cv2.blur(np.nan_to_num(luma, nan=float(np.nanmin(luma)) if np.isfinite(luma).any() else 0.0), (3, 3))
@@ -148,18 +148,23 @@ def _measure_sky_look(
         surface = previous.surface.blended(surface, FOLLOW)
     above = small - surface.evaluate(*small.shape[1:])
     stride = _stride(small)
-    levels = np.array([measure_sky(plane[::stride, ::stride])[0] for plane in above])
+    levels, sigmas = np.array([measure_sky(plane[::stride, ::stride]) for plane in above]).T
     surface = surface.raised(levels)
     above -= levels[:, None, None].astype(np.float32)
-    gains, n_stars = (np.ones(len(small)), 0) if len(small) == 1 else measure_balance(above, small)
+    gains, n_stars = np.ones(len(small)), 0
+    if len(small) == 3 and settings.linked:
+        gains, n_stars = measure_balance(above, small, sigmas)
+    elif len(small) == 3:
+        gains = _normalised(1 / np.maximum(sigmas, 1e-6))
     luma = mix_luma(above, gains)
-    noise = max(measure_sky(luma[::stride, ::stride])[1], 1e-6 * _span(luma))
-    sigmas = ((scale, noise),) if scale <= 1 else ((1.0, max(noise, _full_noise(linear, gains))), (scale, noise))
+    rank = max(1, luma.size // 50_000)
     bright = luma[np.isfinite(luma)]
-    top = (
-        float(np.partition(bright, -max(1, bright.size // 5000))[-max(1, bright.size // 5000)]) if bright.size else 1.0
-    )
-    return Look("sky", size, surface, gains, sigmas, 0.0, max(top, 60 * noise), 0.5, n_stars, settings)
+    top = float(np.partition(bright, -rank)[-rank]) if bright.size >= rank else 1.0
+    # Two limits on the stretch: noise never fills the range, and a very deep stack is not torn up to its last photon.
+    noise = max(measure_sky(luma[::stride, ::stride])[1], 2e-4 * top, 1e-6)
+    white = max(top, 250 * noise)
+    by_scale = ((1.0, noise),) if scale <= 1 else ((1.0, max(noise, _full_noise(linear, gains))), (scale, noise))
+    return Look("sky", size, surface, gains, by_scale, 0.0, white, 0.5, n_stars, settings)
 
 
 def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int, int]) -> Look:
@@ -185,15 +190,15 @@ def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int
     return Look("bright", size, surface, gains, ((1.0, noise),), 0.0, white, midtone, 0, settings)
 
 
-def measure_balance(above: np.ndarray, small: np.ndarray) -> tuple[np.ndarray, int]:
+def measure_balance(above: np.ndarray, small: np.ndarray, sigmas: np.ndarray) -> tuple[np.ndarray, int]:
     """Gains (3,) that make the median star neutral, and the number of stars that say so.
 
-    `above` is (3, h, w) with the sky at 0, `small` the same before the sky was subtracted (for saturation). Stars are
-    local maxima; their colour is the sum of 5 x 5 pixels over the median of the ring around these.
+    `above` is (3, h, w) with the sky at 0 and noise `sigmas` (3,); `small` is the same before the sky was subtracted
+    (for saturation). Stars are local maxima; their light is the sum of 5 x 5 pixels over the median of a ring around.
     """
-    # Channels are weighed by their noise: a red star must be found as well as a blue one.
+    sigmas = np.maximum(sigmas, 1e-9)
     stride = _stride(above)
-    sigmas = np.array([max(measure_sky(plane[::stride, ::stride])[1], 1e-9) for plane in above])
+    # Channels are weighed by their noise: a red star must be found as well as a blue one.
     detect = np.nan_to_num((above / sigmas[:, None, None]).sum(axis=0) / math.sqrt(3)).astype(np.float32)
     detect = cv2.GaussianBlur(detect, (0, 0), 0.8)
     peak = detect >= cv2.dilate(detect, np.ones((7, 7), np.uint8))
@@ -213,15 +218,15 @@ def measure_balance(above: np.ndarray, small: np.ndarray) -> tuple[np.ndarray, i
     top = np.nanmax(small, axis=(1, 2))
     bottom = np.nanmin(small, axis=(1, 2))
     peaks = (small[:, ys, xs] - bottom[:, None]) / (top - bottom)[:, None].clip(1e-9)
-    error = sigmas * 5 * 1.5
-    good = np.isfinite(flux).all(axis=0) & (flux > 4 * error[:, None]).all(axis=0) & (peaks < 0.7).all(axis=0)
-    flux = flux[:, good][:, :MAX_STARS]
-    n_stars = flux.shape[1]
+    # Selected by their light in all channels together: to ask for a clear signal in each would prefer blue stars.
+    total = flux.sum(axis=0)
+    good = np.isfinite(total) & (total > 12 * 5 * float(np.linalg.norm(sigmas))) & (peaks < 0.7).all(axis=0)
+    share = (flux[:, good] / total[good])[:, :MAX_STARS]
+    n_stars = share.shape[1]
     if not n_stars:
         return np.ones(3), 0
-    colour = np.log(flux / flux[1])
-    median = np.median(colour, axis=1)
-    gains = np.exp(-np.clip(median * n_stars / (n_stars + PRIOR_STARS), -1.6, 1.6))
+    colour = np.log(np.maximum(np.median(share, axis=1), 0.03) * 3)
+    gains = np.exp(-np.clip(colour * n_stars / (n_stars + PRIOR_STARS), -1.6, 1.6))
     return _normalised(gains), n_stars
 
 
@@ -254,11 +259,6 @@ def _normalised(gains: np.ndarray) -> np.ndarray:
 
 def _stride(planes: np.ndarray) -> int:
     return max(1, round((planes.shape[1] * planes.shape[2] / STATISTICS_PIXELS) ** 0.5))
-
-
-def _span(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return max(float(finite.max() - finite.min()), 1e-6) if finite.size else 1.0
 
 
 def _mix(old: float, new: float, share: float) -> float:

@@ -1,13 +1,13 @@
 """From linear data and a `Look` to a picture: subtract the sky, balance, stretch the luminance, let colour follow.
 
 Stretch: the sky is brought to the brightness that the settings ask for, black lies 2.8 sigma below it. "auto" is the
-midtone transfer function of PixInsight's screen stretch, m(x) = (m - 1) x / ((2 m - 1) x - m); "asinh" follows Lupton et
-al. 2004 (doi:10.1086/382245), from which also comes the treatment of colour: the luminance is stretched and the
+midtone transfer function of PixInsight's screen stretch, m(x) = (m - 1) x / ((2 m - 1) x - m); "asinh" follows Lupton
+et al. 2004 (doi:10.1086/382245), from which also comes the treatment of colour: the luminance is stretched and the
 channels keep their ratio to it, so that stars keep their colour up to the clip.
 
-Faint colour is smoothed over a few pixels, and fades where there is only sky: the eye sees colour at low resolution, and a
-single frame would show nothing but coloured noise. The data are drawn band by band, so that a large picture needs little memory;
-whichever part is drawn, the pixels are the same.
+Faint colour is smoothed over a few pixels, and fades where there is only sky: the eye sees colour at low resolution,
+and a single frame would show nothing but coloured noise. The data are drawn band by band, so that a large picture needs
+little memory; whichever part is drawn, the pixels are the same.
 
 Encoding to files is in `encode`; measuring is in `look`.
 """
@@ -93,7 +93,10 @@ def render(
 
 
 def stretch_curve(look: Look, scale: float) -> tuple[np.ndarray, float, float]:
-    """The stretch at a scale: (values at knots sqrt(x) = k / (n - 1), black, 1 / (white - black)) for x = (L - black) / range."""
+    """The stretch at a scale, for x = (L - black) / (white - black) and knots at sqrt(x) = k / (n - 1).
+
+    Returns (values at the knots, black, 1 / (white - black)).
+    """
     x = np.linspace(0.0, 1.0, KNOTS) ** 2
     settings = look.settings
     if look.kind == "bright":
@@ -165,32 +168,29 @@ def _draw(
     luma = np.empty((height, width), np.float32)
     surface, gains = look.surface.coefficients, look.gains
     run_bands(bands, lambda a, b: balance_rows(planes, surface, gains, u0, du, v0, dv, luma, a, b), height)
-    curve, black, inverse = stretch_curve(look, scale)
+    curve, low, slope = stretch_curve(look, scale)
+    black, inverse = np.float32(low), np.float32(slope)
     top = np.float32(255 if depth == 8 else 65535)
     out = np.empty((height, width, 3), np.uint8 if depth == 8 else np.uint16)
-    black, inverse = np.float32(black), np.float32(inverse)
     if channels == 1:
         run_bands(bands, lambda a, b: stretch_mono(luma, black, inverse, curve, top, out, a, b), height)
         return out
     sigma = np.float32(look.noise_at(scale))
-    weight, red, blue = _smooth_chroma(planes, luma, sigma)
+    smooth = _smooth_chroma(planes, luma, sigma)
     saturation = np.float32(look.settings.saturation)
     run_bands(
         bands,
-        lambda a, b: stretch_colour(
-            planes, luma, weight, red, blue, sigma, saturation, black, inverse, curve, top, out, a, b
-        ),
+        lambda a, b: stretch_colour(planes, luma, *smooth, sigma, saturation, black, inverse, curve, top, out, a, b),
         height,
     )
     return out
 
 
-def _smooth_chroma(
-    planes: np.ndarray, luma: np.ndarray, sigma: np.float32
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    weight, red, blue = (np.empty_like(luma) for _ in range(3))
-    weigh_chroma(planes, luma, sigma, weight, red, blue)
+def _smooth_chroma(planes: np.ndarray, luma: np.ndarray, sigma: np.float32) -> tuple[np.ndarray, ...]:
+    """(weight, weight x L, weight x (R - L), weight x (B - L)), smoothed."""
+    smooth = tuple(np.empty_like(luma) for _ in range(4))
+    weigh_chroma(planes, luma, sigma, *smooth)
     size = (2 * MARGIN + 1, 2 * MARGIN + 1)
-    for plane in (weight, red, blue):
+    for plane in smooth:
         cv2.GaussianBlur(plane, size, CHROMA_SIGMA_PX, dst=plane, borderType=cv2.BORDER_REFLECT_101)
-    return weight, red, blue
+    return smooth

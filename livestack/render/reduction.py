@@ -1,7 +1,7 @@
 """Linear data at the size of the screen: exact averages over areas, skipping pixels without data.
 
-Averaging, not picking: a pixel of the preview has the noise of all the pixels under it. Any reduction >= 1 is possible, not
-only whole ones.
+Averaging, not picking: a pixel of the preview has the low noise of all the pixels under it. Any reduction >= 1 is
+possible, not only whole ones.
 """
 
 from __future__ import annotations
