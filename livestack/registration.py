@@ -10,14 +10,15 @@ stars that would fall within the tolerance by accident is computed from their de
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.spatial import cKDTree
 
 from livestack import transform as tf
 from livestack.settings import RegistrationSettings
 from livestack.stars import StarCatalog
+from livestack.transform import Registration, Unregistered
+
+__all__ = ["Registration", "StarReference", "Unregistered", "asterisms", "reference_registration", "register_stars"]
 
 ASTERISM_STARS = 60
 NEIGHBOURS = 6
@@ -26,37 +27,6 @@ PREDICT_RADIUS_PX = 6.0
 MATCH_RADIUS_PX = 3.0
 CHANCE_LIMIT = 1e-7
 """A match is believed when luck would do as well less often than this."""
-
-
-@dataclass(frozen=True, eq=False)
-class Registration:
-    """How a frame was carried onto the reference.
-
-    Attributes
-    ----------
-    matrix : (3, 3) frame (x, y, 1) -> reference (x, y, 1).
-    method : "reference", "predicted", "asterisms", "two stars", "one star", "features", "phase" or "none".
-    frame_index, reference_index : (n,) indices of the matched stars in the two catalogues.
-    rms_px : residual of the matched stars, px in the reference; nan where no stars were used.
-    """
-
-    matrix: np.ndarray
-    method: str
-    frame_index: np.ndarray
-    reference_index: np.ndarray
-    rms_px: float
-
-    @property
-    def n_matched(self) -> int:
-        """Number of matched stars."""
-        return len(self.frame_index)
-
-
-@dataclass(frozen=True)
-class Unregistered:
-    """Why there is no transform, as a sentence."""
-
-    message: str
 
 
 NO_STARS = np.empty(0, dtype=int)

@@ -24,6 +24,39 @@ class Decomposition:
     dy_px: float
 
 
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """How a frame was carried onto the reference.
+
+    Attributes
+    ----------
+    matrix : (3, 3) frame (x, y, 1) -> reference (x, y, 1).
+    method : "reference", "predicted", "asterisms", "two stars", "one star", "features", "phase" or "none".
+    frame_index, reference_index : (n,) indices of the matched stars in the two catalogues.
+    rms_px : residual of the matched stars or tracked windows, px in the reference; nan where there are none.
+    n_points : windows that agreed where features, not stars, were matched.
+    """
+
+    matrix: np.ndarray
+    method: str
+    frame_index: np.ndarray
+    reference_index: np.ndarray
+    rms_px: float
+    n_points: int = 0
+
+    @property
+    def n_matched(self) -> int:
+        """Number of matched stars."""
+        return len(self.frame_index)
+
+
+@dataclass(frozen=True)
+class Unregistered:
+    """Why there is no transform, as a sentence."""
+
+    message: str
+
+
 def similarity(scale: float, rotation_rad: float, dx: float, dy: float) -> np.ndarray:
     """(3, 3) matrix: rotate about (0, 0) and scale, then shift by (dx, dy)."""
     c, s = scale * math.cos(rotation_rad), scale * math.sin(rotation_rad)

@@ -1,0 +1,10 @@
+"""Registration without stars: the Moon, planets, the terrain of a crater, clouds of a nebula.
+
+Keypoints first (`keypoints`), masked phase correlation where there are none (`correlation`), both refined on the pixels
+by tracking a few hundred windows; `prepare` makes the pictures they work on and knows how sharp a frame is.
+"""
+
+from livestack.features.prepare import sharpness
+from livestack.features.reference import FeatureReference
+
+__all__ = ["FeatureReference", "sharpness"]
