@@ -36,10 +36,12 @@ class FrameInfo:
     Attributes
     ----------
     width, height : size in pixels as stored.
+    planes : 3 for colour, 1 for mono and mosaic.
     bayer : colour of the pixels at [0, 0], [0, 1], [1, 0], [1, 1] of the array *as stored*, e.g. "RGGB": offsets
         (`XBAYROFF`, `YBAYROFF`) and row order are already resolved. None for mono and for colour frames.
     bottom_up : True when row 0 is the bottom of the picture (`ROWORDER = 'BOTTOM-UP'`); only pictures care.
     saturation_adu : value at which the sensor or the file clips.
+    pedestal_adu : constant still in the pixels that stands for no light (a raw file's black level); None if not told.
     pixel_um, focal_mm, scale_arcsec_px : pixel size (as binned), focal length, sampling (given or derived).
     date_obs : start of the exposure, UTC, timezone-aware.
     cards : (keyword, value, comment) of the header cards worth carrying to the result (instrument, object, WCS ...).
@@ -53,6 +55,7 @@ class FrameInfo:
     bottom_up: bool = False
     bits: int = 16
     saturation_adu: float | None = None
+    pedestal_adu: float | None = None
     exposure_s: float | None = None
     date_obs: datetime | None = None
     object_name: str | None = None
@@ -71,6 +74,7 @@ class FrameInfo:
     is_master: bool = False
     cards: tuple[tuple[str, str | int | float | bool, str], ...] = ()
     oddities: tuple[str, ...] = ()
+    planes: int = 1
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,0 +1,349 @@
+"""From header cards to `FrameInfo`: what the keywords of the capture programs mean.
+
+N.I.N.A., Ekos, SharpCap, ASIAIR, MaxIm DL, Seestar and observatories name the same things differently; each question
+here asks their names in order and takes the first sensible answer. Nothing raises: what makes no sense is left out and
+noted in `FrameInfo.oddities`. EXIF, SER and XISF readers bring their fields here as cards of the same names.
+
+Sources: FITS standard 4.0; SBFITSEXT 1.0 (Diffraction Limited); N.I.N.A., INDI and SharpCap documentation of keywords.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from livestack.formats.cards import Cards, Value
+from livestack.frame import BAYER_PATTERNS, FrameInfo, FrameKind
+
+_CARRIED = re.compile(
+    r"(OBJECT|FILTER|INSTRUME|TELESCOP|OBSERVER|SITE[A-Z]{0,4}|[XY]PIXSZ|[XY]BINNING|FOCALLEN|GAIN|OFFSET|EGAIN"
+    r"|CCD-TEMP|SET-TEMP|RA|DEC|OBJCTRA|OBJCTDEC|EQUINOX|RADESYS|RADECSYS|ROWORDER"
+    r"|WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CROTA|CUNIT)[12]|(CD|PC)[12]_[12]|LONPOLE|LATPOLE"
+    r"|[AB]P?_(ORDER|DMAX|\d_\d)|P[CV][12]_\d{1,2})\Z"
+)
+_NAMELESS = {"", "unknown", "none", "n/a", "na", "-", "object", "undefined", "no object", "not set", "null"}
+_NO_FILTER = {"", "unknown", "none", "n/a", "-", "no filter", "undefined", "null"}
+_BAYER_KEYS = ("BAYERPAT", "BAYRPAT", "CFAPAT", "CFA-PAT", "CFAPATTERN", "COLORTYP", "CFATYPE", "MOSAIC")
+_KIND_KEYS = ("IMAGETYP", "FRAME", "IMAGETYPE", "FRAMETYP", "PICTTYPE", "OBSTYPE")
+_SBIG_KINDS = {1: FrameKind.LIGHT, 2: FrameKind.BIAS, 3: FrameKind.DARK, 4: FrameKind.FLAT}
+_DATE_KEYS = ("DATE-OBS", "DATE_OBS", "DATEOBS", "DATE-BEG", "DATE-STA")
+_TIME_KEYS = ("TIME-OBS", "TIME_OBS", "UTSTART", "UTC-OBS", "UT-OBS", "UTC", "UT", "TIME-BEG")
+_BINNING_KEYS = (("XBINNING", "YBINNING"), ("CCDXBIN", "CCDYBIN"), ("XFACTOR", "YFACTOR"), ("BINX", "BINY"))
+_ADC_KEYS = ("ADCBITS", "ADCDEPTH", "BITDEPTH", "DATABITS", "CAMBITS")
+_ISO = re.compile(
+    r"(\d{4})[-/:](\d{1,2})[-/:](\d{1,2})(?:[T ]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:[.,](\d*))?)?)?"
+    r"\s*(Z|UTC?|[+-]\d{2}:?\d{2})?\Z",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:[.,](\d*))?)?\s*Z?\Z", re.IGNORECASE)
+_OLD_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{2,4})\Z")
+
+
+def describe(cards: Cards, width: int, height: int, planes: int, bits: int, saturation_adu: float | None) -> FrameInfo:
+    """What the cards say about a frame of known size.
+
+    Parameters
+    ----------
+    planes : 1 (mono or mosaic) or 3 (colour).
+    bits : bits of a stored sample.
+    saturation_adu : where the stored type clips, used unless the cards know better.
+    """
+    binning = _binning(cards)
+    pixel_um = _pixel_um(cards, binning[0])
+    focal_mm = _positive(cards, "FOCALLEN", "FOCAL", "TELFOCAL")
+    ra_deg, dec_deg = _position(cards)
+    kind, called_master = _kind(cards)
+    bottom_up = (cards.text("ROWORDER", "ROW-ORDER") or "").upper().replace("_", "-") == "BOTTOM-UP"
+    info = FrameInfo(
+        width=width,
+        height=height,
+        planes=planes,
+        kind=kind,
+        bayer=_bayer(cards, height, bottom_up) if planes == 1 else None,
+        bottom_up=bottom_up,
+        bits=bits,
+        saturation_adu=_saturation(cards, bits, saturation_adu),
+        pedestal_adu=_pedestal(cards),
+        exposure_s=_exposure_s(cards),
+        date_obs=_date_obs(cards),
+        object_name=_name(cards, _NAMELESS, "OBJECT", "OBJNAME", "TARGET"),
+        filter_name=_name(cards, _NO_FILTER, "FILTER", "FILTER1", "FILTNAM", "FILTERNA"),
+        camera=cards.text("INSTRUME", "CAMERA", "DETECTOR"),
+        telescope=cards.text("TELESCOP"),
+        gain=cards.number("GAIN", "ISOSPEED", "GAINRAW"),
+        offset=cards.number("OFFSET", "BLKLEVEL", "BRIGHTNE"),
+        temperature_c=_temperature_c(cards),
+        binning=binning,
+        pixel_um=pixel_um,
+        focal_mm=focal_mm,
+        scale_arcsec_px=_scale(cards, pixel_um, focal_mm),
+        ra_deg=ra_deg,
+        dec_deg=dec_deg,
+        is_master=called_master or any((cards.number(key) or 0) > 1 for key in ("NCOMBINE", "STACKCNT")),
+        cards=carried_cards(cards),
+    )
+    return replace(info, oddities=tuple(cards.oddities))
+
+
+def carried_cards(cards: Cards) -> tuple[tuple[str, Value, str], ...]:
+    """The cards worth carrying to the result, made fit for a strict FITS header (ASCII, finite numbers)."""
+    carried = []
+    for keyword, value, comment in cards:
+        if not _CARRIED.match(keyword):
+            continue
+        if isinstance(value, str):
+            value = _ascii(value).strip()
+            if not value:
+                continue
+        elif not abs(value) < (1e300 if isinstance(value, float) else 2**62):
+            continue
+        carried.append((keyword, value, _ascii(comment)))
+    return tuple(carried)
+
+
+def turn_pattern(pattern: str, x: int, y: int) -> str:
+    """The 2x2 pattern seen from pixel (x, y): RGGB from (1, 0) is GRBG."""
+    return "".join(pattern[2 * ((row + y) % 2) + (column + x) % 2] for row in (0, 1) for column in (0, 1))
+
+
+def _ascii(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    return "".join(character if " " <= character <= "~" else " " for character in plain)
+
+
+def _positive(cards: Cards, *keywords: str) -> float | None:
+    number = cards.number(*keywords)
+    return number if number is not None and number > 0 else None
+
+
+def _name(cards: Cards, nameless: set[str], *keywords: str) -> str | None:
+    text = cards.text(*keywords)
+    return None if text is None or text.lower() in nameless else text
+
+
+def _kind(cards: Cards) -> tuple[FrameKind, bool]:
+    """Kind of the frame, and whether it is called a master."""
+    for keyword in _KIND_KEYS:
+        value = cards.get(keyword)
+        if keyword == "PICTTYPE" and isinstance(value, int) and value in _SBIG_KINDS:
+            return _SBIG_KINDS[value], False
+        word = re.sub("[^a-z]", "", str(value).lower()) if isinstance(value, str) else ""
+        master = "master" in word
+        if "flatdark" in word or "darkflat" in word:
+            return FrameKind.DARK_FLAT, master
+        if "bias" in word or "zero" in word or word.startswith("offset"):
+            return FrameKind.BIAS, master
+        if "dark" in word:
+            return FrameKind.DARK, master
+        if "flat" in word:
+            return FrameKind.FLAT, master
+        if "light" in word or word in ("object", "science", "target", "sci"):
+            return FrameKind.LIGHT, master
+        if master:
+            return FrameKind.UNKNOWN, True
+    return FrameKind.UNKNOWN, False
+
+
+def _bayer(cards: Cards, height: int, bottom_up: bool) -> str | None:
+    """Colours of the stored pixels [0, 0], [0, 1], [1, 0], [1, 1].
+
+    A pattern names the upright picture: for a bottom-up file of even height its rows change places.
+    """
+    for keyword in _BAYER_KEYS:
+        value = cards.get(keyword)
+        if not isinstance(value, str):
+            continue
+        pattern = re.sub("[^A-Z]", "", value.upper())
+        if pattern in BAYER_PATTERNS:
+            x, y = (cards.whole(key) or 0 for key in ("XBAYROFF", "YBAYROFF"))
+            return turn_pattern(pattern, x, y + (height - 1 if bottom_up else 0))
+        if len(pattern) == 4 and set(pattern) <= set("CMYGRB") and keyword.startswith(("BAY", "CFA")):
+            cards.note(f"{keyword} = '{value.strip()}' is no Bayer pattern that we know; taken as mono.")
+    return None
+
+
+def _saturation(cards: Cards, bits: int, type_limit: float | None) -> float | None:
+    declared = _positive(cards, "SATURATE", "SATLEVEL", "MAXADU", "DATAMAX")
+    if declared is not None:
+        return declared
+    depth = adc_bits(cards)
+    if depth is not None and depth < bits <= 16:
+        return float(2**depth - 1)
+    return type_limit
+
+
+def adc_bits(cards: Cards) -> int | None:
+    """Depth of the camera's converter where the header tells it, 8 to 16."""
+    for keyword in _ADC_KEYS:
+        depth = cards.whole(keyword)
+        if depth is not None and 8 <= depth <= 16:
+            return depth
+    return None
+
+
+def _pedestal(cards: Cards) -> float | None:
+    """Constant in the pixels that stands for no light (`PEDESTAL` in FITS is what to *add* to reach zero)."""
+    black = cards.number("BLACKLEV")
+    if black is not None:
+        return black
+    pedestal = cards.number("PEDESTAL")
+    return -pedestal if pedestal else None
+
+
+def _exposure_s(cards: Cards) -> float | None:
+    for keyword, factor in (
+        ("EXPTIME", 1.0),
+        ("EXPOSURE", 1.0),
+        ("EXP_TIME", 1.0),
+        ("EXPOSED", 1.0),
+        ("ITIME", 1.0),
+        ("EXPOINUS", 1e-6),
+        ("EXPTIMEU", 1e-6),
+        ("EXPMS", 1e-3),
+    ):
+        number = cards.number(keyword)
+        if number is None:
+            continue
+        if number >= 0:
+            return number * factor
+        cards.note(f"{keyword} = {number:g} is no exposure time; ignored.")
+    return None
+
+
+def _temperature_c(cards: Cards) -> float | None:
+    for keyword in ("CCD-TEMP", "CCD_TEMP", "CCDTEMP", "CAMTEMP", "DET-TEMP", "SENSTEMP", "SET-TEMP"):
+        number = cards.number(keyword)
+        if number is not None and -200 < number < 150:
+            return number
+    return None
+
+
+def _binning(cards: Cards) -> tuple[int, int]:
+    for along_x, along_y in _BINNING_KEYS:
+        x = cards.whole(along_x)
+        if x is not None and 1 <= x <= 64:
+            y = cards.whole(along_y)
+            return x, y if y is not None and 1 <= y <= 64 else x
+    text = cards.text("BINNING", "CCDSUM")
+    found = re.findall(r"\d+", text or "")
+    if 1 <= len(found) <= 2 and all(1 <= int(number[:3]) <= 64 for number in found):
+        return int(found[0]), int(found[-1])
+    return 1, 1
+
+
+def _pixel_um(cards: Cards, binning: int) -> float | None:
+    """Size of a stored pixel: XPIXSZ counts the binning in, PIXSIZE1 (INDI) does not."""
+    binned = _positive(cards, "XPIXSZ", "XPIXELSZ")
+    if binned is not None:
+        return binned
+    single = _positive(cards, "PIXSIZE1", "PIXSIZE", "PIXELSZ")
+    return None if single is None else single * binning
+
+
+def _scale(cards: Cards, pixel_um: float | None, focal_mm: float | None) -> float | None:
+    """Sampling in arcseconds a pixel: solved, stated, or derived from pixel and focal length."""
+    candidates: list[tuple[str, float]] = []
+    if (cards.text("CTYPE1") or "").upper().startswith(("RA", "DEC", "GLON")):
+        cd = [cards.number(key) for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")]
+        if any(cd):
+            a, b, c, d = (number or 0.0 for number in cd)
+            candidates.append(("CD", abs(a * d - b * c) ** 0.5 * 3600))
+        elif (step := cards.number("CDELT1")) and abs(step) != 1.0:
+            candidates.append(("CDELT1", abs(step) * 3600))
+    for keyword in ("SCALE", "PIXSCALE", "SECPIX", "SECPIX1", "PIXSCAL1"):
+        if number := cards.number(keyword):
+            candidates.append((keyword, number))
+    if pixel_um and focal_mm:
+        candidates.append(("FOCALLEN", 206.264806 * pixel_um / focal_mm))
+    for source, scale in candidates:
+        if 1e-3 < scale < 2000:
+            return scale
+        cards.note(f"{source} gives {scale:g} arcseconds a pixel, which no telescope has; ignored.")
+    return None
+
+
+def sexagesimal(text: str) -> float | None:
+    """'19 59 41.99', '-0:00:25.1', '12h50m53s' to a number in the unit of its first part; None if it is none."""
+    parts = re.findall(r"\d+(?:[.,]\d*)?", text)
+    if not 2 <= len(parts) <= 3 or not re.fullmatch(r"\s*[+-]?[\d\s:.,hmsd°'\"′″]+", text, re.IGNORECASE):
+        return None
+    numbers = [float(part[:20].replace(",", ".")) for part in parts]
+    if any(number >= 60 for number in numbers[1:]):
+        return None
+    total = sum(number / 60**power for power, number in enumerate(numbers))
+    return -total if text.strip().startswith("-") else total
+
+
+def _position(cards: Cards) -> tuple[float | None, float | None]:
+    """Pointing in degrees; a sexagesimal right ascension is in hours, a plain number in degrees."""
+    for ra_key, dec_key in (("RA", "DEC"), ("OBJCTRA", "OBJCTDEC"), ("CRVAL1", "CRVAL2")):
+        if ra_key == "CRVAL1" and not (cards.text("CTYPE1") or "").upper().startswith("RA"):
+            continue
+        ra, dec = _degrees(cards, ra_key, 15.0), _degrees(cards, dec_key, 1.0)
+        if ra is not None and dec is not None and -360 <= ra <= 360 and -90 <= dec <= 90:
+            return ra % 360.0, dec
+    return None, None
+
+
+def _degrees(cards: Cards, keyword: str, hours: float) -> float | None:
+    number = cards.number(keyword)
+    if number is not None:
+        return number
+    text = cards.text(keyword)
+    parsed = sexagesimal(text) if text else None
+    return None if parsed is None else parsed * hours
+
+
+def _date_obs(cards: Cards) -> datetime | None:
+    """Start of the exposure in UTC."""
+    for keyword in _DATE_KEYS:
+        text = cards.text(keyword)
+        if text is None:
+            continue
+        found = _read_date(cards, keyword, text)
+        if found is not None:
+            return found
+        cards.note(f"{keyword} = '{text}' is no date that we can read; ignored.")
+    for keyword, epoch in (("MJD-OBS", 0.0), ("MJD-BEG", 0.0), ("JD", 2400000.5)):
+        days = cards.number(keyword)
+        if days is not None and 15000 < days - epoch < 100000:
+            return datetime(1858, 11, 17, tzinfo=UTC) + timedelta(days=days - epoch)
+    return None
+
+
+def _read_date(cards: Cards, keyword: str, text: str) -> datetime | None:
+    match = _ISO.match(text)
+    if match:
+        year, month, day = (int(part) for part in match.groups()[:3])
+        clock, zone = match.groups()[3:7], match.group(8)
+    else:
+        old = _OLD_DATE.match(text)
+        if old is None:
+            return None
+        day, month, year = (int(part) for part in old.groups())
+        clock, zone = (None, None, None, None), None
+        if year < 1000:
+            year += 1900
+            if year >= 2000 or len(old.group(3)) > 2:
+                cards.note(f"{keyword} = '{text}' counts its year from 1900; read as {year:04d}-{month:02d}-{day:02d}.")
+    if clock[0] is None:
+        time_of_day = next((_CLOCK.match(t) for k in _TIME_KEYS if (t := cards.text(k)) and _CLOCK.match(t)), None)
+        if time_of_day is not None:
+            clock = time_of_day.groups()
+    try:
+        moment = datetime(year, month, day, tzinfo=UTC) + timedelta(
+            hours=int(clock[0] or 0),
+            minutes=int(clock[1] or 0),
+            seconds=int(clock[2] or 0),
+            microseconds=int(((clock[3] or "") + "000000")[:6]),
+        )
+        if zone and zone[0] in "+-":
+            shift = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+            moment = moment - shift if zone[0] == "+" else moment + shift
+    except (ValueError, OverflowError):
+        return None
+    if not 1850 <= moment.year <= 2200:
+        return None
+    return moment
