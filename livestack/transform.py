@@ -31,7 +31,7 @@ class Registration:
     Attributes
     ----------
     matrix : (3, 3) frame (x, y, 1) -> reference (x, y, 1).
-    method : "reference", "predicted", "asterisms", "two stars", "one star", "features", "phase" or "none".
+    method : "reference", "predicted", "asterisms", "pairs", "two stars", "one star", "features", "phase" or "none".
     frame_index, reference_index : (n,) indices of the matched stars in the two catalogues.
     rms_px : residual of the matched stars or tracked windows, px in the reference; nan where there are none.
     n_points : windows that agreed where features, not stars, were matched.

@@ -1,0 +1,78 @@
+"""The final fit: a similarity or, where it pays, an affine, over all matched stars.
+
+Bright stars count more, down to a floor that is measured from the residuals themselves (seeing moves bright stars too);
+Tukey's biweight takes out what does not belong. A richer model is taken only when it lowers the residual of stars
+that were left out of its fit (five-fold cross-validation).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from livestack import transform as tf
+
+FLOOR_PX = 0.01
+CENTROID_PX = 1.3
+"""Centroid error of a star, px, at a signal to noise of 1: about sigma of its profile."""
+FOLDS = 5
+AFFINE_STARS = 40
+AFFINE_GAIN = 0.97
+
+
+def fit_matched(
+    source: np.ndarray, target: np.ndarray, source_snr: np.ndarray, target_snr: np.ndarray, model: str = "similarity"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix source -> target and the (n,) mask of the stars that carried it.
+
+    Parameters
+    ----------
+    source, target : (n, 2) matched positions, n >= 2.
+    source_snr, target_snr : (n,) signal to noise.
+    model : "similarity", "affine" (n >= 3 stars not on a line) or "auto".
+    """
+    noise2 = CENTROID_PX**2 * (1.0 / np.maximum(source_snr, 1.0) ** 2 + 1.0 / np.maximum(target_snr, 1.0) ** 2)
+    matrix, used, weights = _tukey(source, target, noise2, tf.fit_similarity)
+    if model == "similarity" or used.sum() < (6 if model == "affine" else AFFINE_STARS):
+        return matrix, used
+    try:
+        richer, kept, _ = _tukey(source, target, noise2, tf.fit_affine)
+        if model == "affine":
+            return richer, kept
+        plain = _left_out(source[used], target[used], weights[used], tf.fit_similarity)
+        affine = _left_out(source[used], target[used], weights[used], tf.fit_affine)
+    except ValueError:  # all on one line
+        return matrix, used
+    return (richer, kept) if affine < AFFINE_GAIN * plain else (matrix, used)
+
+
+def _tukey(source, target, noise2, fit):  # type: ignore[no-untyped-def]
+    """Iteratively reweighted fit: matrix, mask of stars with weight, weights."""
+    used = np.ones(len(source), dtype=bool)
+    weights = 1.0 / (FLOOR_PX**2 + noise2)
+    matrix = fit(source, target, weights)
+    for _ in range(6):
+        residual2 = np.sum((tf.apply(matrix, source) - target) ** 2, axis=1)
+        # Scatter that photons do not explain: the median of a two-dimensional residual^2 is 1.386 sigma^2.
+        bright = noise2 <= np.median(noise2)
+        floor2 = max(FLOOR_PX**2, float(np.median(residual2[bright])) / 1.386 - float(np.median(noise2[bright])))
+        base = 1.0 / (floor2 + noise2)
+        scaled = np.sqrt(residual2 * base)
+        limit = 4.685 * max(1.0, float(np.median(scaled)) / 1.177)
+        tukey = np.clip(1 - (scaled / limit) ** 2, 0, None) ** 2
+        keep = tukey > 0
+        if keep.sum() < 3:
+            break
+        used, weights = keep, base * tukey
+        matrix = fit(source[used], target[used], weights[used])
+    return matrix, used, weights
+
+
+def _left_out(source, target, weights, fit):  # type: ignore[no-untyped-def]
+    """Weighted rms of stars that took no part in the fit."""
+    fold = np.arange(len(source)) % FOLDS
+    total = 0.0
+    for k in range(FOLDS):
+        out = fold == k
+        matrix = fit(source[~out], target[~out], weights[~out])
+        total += float(weights[out] @ np.sum((tf.apply(matrix, source[out]) - target[out]) ** 2, axis=1))
+    return float(np.sqrt(total / weights.sum()))
