@@ -101,7 +101,10 @@ class RenderSettings(Section):
     """From linear data to a picture."""
 
     stretch: Literal["auto", "asinh", "linear"] = Field("auto", description="auto: midtone transfer from the sky's level and noise")
-    linked: bool = Field(True, description="one stretch for all channels after neutralising the sky")
+    linked: bool = Field(True, description="one stretch for all channels; else each is stretched by its own noise")
+    white_balance: Literal["stars", "none"] = Field(
+        "stars", description="stars: the median star becomes neutral; none: as it is, for narrowband palettes"
+    )
     background: float = Field(0.12, gt=0, lt=1, description="where the sky ends up in the picture, 0 black to 1 white")
     saturation: float = Field(1.5, ge=0, description="colour strength; 1 leaves it alone")
     gradient_removal: bool = Field(True, description="take light-pollution gradients out of the picture (never out of the data)")

@@ -114,8 +114,11 @@ def is_bright(small: np.ndarray, was_bright: bool = False) -> bool:
     connected piece near the brightest is far larger than any star. Frames that are mostly noise are sky. A frame that
     follows bright ones is judged more leniently, so that a cloud's edge does not make the picture flicker.
     """
-    luma = np.nanmean(small, axis=0) if len(small) > 1 and np.isfinite(small).any() else small[0]
-    luma = cv2.blur(np.nan_to_num(luma, nan=float(np.nanmin(luma)) if np.isfinite(luma).any() else 0.0), (3, 3))
+    luma = small.mean(axis=0)
+    seen = np.isfinite(luma)
+    if not seen.any():
+        return False
+    luma = cv2.blur(np.where(seen, luma, luma[seen].min()), (3, 3))
     step = max(1, round(max(luma.shape) / 480))
     view = luma[::step, ::step]
     low, high = (float(x) for x in np.percentile(view, (1.0, 99.9)))
@@ -152,10 +155,10 @@ def _measure_sky_look(
     surface = surface.raised(levels)
     above -= levels[:, None, None].astype(np.float32)
     gains, n_stars = np.ones(len(small)), 0
-    if len(small) == 3 and settings.linked:
-        gains, n_stars = measure_balance(above, small, sigmas)
-    elif len(small) == 3:
+    if len(small) == 3 and not settings.linked:
         gains = _normalised(1 / np.maximum(sigmas, 1e-6))
+    elif len(small) == 3 and settings.white_balance == "stars":
+        gains, n_stars = measure_balance(above, small, sigmas)
     luma = mix_luma(above, gains)
     rank = max(1, luma.size // 50_000)
     bright = luma[np.isfinite(luma)]
@@ -172,7 +175,7 @@ def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int
     view = small[:, ::stride, ::stride]
     gains = np.ones(len(small))
     floor = np.array([np.nanpercentile(plane, 0.3) for plane in view])
-    if len(small) == 3:
+    if len(small) == 3 and settings.white_balance == "stars":
         lit = view - floor[:, None, None]
         luma = mix_luma(lit, gains)
         colour = np.array([np.nanmean(plane[luma > np.nanpercentile(luma, 60)]) for plane in lit])
