@@ -21,8 +21,8 @@ from pathlib import Path
 SESSION_MARK = "session.jsonl"
 """A folder that holds this file is a session's own."""
 _NEVER_ENTERED = {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx"}
-_TEMPORARY = re.compile(r"^[.~]|~$|\.(tmp|temp|part|partial|filepart|crdownload|download)(\.\w+)?$", re.IGNORECASE)
-_DIGITS = re.compile(r"(\d+)")
+_TEMPORARY = re.compile(r"^[.~]|~$|\.(tmp|temp|part|partial|filepart|crdownload)$|\.tmp\.\w+$", re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]+")
 _SHARES = {"9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "drvfs", "glusterfs", "lustre", "ncpfs", "nfs",
            "nfs4", "prl_fs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "webdav"}  # fmt: skip
 _LOCAL_FUSE = {"fuse", "fuseblk", "fuse.ntfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.mergerfs", "fuse.fuse-overlayfs"}
@@ -49,11 +49,9 @@ class Entry:
     """Latest of modification and change of status, ns since 1970: a copy may keep the old time, its status is new."""
 
 
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+def natural_key(name: str) -> tuple[str, str]:
     """Sort key under which `light_9` comes before `light_10`, whatever the case; total, hence the same everywhere."""
-    words = [(0, int(word), "") if word.isdigit() and word.isascii() else (1, 0, word.casefold())
-             for word in _DIGITS.split(name) if word]  # fmt: skip
-    return (*words, (2, 0, name))
+    return _DIGITS.sub(lambda number: number[0].zfill(20), name.casefold()), name
 
 
 def say_name(path: str | os.PathLike[str]) -> str:
