@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from livestack.simulate.scenario import Scenario
 from livestack.simulate.weather import COSMICS, TRAILS, Conditions, random_stream
 
 _SIGMA_OF_FWHM = 1 / 2.3548200450309493
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """What crossed a frame: `electrons` (H, W) float32 (expected ones for trails, before vignetting), and its story."""
+
+    electrons: np.ndarray
+    told: tuple[dict[str, object], ...]
 
 
 def trails_of(scenario: Scenario, conditions: Conditions) -> list[tuple[str, float]]:
@@ -25,12 +34,16 @@ def trails_of(scenario: Scenario, conditions: Conditions) -> list[tuple[str, flo
     return named + by_chance
 
 
-def draw_trails(scenario: Scenario, conditions: Conditions, image: np.ndarray) -> list[dict[str, object]]:
-    """Add the trails of a frame to `image` ((H, W) float32, electrons) and describe them for the truth file."""
-    height, width = image.shape
+def draw_trails(scenario: Scenario, conditions: Conditions, shape: tuple[int, int]) -> Crossing | None:
+    """The trails of a frame of `shape` (H, W); None where there is none."""
+    trails = trails_of(scenario, conditions)
+    if not trails:
+        return None
+    height, width = shape
+    image = np.zeros(shape, np.float32)
     noise = math.sqrt(conditions.sky_e + scenario.read_noise_e**2)
-    told = []
-    for number, (kind, peak_sigma) in enumerate(trails_of(scenario, conditions)):
+    told: list[dict[str, object]] = []
+    for number, (kind, peak_sigma) in enumerate(trails):
         draw = random_stream(scenario, TRAILS, conditions.index + 1, number + 1)
         x, y = draw.uniform(0.25, 0.75) * width, draw.uniform(0.25, 0.75) * height
         angle = draw.uniform(0, math.pi)
@@ -47,14 +60,17 @@ def draw_trails(scenario: Scenario, conditions: Conditions, image: np.ndarray) -
             at_x, at_y = x - sin * gap * side, y + cos * gap * side
             add_trail(image, at_x, at_y, cos, sin, sigma * 1.6, peak, 0.0, 1.0, 0.0)
         add_trail(image, x, y, cos, sin, sigma * 2.2, 3 * peak, dash, 0.12, 0.0)
-    return told
+    return Crossing(image, tuple(told))
 
 
-def draw_cosmics(scenario: Scenario, conditions: Conditions, image: np.ndarray) -> int:
-    """Add the cosmic rays of a frame to `image` ((H, W) float32, electrons); return how many there were."""
-    height, width = image.shape
+def draw_cosmics(scenario: Scenario, conditions: Conditions, shape: tuple[int, int]) -> Crossing | None:
+    """The cosmic rays of a frame of `shape` (H, W); None where there is none."""
+    height, width = shape
     draw = random_stream(scenario, COSMICS, conditions.index + 1)
     count = int(draw.poisson(scenario.cosmic_rate * height * width / 1e6))
+    if not count:
+        return None
+    image = np.zeros(shape, np.float32)
     for _ in range(count):
         x, y = draw.uniform(-0.5, width - 0.5), draw.uniform(-0.5, height - 0.5)
         angle, length = draw.uniform(0, 2 * math.pi), min(0.7 * draw.pareto(1.3), 30.0)
@@ -63,6 +79,7 @@ def draw_cosmics(scenario: Scenario, conditions: Conditions, image: np.ndarray) 
         columns = np.rint(x + steps * math.cos(angle)).astype(int)
         rows = np.rint(y + steps * math.sin(angle)).astype(int)
         inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        # a longer track leaves more electrons, each step its share
-        np.add.at(image, (rows[inside], columns[inside]), np.float32(energy * (1 + length) / steps.size / 2))
-    return count
+        # a longer track leaves more electrons, each step its share; whole ones, so that none rounds away
+        share = max(1.0, round(energy * (1 + length) / steps.size / 2))
+        np.add.at(image, (rows[inside], columns[inside]), np.float32(share))
+    return Crossing(image, ({"kind": "cosmic rays", "count": count},))

@@ -33,20 +33,109 @@ def _mono(frames: int) -> dict[str, Any]:
 
 
 def _osc(frames: int) -> dict[str, Any]:
-    return {"bayer": "RGGB", "rotation_deg": 0.02, "dither_px": 4.0, "camera": "Simulated 533MC"}
+    return {**_mono(frames), "bayer": "RGGB", "camera": "Simulated 533MC"}
 
 
 def _trails(frames: int) -> dict[str, Any]:
     crossing = [_fault("satellite", frames, share, 25) for share in (0.3, 0.3, 0.6)]
-    faults = [Fault(kind="satellite", first=0, amount=20), *crossing]
-    return {**_mono(frames), "satellite_rate": 0.35, "cosmic_rate": 25.0,
-            "faults": (*faults, _fault("aircraft", frames, 0.75, 18))}  # fmt: skip
+    faults = (Fault(kind="satellite", first=0, amount=20), *crossing, _fault("aircraft", frames, 0.75, 18))
+    return {**_mono(frames), "satellite_rate": 0.35, "cosmic_rate": 25.0, "faults": faults}
+
+
+def _altaz(frames: int) -> dict[str, Any]:
+    return {"exposure_s": 10.0, "cadence_s": 10.5, "rotation_deg": 0.6, "rotation_centre": (0.55, 0.42),
+            "drift_px": (0.2, 0.3), "jitter_px": 1.0, "flux_min_e": 400.0, "sky_e": 150.0}  # fmt: skip
+
+
+def _flip(frames: int) -> dict[str, Any]:
+    return {**_mono(frames), "flip_at": max(frames // 2, 1)}
+
+
+def _clouds(frames: int) -> dict[str, Any]:
+    thin, thick = _fault("clouds", frames, 0.25, 0.6, to=0.35), _fault("clouds", frames, 0.6, 0.08, to=0.7)
+    return {**_mono(frames), "transparency_jitter": 0.03, "faults": (thin, thick)}
+
+
+def _wind(frames: int) -> dict[str, Any]:
+    gusts = (_fault("wind", frames, 0.35, 12.0, to=0.42), _fault("wind", frames, 0.7, 18.0))
+    return {**_mono(frames), "faults": (*gusts, _fault("wind", frames, 0.55, 1.0))}
+
+
+def _defocus(frames: int) -> dict[str, Any]:
+    return {**_mono(frames), "faults": (_fault("defocus", frames, 0.6, 2.6, to=0.75),)}
+
+
+def _hot(frames: int) -> dict[str, Any]:
+    return {"dither_px": 5.0, "hot_pixels": 0.0008, "cold_pixels": 0.0001, "bad_columns": 1, "temperature_c": 5.0}
+
+
+def _gradient(frames: int) -> dict[str, Any]:
+    return {**_mono(frames), "sky_e": 800.0, "sky_gradient": 0.35, "sky_gradient_turn_deg": 0.8, "sky_trend": 0.004,
+            "faults": (_fault("bright_sky", frames, 0.55, 1.8, to=1.0),)}  # fmt: skip
+
+
+def _few(stars: int) -> Callable[[int], dict[str, Any]]:
+    def knobs(frames: int) -> dict[str, Any]:
+        return {"stars": stars, "stars_within": 0.7, "flux_min_e": 15000.0, "flux_max_e": 120000.0, "nebula_e": 0.0,
+                "rotation_deg": 0.0 if stars == 1 else 0.02, "dither_px": 4.0}  # fmt: skip
+
+    return knobs
+
+
+def _calibrated(frames: int) -> dict[str, Any]:
+    return {**_mono(frames), "vignetting": 0.35, "dust": 7, "amp_glow_e_s": 12.0, "prnu": 0.006, "dark_e_s": 0.05,
+            "hot_pixels": 0.0005, "bias_columns_adu": 1.5, "temperature_c": 0.0}  # fmt: skip
+
+
+def _filters(frames: int) -> dict[str, Any]:
+    return {**_mono(frames), "filters": ("L", "R", "G", "B"), "objects": ("M 27", "NGC 6960")}
+
+
+def _moon(frames: int) -> dict[str, Any]:
+    return {"objects": ("Moon",), "stars": 0, "nebula_e": 0.0, "sky_e": 20.0, "terrain_e": 9000.0, "fwhm_px": 2.4,
+            "seeing_jitter": 0.25, "exposure_s": 0.02, "cadence_s": 0.5, "drift_px": (30 / frames, -13 / frames),
+            "jitter_px": 1.5, "transparency_jitter": 0.02}  # fmt: skip
+
+
+def _everything(frames: int) -> dict[str, Any]:
+    faults = (
+        Fault(kind="satellite", first=0, amount=20),
+        _fault("clouds", frames, 0.2, 0.07, to=0.24),
+        _fault("truncated", frames, 0.3, 0.6),
+        _fault("wind", frames, 0.38, 15.0),
+        _fault("satellite", frames, 0.45, 30),
+        _fault("satellite", frames, 0.45, 12),
+        _fault("dark", frames, 0.52),
+        _fault("capped", frames, 0.58),
+        _fault("other_field", frames, 0.64),
+        _fault("defocus", frames, 0.7, 2.8, to=0.74),
+        _fault("bright_sky", frames, 0.8, 1.6, to=1.0),
+        _fault("aircraft", frames, 0.86, 15),
+        _fault("duplicate", frames, 0.92),
+    )
+    return {**_calibrated(frames), "dither_px": 4.0, "dither_every": 2, "flip_at": max(frames // 2, 1),
+            "sky_gradient": 0.15, "satellite_rate": 0.1, "cosmic_rate": 15.0, "bad_columns": 1,
+            "faults": faults}  # fmt: skip
 
 
 SCENARIOS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "mono": ("equatorial mount, drift, dither and a little rotation", _mono),
     "osc": ("the same with a colour mosaic", _osc),
     "trails": ("satellites (one in the first frame, two that cross), an aircraft, cosmic rays", _trails),
+    "altaz": ("alt-azimuth mount: the field turns about a point off the middle", _altaz),
+    "flip": ("meridian flip midway: upside down and some pixels off", _flip),
+    "clouds": ("thin clouds that should be weighted, thick ones that should be refused", _clouds),
+    "wind": ("gusts: two spells of smeared stars and a slight one", _wind),
+    "defocus": ("the focus slips for some frames", _defocus),
+    "hot": ("a warm sensor: hot and cold pixels, a bad column; dithered", _hot),
+    "gradient": ("light pollution that turns with the night, and a step in the sky", _gradient),
+    "sparse": ("nine stars", _few(9)),
+    "two_stars": ("two stars", _few(2)),
+    "one_star": ("one star", _few(1)),
+    "calibrated": ("vignetting, dust, amp glow, hot pixels; made for calibration frames", _calibrated),
+    "everything": ("a bad night: a bit of all, with broken and foreign files", _everything),
+    "filters": ("two targets one after the other, filters L R G B in turn", _filters),
+    "moon": ("a cratered landscape without stars, drifting in and out of focus", _moon),
 }
 """Name: what it shows, and the knobs it turns for a given number of frames."""
 

@@ -48,7 +48,7 @@ def _illumination(scenario: Scenario, draw: np.random.Generator) -> np.ndarray:
     return light.astype(np.float32)
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=2)
 def make_sensor(scenario: Scenario) -> Sensor:
     """The sensor of `scenario`."""
     draw = random_stream(scenario, SENSOR)

@@ -1,23 +1,36 @@
-"""A simulated night on disk: files that appear as a camera writes them, and `truth.json` beside them."""
+"""A simulated night on disk: files that appear as a camera writes them, and `truth.json` beside them.
+
+`truth.json` is written last. It holds the scenario, one entry for each frame (file, index in a file of many frames,
+transform, seeing, transparency, sky, artefacts, and what should become of it) and the stars of each target on the
+reference grid.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from livestack.errors import UsageError
-from livestack.frame import FrameKind
+from livestack.errors import SessionError, UsageError
+from livestack.frame import Frame, FrameKind
 from livestack.simulate.exposure import SimulatedFrame, simulate_calibration, simulate_frame
-from livestack.simulate.files import SINGLE_FILE_FORMATS, encode_frame
+from livestack.simulate.files import FORMATS, encode_frame
 from livestack.simulate.scenario import Scenario
+from livestack.simulate.ser import SerWriter
 from livestack.simulate.sky import Sky, make_sky
 
 Style = Literal["direct", "rename"]
+Put = Callable[[Frame, str, float], tuple[str, int]]
+"""Puts a frame away under a stem, as much of the file as that share; says the file's name and the index in it."""
+
+_CALIBRATION_KINDS = (FrameKind.BIAS, FrameKind.DARK, FrameKind.FLAT, FrameKind.DARK_FLAT)
+_HEADERLESS = ("ser", "tiff", "png")
 
 
 def _appear(path: Path, content: bytes, pace_s: float, style: Style) -> None:
@@ -27,9 +40,9 @@ def _appear(path: Path, content: bytes, pace_s: float, style: Style) -> None:
         beside.write_bytes(content)
         os.replace(beside, path)
         return
+    pieces = 4 if pace_s > 0 else 1
+    step = max(1, -(-len(content) // pieces))
     with path.open("wb") as file:
-        pieces = 1 if pace_s <= 0 else 4
-        step = -(-len(content) // pieces)
         for start in range(0, len(content), step):
             file.write(content[start : start + step])
             file.flush()
@@ -37,8 +50,22 @@ def _appear(path: Path, content: bytes, pace_s: float, style: Style) -> None:
                 time.sleep(min(0.05, pace_s / 10))
 
 
+def _as_format_can(scenario: Scenario, file_format: str) -> Scenario:
+    """The night without those faults that the format cannot hold.
+
+    A recording of many frames has no single file to cut short, and where there is no header none can say "dark".
+    """
+    faults = scenario.faults
+    if file_format == "ser":
+        faults = tuple(fault for fault in faults if fault.kind != "truncated")
+    if file_format in _HEADERLESS:
+        capped = {"kind": "capped"}
+        faults = tuple(f.model_copy(update=capped) if f.kind == "dark" else f for f in faults)
+    return scenario.model_copy(update={"faults": faults})
+
+
 def _truth_of(simulated: SimulatedFrame, file: str, position: int, scenario: Scenario) -> dict[str, Any]:
-    """The line of one frame in `truth.json`."""
+    """The entry of one frame in `truth.json`."""
     conditions = simulated.conditions
     registrable = not conditions.dark and conditions.sky_number < len(scenario.objects)
     return {
@@ -71,6 +98,69 @@ def _catalogue(sky: Sky) -> dict[str, Any]:
     }
 
 
+def _write_truth(scenario: Scenario, path: Path, file_format: str, told: list[dict[str, Any]]) -> None:
+    """Write `truth.json`; one line for each frame and each column of the catalogue."""
+    parts = [
+        f'"scenario": {scenario.model_dump_json()}',
+        f'"format": "{file_format}"',
+        '"transforms": "row-major 3x3, frame (x, y, 1) to reference (x, y, 1), 0-based, integers at pixel centres"',
+        '"frames": [\n' + ",\n".join(json.dumps(entry) for entry in told) + "\n]",
+    ]
+    tables = []
+    for number, name in enumerate(scenario.objects):
+        columns = _catalogue(make_sky(scenario, number)).items()
+        tables.append(f"{json.dumps(name)}: {{" + ",\n".join(f'"{key}": {json.dumps(c)}' for key, c in columns) + "}")
+    parts.append('"stars": {' + ",\n".join(tables) + "}")
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def _write_calibration(scenario: Scenario, folder: Path, file_format: str, count: int) -> None:
+    """Write `count` frames of each kind of calibration into `folder`; as FITS where the format has no header."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file_format = "fits" if file_format in _HEADERLESS else file_format
+    for kind in _CALIBRATION_KINDS:
+        for number in range(count):
+            frame = simulate_calibration(scenario, kind, number)
+            name = f"{kind.value}_{number:04d}.{file_format}"
+            (folder / name).write_bytes(encode_frame(scenario, frame, file_format))
+
+
+@contextlib.contextmanager
+def _open_sink(scenario: Scenario, folder: Path, file_format: str, pace_s: float, style: Style) -> Iterator[Put]:
+    """What puts frames into `folder`: a file for each, or one recording of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if file_format == "ser":
+        name, count = f"{scenario.name}.ser", 0
+        with SerWriter(folder / name, scenario) as recording:
+
+            def append(frame: Frame, stem: str, share: float) -> tuple[str, int]:
+                nonlocal count
+                recording.append(frame)
+                count += 1
+                return name, count - 1
+
+            yield append
+        return
+
+    def write(frame: Frame, stem: str, share: float) -> tuple[str, int]:
+        content = encode_frame(scenario, frame, file_format)
+        name = f"{stem}.{file_format}"
+        _appear(folder / name, content[: int(len(content) * min(share, 1.0))], pace_s, style)
+        return name, 0
+
+    yield write
+
+
+def _wait_until(moment: float, stop: Callable[[], bool]) -> bool:
+    """Sleep until the monotonic `moment`; False when `stop` said so before."""
+    while not stop():
+        left = moment - time.monotonic()
+        if left <= 0:
+            return True
+        time.sleep(min(left, 0.1))
+    return False
+
+
 def write_session(
     scenario: Scenario,
     out: Path,
@@ -81,51 +171,53 @@ def write_session(
     masks: bool = False,
     calibration: int = 0,
     style: Style = "direct",
+    stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Write the night into the folder `out` and return the path of its `truth.json`.
 
     Parameters
     ----------
-    file_format : one of `livestack.simulate.files.FORMATS`.
+    file_format : one of `livestack.simulate.files.FORMATS`. `ser` makes one file of all frames.
     pace_s : time from one frame's appearance to the next; 0: as fast as it goes.
     twin : also write each frame without trails and cosmic rays, into `twin/`.
-    masks : also write where trails, cosmic rays and defects are, as `masks/<frame>.npz`.
+    masks : also write where trails, cosmic rays and defects are, as `masks/<frame>.npz` with the boolean arrays trail,
+        cosmic and defect (True = touched).
     calibration : number of bias, dark, flat and dark-flat frames each, into `calibration/`.
     style : "direct" grows under its own name; "rename" is written beside and renamed into place.
+    stop : asked before each frame; True ends the night early, the truth is of the frames written so far.
+
+    Raises
+    ------
+    UsageError : the format is unknown, or needs a package that is not there.
+    SessionError : the folder cannot be written to.
     """
-    if file_format not in SINGLE_FILE_FORMATS:
-        raise UsageError(f"format: found {file_format}, expected one of {', '.join(SINGLE_FILE_FORMATS)}.")
-    out.mkdir(parents=True, exist_ok=True)
-    extras = [name for name, wanted in (("twin", twin), ("masks", masks), ("calibration", calibration)) if wanted]
-    for name in extras:
-        (out / name).mkdir(exist_ok=True)
-    for kind in (FrameKind.BIAS, FrameKind.DARK, FrameKind.FLAT, FrameKind.DARK_FLAT):
-        for number in range(calibration):
-            frame = simulate_calibration(scenario, kind, number)
-            name = f"{kind.value}_{number:04d}.{file_format}"
-            (out / "calibration" / name).write_bytes(encode_frame(scenario, frame, file_format))
-    told = []
-    began = time.monotonic()
-    for index in range(scenario.frames):
-        simulated = simulate_frame(scenario, index)
-        name = f"{scenario.name}_{index:04d}.{file_format}"
-        content = encode_frame(scenario, simulated.frame, file_format)
-        content = content[: int(len(content) * min(simulated.conditions.written_share, 1.0))]
-        time.sleep(max(0.0, began + index * pace_s - time.monotonic()))
-        _appear(out / name, content, pace_s, style)
-        told.append(_truth_of(simulated, name, 0, scenario))
-        if twin:
-            (out / "twin" / name).write_bytes(encode_frame(scenario, simulated.twin, file_format))
-        if masks:
-            parts = {kind: getattr(simulated, f"{kind}_mask") for kind in ("trail", "cosmic", "defect")}
-            np.savez_compressed(out / "masks" / f"{name}.npz", **parts)
-    truth = {
-        "scenario": scenario.model_dump(mode="json"),
-        "format": file_format,
-        "transforms": "row-major 3x3, frame (x, y, 1) to reference (x, y, 1), 0-based, integers at pixel centres",
-        "frames": told,
-        "stars": {name: _catalogue(make_sky(scenario, number)) for number, name in enumerate(scenario.objects)},
-    }
+    if file_format not in FORMATS:
+        raise UsageError(f"format: found {file_format}, expected one of {', '.join(FORMATS)}.")
+    scenario = _as_format_can(scenario, file_format)
+    told: list[dict[str, Any]] = []
     path = out / "truth.json"
-    path.write_text(json.dumps(truth, indent=1))
+    try:
+        if calibration:
+            _write_calibration(scenario, out / "calibration", file_format, calibration)
+        if masks:
+            (out / "masks").mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as sinks:
+            put = sinks.enter_context(_open_sink(scenario, out, file_format, pace_s, style))
+            put_twin = sinks.enter_context(_open_sink(scenario, out / "twin", file_format, 0, style)) if twin else None
+            began = time.monotonic()
+            for index in range(scenario.frames):
+                simulated = simulate_frame(scenario, index)
+                if not _wait_until(began + index * pace_s, stop):
+                    break
+                stem = f"{scenario.name}_{index:04d}"
+                file, position = put(simulated.frame, stem, simulated.conditions.written_share)
+                told.append(_truth_of(simulated, file, position, scenario))
+                if put_twin:
+                    put_twin(simulated.twin, stem, 1.0)
+                if masks:
+                    parts = {kind: getattr(simulated, f"{kind}_mask") for kind in ("trail", "cosmic", "defect")}
+                    np.savez_compressed(out / "masks" / f"{stem}.npz", **parts)
+        _write_truth(scenario, path, file_format, told)
+    except OSError as error:
+        raise SessionError(f"{out}: cannot write the simulated night ({error}); choose another folder.") from error
     return path

@@ -150,7 +150,16 @@ def make_sky(scenario: Scenario, number: int = 0) -> Sky:
     """The sky of target `number` of `scenario`, wide enough for all its frames; brightest star first."""
     x, y, flux, b_v = _draw_stars(scenario, number, seen_box(scenario))
     order = np.argsort(-flux, kind="stable")
-    terrain, origin = _draw_terrain(scenario) if scenario.terrain_e else (None, (0.0, 0.0))
+    terrain, origin = None, (0.0, 0.0)
+    if scenario.terrain_e:
+        box = seen_box(scenario, margin_px=4)
+        beyond = max(-box[0], -box[1], box[2] - scenario.width + 1, box[3] - scenario.height + 1)
+        if beyond > _TERRAIN_MARGIN_PX:
+            raise ValueError(
+                f"terrain_e: frames look {beyond:.0f} px past the first one, but the landscape ends after"
+                f" {_TERRAIN_MARGIN_PX} px; let the mount drift less."
+            )
+        terrain, origin = _draw_terrain(scenario)
     colour = star_colours(b_v[order])
     return Sky(x[order], y[order], flux[order], colour, _draw_nebula(scenario, number), terrain, origin)
 
