@@ -1,0 +1,246 @@
+/* Follows the session: events from the server (or a status file on a static site), and puts them on the page. */
+"use strict";
+
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const isStatic = document.body.dataset.mode === "static";
+  const viewer = new window.LivestackViewer($("view"), $("divider"));
+  const live = { status: null, viewer: viewer, onstatus: [] };
+  window.livestack = live;
+
+  // --- words ---
+
+  const duration = (seconds) => {
+    const whole = Math.round(seconds || 0), h = Math.floor(whole / 3600), m = Math.floor(whole / 60) % 60, s = whole % 60;
+    if (h) return h + " h " + String(m).padStart(2, "0") + " min";
+    if (m) return s ? m + " min " + s + " s" : m + " min";
+    return (seconds && seconds < 10 && seconds !== whole ? seconds.toFixed(1) : s) + " s";
+  };
+  const say = (id, text) => { const e = $(id); if (e.textContent !== text) e.textContent = text; };
+  const list = (id, kind, entries) => {
+    const e = $(id);
+    while (e.firstChild) e.removeChild(e.firstChild);
+    for (const entry of entries) e.appendChild(entry);
+  };
+  const node = (kind, text) => { const e = document.createElement(kind); e.textContent = text; return e; };
+  const facts = (id, rows) => {
+    const key = JSON.stringify(rows);
+    if ($(id).dataset.key === key) return;
+    $(id).dataset.key = key;
+    list(id, "dl", rows.reduce((all, [name, value]) => all.concat([node("dt", name), node("dd", value)]), []));
+  };
+  live.duration = duration;
+  live.node = node;
+
+  // --- one status ---
+
+  const show = (s) => {
+    const first = live.status === null;
+    const target = live.status && live.status.object !== s.object;
+    live.status = s;
+    const name = s.object || "Live from the telescope";
+    const title = s.card && s.card.common_name && !name.toLowerCase().includes(s.card.common_name.toLowerCase())
+      ? s.card.common_name : name;
+    say("object", title);
+    say("tagline", s.note || [title === name ? "" : name, s.card ? s.card.kind.split(":")[0] : "",
+      s.card && s.card.constellation ? "in " + s.card.constellation : ""].filter(Boolean).join(" · ").replace(" · in ", " in "));
+    document.title = s.frames + " × " + title + " · live";
+    say("frames", s.frames.toLocaleString("en"));
+    say("frames-word", s.frames === 1 ? "frame" : "frames stacked");
+    const state = { paused: "paused · ", saving: "saving · ", ended: "finished · ", starting: "" }[s.state] || "";
+    say("exposure", s.frames ? state + duration(s.exposure_total) + " of light" : state.replace(" · ", ""));
+    $("waiting").hidden = Boolean(s.picture || s.frame);
+    viewer.setFull(s.full[0] || s.size[0], s.full[1] || s.size[1]);
+    viewer.setTiles(s.tiles);
+    viewer.setPicture("stack", s.picture);
+    viewer.setPicture("frame", s.frame);
+    say("label-stack", s.frames + (s.frames === 1 ? " frame" : " frames stacked"));
+    $("view").setAttribute("aria-label", "Live picture of " + title + ", " + s.frames + " frames stacked");
+    showCard(s, title, name);
+    showLight(s);
+    showRefused(s);
+    showNoise(s);
+    showGrowth(s, target);
+    showJoin(s);
+    tell(s, first);
+    for (const listener of live.onstatus) listener(s);
+  };
+
+  const showCard = (s, title, name) => {
+    const card = s.card, rows = [];
+    say("card-name", title);
+    say("note", s.note);
+    if (card) {
+      if (title !== name) rows.push(["Also called", name]);
+      rows.push(["What", card.kind]);
+      if (card.constellation) rows.push(["Constellation", card.constellation]);
+      if (card.size_arcmin) {
+        const [long, short] = card.size_arcmin, moons = long / 31;
+        const angle = (v) => (v >= 90 ? (v / 60).toFixed(1) + "°" : v >= 10 ? Math.round(v) + "′" : v.toFixed(1) + "′");
+        rows.push(["Size in the sky", long === short ? angle(long) : angle(long) + " × " + angle(short)]);
+        if (moons >= 0.15) rows.push(["", moons >= 1.5 ? Math.round(moons) + " full Moons wide" : moons.toFixed(1) + " × the full Moon"]);
+      }
+      if (card.magnitude !== null) rows.push(["Brightness", "magnitude " + card.magnitude.toFixed(1)]);
+    }
+    facts("card-facts", rows);
+    say("card-source", card ? "Facts: " + card.source : "");
+  };
+
+  const showLight = (s) => {
+    const rows = Object.keys(s.exposure).sort().map((f) => [f || "Exposure", duration(s.exposure[f])]);
+    if (rows.length > 1) rows.push(["Together", duration(s.exposure_total)]);
+    rows.push(["Frames stacked", String(s.frames)]);
+    if (s.waiting) rows.push(["Waiting", String(s.waiting)]);
+    if (s.fwhm_px !== null) rows.push(["Star size", s.fwhm_arcsec !== null ? s.fwhm_arcsec.toFixed(1) + "″" : s.fwhm_px.toFixed(1) + " px"]);
+    if (s.gain !== null) rows.push(["Clearer than one frame", s.gain.toFixed(1) + " ×"]);
+    facts("light-facts", rows);
+  };
+
+  const showRefused = (s) => {
+    const total = s.frames + s.refused;
+    say("refused-word", s.refused
+      ? s.refused + " of " + total + (s.last_refusal ? "; the last because " + s.last_refusal : "")
+      : "Nothing was left out so far.");
+    const key = JSON.stringify(s.refusals);
+    if ($("refused-list").dataset.key === key) return;
+    $("refused-list").dataset.key = key;
+    list("refused-list", "ul", s.refusals.map((r) => {
+      const item = node("li", " × " + r.words);
+      item.insertBefore(node("strong", String(r.count)), item.firstChild);
+      return item;
+    }));
+  };
+
+  const showNoise = (s) => {
+    const points = s.noise.filter((p) => p[0] >= 1 && p[1] > 0);
+    $("noise").hidden = points.length < 2;
+    if (points.length < 2) return;
+    const left = points[points.length - 1];
+    say("noise-word", "After " + left[0] + " frames only " + Math.round(100 * left[1]) + " % of one frame's noise is left.");
+    const key = JSON.stringify(points);
+    if ($("noise").dataset.key !== key) { $("noise").dataset.key = key; window.livestackChart($("noise-chart"), points); }
+  };
+
+  const scrub = { grown: [], at: null };
+  const showGrowth = (s, another) => {
+    const follows = scrub.at === null || another;
+    scrub.grown = s.grown;
+    $("growth").hidden = s.grown.length < 2;
+    $("scrub").max = String(Math.max(0, s.grown.length - 1));
+    if (follows) { goTo(null); return; }
+    const kept = s.grown.findIndex((g) => g[0] === scrub.at);
+    if (kept >= 0) $("scrub").value = String(kept);
+  };
+  const goTo = (index) => {
+    const past = index === null || index >= scrub.grown.length - 1 ? null : scrub.grown[index];
+    scrub.at = past ? past[0] : null;
+    if (!past) $("scrub").value = $("scrub").max;
+    viewer.setPicture("past", past ? past[0] : null);
+    const words = past ? "after " + past[1] + (past[1] === 1 ? " frame" : " frames") : "now";
+    say("scrub-word", words);
+    $("scrub").setAttribute("aria-valuetext", words);
+    $("scrub-live").hidden = !past;
+  };
+  $("scrub").addEventListener("input", () => goTo(Number($("scrub").value)));
+  $("scrub-live").addEventListener("click", () => goTo(null));
+
+  const showJoin = (s) => {
+    $("join").hidden = !s.join;
+    if (s.join && $("join").dataset.url !== s.join) { $("join").dataset.url = s.join; $("join-code").src = "qr.svg"; }
+  };
+
+  /* Spoken news for those who listen: not at every frame. */
+  let told = 0;
+  const tell = (s, first) => {
+    if (!first && Date.now() - told < 30000) return;
+    told = Date.now();
+    say("news", s.frames + " frames stacked, " + duration(s.exposure_total) + " of light");
+  };
+
+  // --- the line to the server ---
+
+  let source = null, heard = 0, retry = null, poll = null;
+  const lost = (words) => { say("link", words); $("link").hidden = false; };
+  const found = () => { heard = Date.now(); if (!$("link").hidden) $("link").hidden = true; };
+  const take = (text) => { found(); show(JSON.parse(text)); };
+
+  const listen = () => {
+    window.clearTimeout(retry);
+    if (source) source.close();
+    heard = Date.now();
+    source = new EventSource("events");
+    source.onmessage = (e) => take(e.data);
+    source.addEventListener("tick", found);
+    source.onerror = () => {
+      lost("Reconnecting…");
+      // A browser gives up after an answer such as "too many visitors": look now and then, and try again.
+      if (source.readyState === 2) { retry = window.setTimeout(() => { ask().then(listen, listen); }, 4000 + 3000 * Math.random()); }
+    };
+  };
+  const ask = () => window.fetch("status.json", { cache: "no-store" })
+    .then((answer) => { if (!answer.ok) throw new Error(answer.status); return answer.text(); }).then(take);
+  const quiet = () => { window.clearTimeout(retry); if (source) source.close(); source = null; };
+
+  if (isStatic) {
+    const look = () => ask().catch(() => lost("Reconnecting…"));
+    look();
+    poll = window.setInterval(() => { if (!document.hidden) look(); }, 10000);
+  } else {
+    listen();
+    window.setInterval(() => { if (source && Date.now() - heard > 25000) { lost("Reconnecting…"); listen(); } }, 3000);
+    // A phone in the pocket needs no pictures.
+    document.addEventListener("visibilitychange", () => { if (document.hidden) quiet(); else listen(); });
+    window.addEventListener("pagehide", quiet);
+    window.addEventListener("pageshow", (e) => { if (e.persisted) listen(); });
+  }
+
+  // --- buttons ---
+
+  const press = (id, on) => $(id).setAttribute("aria-pressed", on ? "true" : "false");
+  const remembered = (name, value) => {
+    try { if (value === undefined) return window.localStorage.getItem(name); window.localStorage.setItem(name, value); } catch (e) { /* private mode */ }
+    return null;
+  };
+  const setNight = (on) => { document.body.classList.toggle("night", on); press("night", on); remembered("night", on ? "1" : ""); };
+  setNight(remembered("night") === "1");
+  $("night").addEventListener("click", () => setNight(!document.body.classList.contains("night")));
+  $("zoom-full").addEventListener("click", () => { const [w, h] = viewer.size; viewer.toggle(w / 2, h / 2); });
+  viewer.onview = () => {
+    press("zoom-full", !viewer.fitting);
+    say("zoom-word", viewer.fitting || !viewer.zoom ? "1:1" : Math.round(100 * viewer.zoom) + " %");
+  };
+  $("more").addEventListener("click", () => {
+    const open = document.body.classList.toggle("open");
+    $("more").setAttribute("aria-expanded", open ? "true" : "false");
+    say("more", open ? "Close" : "About");
+  });
+
+  let sleep = null;
+  const wake = () => {
+    document.body.classList.add("awake");
+    window.clearTimeout(sleep);
+    sleep = window.setTimeout(() => document.body.classList.remove("awake"), 2500);
+  };
+  const setProjector = (on, wantFullscreen) => {
+    document.body.classList.toggle("projecting", on);
+    if (on && wantFullscreen && document.documentElement.requestFullscreen) {
+      document.documentElement.requestFullscreen().catch(() => { /* the large view is enough */ });
+    }
+    if (!on && document.fullscreenElement) document.exitFullscreen();
+    window.dispatchEvent(new Event("resize"));
+    if (on) wake();
+  };
+  $("projector").addEventListener("click", () => setProjector(true, true));
+  $("leave-projector").addEventListener("click", () => setProjector(false));
+  document.addEventListener("fullscreenchange", () => { if (!document.fullscreenElement) setProjector(false); });
+  document.addEventListener("pointermove", () => { if (document.body.classList.contains("projecting")) wake(); });
+  document.addEventListener("keydown", (e) => {
+    if (/^(INPUT|TEXTAREA)$/.test(e.target.tagName) || e.ctrlKey || e.metaKey || e.altKey) return;
+    if (e.key === "Escape") setProjector(false);
+    if (e.key === "n") setNight(!document.body.classList.contains("night"));
+    if (e.key === "p") setProjector(!document.body.classList.contains("projecting"), true);
+  });
+  const byAddress = () => { if (window.location.hash === "#projector") setProjector(true, false); };
+  window.addEventListener("hashchange", byAddress);
+  byAddress();
+})();
