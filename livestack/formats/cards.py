@@ -124,12 +124,17 @@ def parse_cards(block: bytes) -> Cards:
             text = _rescue(raw, cards)
         else:
             text = raw.decode("ascii")
-        open_string = _read_card(text, cards, open_string)
+        open_string = read_card(text, cards, open_string)
     return cards
 
 
-def _read_card(text: str, cards: Cards, open_string: str | None) -> str | None:
-    """Add one card; returns the keyword whose string goes on in a CONTINUE card."""
+def read_card(text: str, cards: Cards, open_string: str | None = None) -> str | None:
+    """Add the card that `text` holds (of any length).
+
+    Returns
+    -------
+    the keyword of a string that goes on in a CONTINUE card, to be handed over with the next card
+    """
     keyword = text[:8].rstrip().upper()
     if keyword == "CONTINUE" and open_string is not None:
         more, comment = _read_string(text[8:].strip())

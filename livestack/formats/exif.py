@@ -35,7 +35,9 @@ class Directory:
 
     tags: dict[int, tuple[int | float, ...] | bytes] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
-    """First bytes after each strip, tile and tag value."""
+    """First bytes after each tag value that lies elsewhere."""
+    strip_ends: list[int] = field(default_factory=list)
+    """First bytes after each strip and tile."""
 
     def numbers(self, tag: int) -> tuple[int | float, ...]:
         """The numbers of a tag; empty where it is missing or text."""
@@ -154,7 +156,7 @@ class _Reader:
         pairs = ((STRIP_OFFSETS, STRIP_COUNTS), (TILE_OFFSETS, TILE_COUNTS), (JPEG_OFFSET, JPEG_LENGTH))
         for offsets, counts in pairs:
             where, length = directory.numbers(offsets), directory.numbers(counts)
-            directory.ends.extend(int(a) + int(b) for a, b in zip(where, length, strict=False) if b)
+            directory.strip_ends.extend(int(a) + int(b) for a, b in zip(where, length, strict=False) if b)
 
 
 def exif_cards(directories: list[Directory]) -> Cards:

@@ -16,7 +16,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -34,7 +34,7 @@ from livestack.formats.guards import (
     expect_magic,
     truncated,
 )
-from livestack.formats.headers import adc_bits, describe
+from livestack.formats.headers import adc_bits, correct_saturation, describe
 from livestack.frame import Frame, FrameInfo
 
 SUFFIXES = frozenset({".fit", ".fits", ".fts", ".fz", ".fits.fz", ".fit.fz", ".fits.gz", ".fit.gz", ".fts.gz"})
@@ -323,15 +323,7 @@ def _frame(path: Path, stream: BinaryIO, unit: Unit, layout: Layout, info: Frame
         data = flat.reshape(3, layout.height, layout.width)
     else:
         data = flat.reshape(layout.height, layout.width)
-    return Frame(data, correct_saturation(info, data, unit.cards), path, index)
-
-
-def correct_saturation(info: FrameInfo, data: np.ndarray, cards: Cards) -> FrameInfo:
-    """A 12-bit camera may store its values shifted to the top of 16 bits: then they clip at 65520, not 4095."""
-    depth = adc_bits(cards)
-    if depth is None or info.saturation_adu != 2**depth - 1 or data.dtype.kind == "f" or data.max() < 2**depth:
-        return info
-    return replace(info, saturation_adu=float((2**depth - 1) << max(0, info.bits - depth)))
+    return Frame(data, correct_saturation(info, data, adc_bits(unit.cards)), path, index)
 
 
 def check(path: Path) -> None:

@@ -1,7 +1,8 @@
 """TIFF and BigTIFF, one frame for each page of full size, by tifffile; LZW and JPEG pages by OpenCV.
 
 The structure is walked by our own reader first (`exif.walk`): every strip must lie inside the file. Thumbnails and
-pages of another size than the first are no frames. Samples keep their type where a `Frame` has it; wider ones become float32.
+pages of another size than the first are no frames. Samples keep their type where a `Frame` has it; wider ones become
+float32.
 
 Source: TIFF 6.0 (Adobe 1992); BigTIFF; Siril and ImageJ conventions for stacks.
 """
@@ -62,7 +63,7 @@ def walk_complete(path: Path, stream: BinaryIO) -> list[Directory]:
         raise UnreadableFrame(f"{path.name} cannot be followed as TIFF: {error}; the file is damaged.") from error
     if not directories:
         raise UnreadableFrame(f"{path.name} is a TIFF file without a picture.")
-    needed = max((end for directory in directories for end in directory.ends), default=0)
+    needed = max((end for directory in directories for end in directory.ends + directory.strip_ends), default=0)
     if needed > size:
         raise truncated(path, needed, size)
     return directories
