@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from livestack.errors import LivestackError, SessionError, UsageError
+from livestack.errors import FrameError, LivestackError, SessionError, UsageError
 
 app = typer.Typer(
     name="livestack",
@@ -66,6 +66,35 @@ def simulate(
         style="rename" if rename else "direct",
     )  # fmt: skip
     print(truth)
+
+
+@app.command()
+def info(
+    files: Annotated[list[Path], typer.Argument(help="frames of any kind that we read", show_default=False)],
+) -> None:
+    """Show what we understood of each file, and what is odd about it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from livestack.formats import check_complete, count_frames, read_info
+    from livestack.formats.words import describe_info
+
+    unreadable = 0
+    for path in files:
+        try:
+            check_complete(path)
+            rows = describe_info(read_info(path), count_frames(path))
+        except FrameError as error:
+            print(f"livestack: {error}", file=sys.stderr)
+            unreadable += 1
+            continue
+        table = Table(title=Text(path.name), title_justify="left", show_header=False)
+        for name, words in rows:
+            table.add_row(name, Text(words, style="yellow" if name == "odd" else ""))
+        Console().print(table)
+    if unreadable:
+        raise typer.Exit(1)
 
 
 def main() -> None:

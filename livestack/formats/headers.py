@@ -101,6 +101,9 @@ def carried_cards(cards: Cards) -> tuple[tuple[str, Value, str], ...]:
                 continue
         elif not abs(value) < (1e300 if isinstance(value, float) else 2**62):
             continue
+        if keyword == "OBJECT" and str(value).lower() in _NAMELESS:
+            continue
+        keyword = "RADESYS" if keyword == "RADECSYS" else keyword  # the name before FITS 3.0
         carried.append((keyword, value, _ascii(comment)))
     return tuple(carried)
 

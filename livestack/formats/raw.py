@@ -20,10 +20,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from livestack.errors import TruncatedFrame, UnreadableFrame
+from livestack.errors import UnreadableFrame
 from livestack.formats.cards import Cards
 from livestack.formats.exif import BrokenStructure, Directory, exif_cards, walk
-from livestack.formats.guards import MAGIC_BYTES, check_pixels, decoding, expect_magic, truncated
+from livestack.formats.guards import MAGIC_BYTES, broken_off, check_pixels, decoding, expect_magic, truncated
 from livestack.formats.headers import describe
 from livestack.frame import BAYER_PATTERNS, Frame, FrameInfo
 
@@ -103,7 +103,7 @@ def _exif(path: Path) -> Cards:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, opened by LibRaw but not yet unpacked, its size checked."""
+    """The file, its size checked, then unpacked by LibRaw (which knows the mosaic and the levels only afterwards)."""
     import rawpy
 
     with open(path, "rb") as stream:
@@ -113,6 +113,10 @@ def _opened(path: Path) -> Iterator[Any]:
         sizes = raw.sizes
         check_pixels(path, sizes.raw_width, sizes.raw_height)
         check_pixels(path, sizes.width, sizes.height)
+        try:
+            raw.unpack()
+        except rawpy.LibRawIOError as error:
+            raise broken_off(path, path.stat().st_size, "inside its picture") from error
         yield raw
 
 
@@ -165,29 +169,19 @@ def check(path: Path) -> None:
     with open(path, "rb") as stream:
         told = _check_open(path, stream)
     if not told:
-        with _opened(path) as raw:
-            _unpack(path, raw)
-
-
-def _unpack(path: Path, raw: Any) -> None:
-    import rawpy
-
-    try:
-        raw.unpack()
-    except rawpy.LibRawIOError as error:
-        raise TruncatedFrame(
-            f"{path.name} ends inside its picture ({path.stat().st_size} bytes): still being written, or broken off."
-        ) from error
+        with _opened(path):
+            return
 
 
 def count(path: Path) -> int:
     """Always one."""
-    with _opened(path):
-        return 1
+    with open(path, "rb") as stream:
+        _check_open(path, stream)
+    return 1
 
 
 def read_info(path: Path) -> FrameInfo:
-    """Metadata, without unpacking the pixels."""
+    """Metadata."""
     with _opened(path) as raw:
         return _info(path, raw)
 
@@ -198,7 +192,6 @@ def read_frame(path: Path, index: int) -> Frame:
         raise UnreadableFrame(f"{path.name} has 1 frame(s), there is none with index {index}.")
     with _opened(path) as raw:
         info = _info(path, raw)
-        _unpack(path, raw)
         visible = raw.raw_image_visible
         if visible.ndim == 3:
             data = np.array(visible[:, :, :3].transpose(2, 0, 1), dtype=np.uint16, order="C")
