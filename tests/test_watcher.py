@@ -598,7 +598,7 @@ class TestRoots:
 class TestFolder:
     @given(st.lists(st.text(), max_size=8))
     def test_natural_order_is_total(self, words: list[str]) -> None:
-        assert sorted(words, key=natural_key) == sorted(words[::-1], key=natural_key)
+        assert len({natural_key(word) for word in words}) == len(set(words))
 
     def test_natural_order(self) -> None:
         words = ["b1", "a10.fits", "A9.fits", "a9.fits", "a1b2", "a1b10", "10", "9", "", "a.fits", "a²"]
