@@ -8,6 +8,7 @@ passes over it, and reopening ends it, so that the next record stands on a line 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
+import pydantic.dataclasses
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from livestack.durable import storage_error, sync_file
@@ -91,10 +93,9 @@ class SessionStart(Record):
     """Versions of Python and the libraries."""
 
 
-class Timings(BaseModel):
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)  # no model: `register` is a method of those
+class Timings:
     """Wall time of one frame's steps, seconds; None for a step that it did not reach."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     read: Number = None
     calibrate: Number = None
@@ -380,6 +381,8 @@ def _parse(line: bytes) -> Record:
 def _jsonable(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return {key: _jsonable(each) for key, each in value}
+    if isinstance(value, Timings):
+        return dataclasses.asdict(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
     if isinstance(value, list | tuple):

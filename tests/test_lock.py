@@ -36,7 +36,8 @@ def holder(tmp_path: Path):
     assert process.stdout is not None
     assert int(process.stdout.readline()) == process.pid
     yield process
-    process.communicate("\n", timeout=20)
+    if process.returncode is None:
+        process.communicate("\n", timeout=20)
 
 
 def dead_pid() -> int:
