@@ -55,8 +55,8 @@ class RegistrationSettings(Section):
     method: Literal["auto", "stars", "features", "phase", "none"] = Field(
         "auto", description="auto: stars, else features, else phase correlation; none: frames are aligned already"
     )
-    model: Literal["auto", "similarity", "affine", "polynomial"] = Field(
-        "auto", description="auto takes a richer model only where it lowers the cross-validated residual"
+    model: Literal["auto", "similarity", "affine"] = Field(
+        "auto", description="auto takes the affine only where it lowers the cross-validated residual"
     )
     max_scale_change: float = Field(0.12, ge=0, description="largest believed difference of scale")
     max_rms_px: float = Field(1.5, gt=0, description="largest believed residual of matched stars")

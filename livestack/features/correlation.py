@@ -98,7 +98,7 @@ def find_shift(
         parts.append(cv2.resize(image[crop], size, interpolation=cv2.INTER_AREA))
         parts.append(cv2.resize(mask[crop].astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5)
     surface = masked_correlation(*parts)
-    j, i = np.unravel_index(int(np.argmax(surface)), surface.shape)
+    j, i = divmod(int(np.argmax(surface)), surface.shape[1])
     peak = float(surface[j, i])
     if peak <= 0:
         return None

@@ -2,7 +2,7 @@
 
 After the recipe of the OpenCV tutorials: ORB (Rublee et al. 2011, doi:10.1109/ICCV.2011.6126544), locality-sensitive
 hashing for the match, four degrees of freedom. Where contrast is too low for keypoints, an adaptive threshold and a
-slight erosion give the picture edges that ORB can hold on to. RANSAC and hashing are seeded: same frames, same transform.
+slight erosion give the picture edges that ORB can hold on to. RANSAC and hashing are seeded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def thresholded(picture: np.ndarray) -> np.ndarray:
 
 def find_keypoints(picture: np.ndarray) -> Keypoints:
     """ORB keypoints of a uint8 picture, spread over the field."""
-    orb = cv2.ORB_create(nfeatures=KEYPOINTS, fastThreshold=8)
+    orb = cv2.ORB.create(nfeatures=KEYPOINTS, fastThreshold=8)
     points, descriptors = orb.detectAndCompute(picture, None)
     if not points:
         return Keypoints(np.empty((0, 2)), np.empty((0, 32), np.uint8))
@@ -123,7 +123,7 @@ def refine(reference: np.ndarray, points: np.ndarray, frame: np.ndarray, matrix:
 
 
 def _robust(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Similarity by iterated trimming at three robust sigmas, begun from the median shift; and the mask of survivors."""
+    """Similarity by iterated trimming at three robust sigmas, begun at the median shift; mask of survivors."""
     used = np.ones(len(source), dtype=bool)
     if len(source) < 8:
         return None, used

@@ -1,7 +1,7 @@
 """The pictures that star-less registration works on, and how sharp a frame is.
 
-A fixed sensor pattern must not win the match, so what stands still with the sensor goes first: single hot pixels (median
-filter), stripes of rows and columns, and everything broader than the scene's detail (high pass).
+A fixed sensor pattern must not win the match, so what stands still with the sensor goes first: single hot pixels
+(median filter), stripes of rows and columns, and everything broader than the scene's detail (high pass).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 WORK_SIDE = 1280
-"""Longest side of the pictures that are searched for keypoints; positions are refined to a few hundredths of a pixel."""
+"""Longest side of the pictures that are searched for keypoints; positions are refined far below a pixel."""
 HIGH_PASS_SHARE = 1 / 40
 """Sigma of the high pass over the longest side."""
 

@@ -7,7 +7,6 @@ import math
 import cv2
 import numpy as np
 
-from livestack import transform as tf
 from livestack.features.correlation import find_shift
 from livestack.features.keypoints import find_keypoints, match_keypoints, refine, thresholded, track_points
 from livestack.features.prepare import Prepared, prepare
@@ -141,7 +140,7 @@ class FeatureReference:
 
 
 def _texture(prepared: Prepared) -> np.ndarray:
-    """(h, w) uint8 of the details, slightly smoothed: brightness and its gradients are gone, so tracking ignores them."""
+    """(h, w) uint8 of the details, slightly smoothed: brightness and its gradients are gone."""
     smooth = cv2.GaussianBlur(prepared.detail, (0, 0), 1.2)
     limit = max(float(np.percentile(np.abs(smooth[::2, ::2]), 99.5)), 1e-6)
     return np.clip(128 + (110 / limit) * smooth, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Loops over pairs of stars, for `registration`: every similarity that two stars of each frame propose, and its support."""
+"""Loops over pairs of stars, for `registration`: what two stars of each frame propose, and what supports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def pair_similarities(
     frame_mag, reference_mag : natural logarithms of the fluxes; *_slack: how far each may be wrong (saturation, noise).
     max_log_scale : largest |log scale|; turn, max_turn: believed rotation and its tolerance, radians.
     min_base : shortest distance of a pair, px; radius : tolerance beside the base, px, growing with distance from it.
-    best : (k, 6) float64, filled: hits, -mean squared residual, a, b, tx, ty of x' = a x - b y + tx, y' = b x + a y + ty;
+    best : (k, 6) float64, filled: hits, -mean squared residual, a, b, tx, ty
+        of x' = a x - b y + tx, y' = b x + a y + ty;
         rows in falling order of (hits, -residual); unused rows have 0 hits.
 
     Returns
@@ -70,7 +71,7 @@ def pair_similarities(
                     hits = 2.0
                     total = 0.0
                     for p in range(n):
-                        if p == i or p == j:
+                        if p in (i, j):
                             continue
                         x = a * frame[p, 0] - b * frame[p, 1] + tx
                         y = b * frame[p, 0] + a * frame[p, 1] + ty

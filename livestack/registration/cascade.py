@@ -1,9 +1,9 @@
 """The order of the attempts, each believed only after its inliers, residual and geometry were checked.
 
-Predict from the last transforms; the same with an unknown shift (dither, a jump); asterisms of the brightest with a vote;
-every pair of stars on every pair where there are few; one star under the last known rotation. A match must beat chance:
-how many stars would fall within the measured residual by accident, times the transforms that were tried, is computed.
-A false match is worse than a refusal.
+Predict from the last transforms; the same with an unknown shift (dither, a jump); asterisms of the brightest with a
+vote; every pair of stars on every pair where there are few; one star under the last known rotation. A match must
+beat chance: how many stars would fall within the measured residual by accident, times the transforms that were tried,
+is computed. A false match is worse than a refusal.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ LOG_CHANCE_FEW = math.log(3e-4)
 """With a handful of stars, where fluxes and the empty places speak as well."""
 FLUX_SLACK = 0.13
 """How far, in ln(flux), a well measured star may be wrong."""
+ONE_STAR_FLUX = math.log(3.0)
+"""A single star fainter than this factor is behind a cloud, or another star."""
 HINT_TURN_RAD = math.radians(2.0)
 
 
@@ -83,20 +85,21 @@ def register_stars(
         if found is not None:
             return found
     few = min(len(stars), len(reference.stars)) <= PAIR_STARS
-    hint = hints[0] if hints else None
-    if hint is not None and not few:
-        found = _by_shift(reference, stars, hint, settings)
+    last = hints[0] if hints else None
+    if last is not None and not few:
+        found = _by_shift(reference, stars, last, settings)
         if found is not None:
             return found
     found = None if few else _by_asterisms(reference, stars, settings)
     if found is None:
-        found = _by_pairs(reference, stars, hint, settings)
+        found = _by_pairs(reference, stars, last, settings)
     if found is None:
-        found = _by_one_star(reference, stars, hint)
+        found = _by_one_star(reference, stars, last)
     if found is not None:
         return found
     return Unregistered(
-        f"its {len(stars)} stars do not match the {len(reference.stars)} of the reference in any shift, rotation or scale"
+        f"its {len(stars)} stars do not match the {len(reference.stars)} of the reference "
+        "in any shift, rotation or scale"
     )
 
 
@@ -281,12 +284,23 @@ def _two_stars_hold(
 
 
 def _by_one_star(reference: StarReference, stars: StarCatalog, hint: np.ndarray | None) -> Registration | None:
-    """A shift under the last known rotation, when one of the frames has a single star and the other hardly more."""
-    if min(len(stars), len(reference.stars)) > 1 or max(len(stars), len(reference.stars)) > 3:
-        return None
-    difference = abs(math.log(max(stars.flux[0], 1e-9) / max(reference.stars.flux[0], 1e-9)))
-    if difference > 1.4:  # thinner clouds than a factor of four
+    """A shift under the last known rotation, when one of the frames has a single star and the other no more than two.
+
+    One star proves nothing by itself: it must be about as bright, and within a quarter of the field of where it was.
+    """
+    n, m = len(stars), len(reference.stars)
+    if min(n, m) != 1 or max(n, m) > (1 if hint is None else 2):
         return None
     matrix = np.eye(3) if hint is None else hint.copy()
-    matrix[:2, 2] += reference.stars.xy[0] - tf.apply(matrix, stars.xy[:1])[0]
-    return Registration(matrix, "one star", np.array([0]), np.array([0]), 0.0)
+    best: tuple[float, np.ndarray, int, int] | None = None
+    for i in range(n):
+        for k in range(m):
+            difference = abs(math.log(max(stars.flux[i], 1e-9) / max(reference.stars.flux[k], 1e-9)))
+            move = reference.stars.xy[k] - tf.apply(matrix, stars.xy[i : i + 1])[0]
+            far = max(abs(move[0]) / reference.width, abs(move[1]) / reference.height)
+            if difference < ONE_STAR_FLUX and far < 0.25 and (best is None or far < best[0]):
+                best = (far, move, i, k)
+    if best is None:
+        return None
+    matrix[:2, 2] += best[1]
+    return Registration(matrix, "one star", np.array([best[2]]), np.array([best[3]]), 0.0)

@@ -1,4 +1,4 @@
-"""The reference's stars, searched by position and by shape; what supports a transform, and what luck would do as well."""
+"""The reference's stars, by position and by shape; what supports a transform, and what luck would do as well."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StarReference:
         self.shape_tree = cKDTree(self.shapes) if len(self.shapes) else None
 
     def match_near(self, xy: np.ndarray, matrix: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (frame, reference) of stars that are each other's nearest within `radius` once `matrix` is applied."""
+        """Indices (frame, reference) of stars that are each other's nearest within `radius` under `matrix`."""
         if self.tree is None or len(xy) == 0:
             return NO_STARS, NO_STARS
         distance, index = self.tree.query(tf.apply(matrix, xy), distance_upper_bound=radius)
