@@ -1,0 +1,129 @@
+"""One frame on its own: calibrate it, measure its sky, find its stars; and its pixels, debayered, when they are asked for.
+
+Nothing here knows of other frames, so the next frame is prepared while the present one is being stacked.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from livestack.calibrate import MatchedMasters, calibrate, pedestal_adu, saturation_after
+from livestack.cosmetic import repair
+from livestack.debayer import debayer, debayer_region
+from livestack.defects import DefectMap
+from livestack.frame import Frame
+from livestack.kernels.bands import Bands
+from livestack.settings import Settings
+from livestack.stars import Sky, StarCatalog, find_stars, measure_sky
+
+HASH_ROWS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame with all that can be known of it alone.
+
+    Attributes
+    ----------
+    data : (H, W) mono or mosaic, or (3, H, W), float32, calibrated ADU, not debayered; None once `lighten` let it go.
+    fingerprint : of the raw pixels; equal for copies of one exposure.
+    timings_s : seconds by step.
+    """
+
+    frame: Frame
+    data: np.ndarray | None
+    sky: Sky
+    stars: StarCatalog
+    masters: MatchedMasters | None
+    fingerprint: int
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.frame.info.height, self.frame.info.width
+
+
+def fingerprint(data: np.ndarray) -> int:
+    """A number that tells two exposures apart: CRC of every sixteenth row, and the shape."""
+    rows = np.ascontiguousarray(data.reshape(-1, data.shape[-1])[::HASH_ROWS])
+    return zlib.crc32(rows.view(np.uint8).data, zlib.crc32(repr(data.shape).encode()))
+
+
+def prepare(frame: Frame, masters: MatchedMasters | None, settings: Settings, bands: Bands) -> Prepared:
+    """Calibrate a frame and measure it.
+
+    Raises
+    ------
+    MasterError : the masters do not fit it.
+    """
+    begin = time.perf_counter()
+    data = calibrate(frame, masters, bands=bands)
+    calibrated = time.perf_counter()
+    sky = measure_sky(data, frame.info.bayer, bands)
+    stars = find_stars(data, frame.info.bayer, sky, saturation_after(frame.info, masters), settings.detection, bands)
+    found = time.perf_counter()
+    timings = {"calibrate": calibrated - begin, "detect": found - calibrated}
+    return Prepared(frame, data, sky, stars, masters, fingerprint(frame.data), timings)
+
+
+class Developer:
+    """Gives the pixels of a prepared frame as linear planes, whole or in part; holds the lighter of raw and calibrated.
+
+    Parameters
+    ----------
+    prepared : the frame.
+    method : debayering.
+    keep_raw : hold the camera's own numbers instead of float32 where nothing but a constant separates the two (half
+        the memory, for frames that wait).
+    """
+
+    def __init__(self, prepared: Prepared, method: str, keep_raw: bool = False) -> None:
+        frame = prepared.frame
+        self.bayer = frame.info.bayer
+        self.method = method
+        plain = prepared.masters is None or (prepared.masters.dark is None and prepared.masters.inverse_flat is None)
+        self._raw = frame.data if keep_raw and plain and frame.data.dtype.itemsize < 4 else None
+        self._data = None if self._raw is not None else prepared.data
+        self._pedestal = np.float32(pedestal_adu(frame.info))
+        self.shape = (frame.info.height, frame.info.width)
+
+    def _part(self, y0: int, y1: int, x0: int, x1: int, defects: DefectMap | None) -> np.ndarray:
+        source = self._raw if self._raw is not None else self._data
+        assert source is not None
+        part = source[..., y0:y1, x0:x1].astype(np.float32)
+        if self._raw is not None and self._pedestal:
+            part -= self._pedestal
+        if defects is not None and len(defects):
+            mask = defects.mask[y0:y1, x0:x1]
+            if mask.any():
+                column = np.zeros(defects.shape, dtype=bool)
+                column.reshape(-1)[defects.column] = True
+                repair(part, DefectMap.of(mask.shape, hot=mask, column=column[y0:y1, x0:x1]), self.bayer)
+        return part
+
+    def region(self, y0: int, y1: int, x0: int, x1: int, defects: DefectMap | None) -> np.ndarray:
+        """(C, y1 - y0, x1 - x0) float32, the same as the crop of `whole`."""
+        if self.bayer is None:
+            part = self._part(y0, y1, x0, x1, defects)
+            return part if part.ndim == 3 else part[None]
+        height, width = self.shape
+        # even margins keep the mosaic's phase and give the filters and the repair their neighbours
+        top, left = max(0, y0 - 12) & ~1, max(0, x0 - 12) & ~1
+        part = self._part(top, min(height, y1 + 12), left, min(width, x1 + 12), defects)
+        return debayer_region(part, self.bayer, y0 - top, y1 - top, x0 - left, x1 - left, self.method)  # type: ignore[arg-type]
+
+    def whole(self, defects: DefectMap | None, bands: Bands) -> np.ndarray:
+        """(C, H, W) float32 linear planes. Repairs the held data in place."""
+        data = self._data
+        if data is None:
+            data = self._part(0, self.shape[0], 0, self.shape[1], None)
+        if defects is not None and len(defects):
+            repair(data, defects, self.bayer)
+        if self.bayer is None:
+            return data if data.ndim == 3 else data[None]
+        return debayer(data, self.bayer, self.method, bands=bands)  # type: ignore[arg-type]

@@ -1,0 +1,603 @@
+"""One target through one filter: its reference, its judge, its warm-up and its stack.
+
+`offer` carries a prepared frame through registration, judging, normalising and stacking, in that order, and says what
+became of it. The first frame that is any good sets the grid. When the warm-up is full its frames are judged against each
+other: if one is clearly better than the first, it becomes the reference; then they are combined robustly and streaming
+begins. Which group a frame belongs to is `pipeline`'s to say.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from livestack import transform as tf
+from livestack.cosmetic import DefectLearner
+from livestack.defects import DefectMap
+from livestack.develop import Developer, Prepared
+from livestack.features import FeatureReference, sharpness
+from livestack.frame import Frame, FrameInfo
+from livestack.kernels.bands import Bands
+from livestack.normalise import ReferenceLight, flux_ratio, normalise
+from livestack.quality import FrameMeasures, Judge, Verdict, Warnings, accept, content_stats, frame_weight, not_a_light, refuse
+from livestack.registration import StarReference, reference_registration, register_stars
+from livestack.settings import Settings
+from livestack.stack import Added, Limits, NoiseModel, Normalisation, RejectedSamples, Stack, WarmSample
+from livestack.stars import FWHM_PER_SIGMA, StarCatalog
+from livestack.transform import Registration, Unregistered
+
+BETTER_REFERENCE = 1.3
+"""A frame of the warm-up takes the reference over when it is so many times as good as the first: the log then speaks of
+two grids, which small gains are not worth."""
+FEW_STARS = 8
+STARLESS_STRUCTURE = 4.0
+UNMATCHED_KEPT = 3
+INTERPOLATION_GAIN = 0.75
+"""Variance that interpolation leaves to a sample on average, until the warm-up has measured it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of one frame; the fields are those of the journal's `frame` line.
+
+    Attributes
+    ----------
+    path : the file, None for a frame that a program handed over; `index` its position in a file of many.
+    status : "stacked" or "refused"; `reason` a key of `quality.REASONS`, `message` its sentence.
+    transform : (3, 3) frame (x, y, 1) -> reference (x, y, 1), None when unregistered.
+    rejected : the samples that the stack refused; None before streaming begins.
+    """
+
+    name: str
+    path: Path | None
+    index: int
+    group: str
+    status: str
+    reason: str | None = None
+    message: str = ""
+    transform: np.ndarray | None = None
+    method: str | None = None
+    n_stars: int | None = None
+    n_matched: int | None = None
+    rms_px: float | None = None
+    fwhm_px: float | None = None
+    eccentricity: float | None = None
+    elongation_deg: float | None = None
+    sky_adu: float | None = None
+    noise_adu: float | None = None
+    transparency: float | None = None
+    weight: float | None = None
+    rejected_fraction: float | None = None
+    exposure_s: float | None = None
+    date_obs: datetime | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+    normalisation: Normalisation | None = None
+    warnings: tuple[str, ...] = ()
+    new_target: bool = False
+    """It matches other frames that were refused, not the reference: the telescope points somewhere else now."""
+
+    @property
+    def stacked(self) -> bool:
+        """True when the frame is in the stack."""
+        return self.status == "stacked"
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A stacked frame as the group remembers it: enough to take it out again, or to test it anew."""
+
+    name: str
+    path: Path | None
+    index: int
+    info: FrameInfo
+    matrix: np.ndarray
+    normalisation: Normalisation
+    weight: float
+    noise: np.ndarray
+    """(C,) of the frame's pixels, ADU."""
+    fwhm_px: float | None
+    rms_px: float | None
+    rejected: RejectedSamples
+    rejected_fraction: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A warm-up frame that waits with its pixels."""
+
+    member: Member
+    developer: Developer
+    stars: StarCatalog
+    measures: FrameMeasures
+    prepared: Prepared
+    """Without pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What frames are registered to and normalised with."""
+
+    name: str
+    info: FrameInfo
+    shape: tuple[int, int]
+    stars: StarReference
+    light: ReferenceLight
+    starless: bool
+    features: FeatureReference | None
+
+
+class GroupStack:
+    """Everything about one target through one filter.
+
+    Parameters
+    ----------
+    name : of the group, a slug; `settings`, `bands` as everywhere.
+    anchor : star reference of a sibling (the same target through another filter) whose grid this group shall share.
+    on_reference : told when a frame becomes the reference (name, index, why).
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, bands: Bands, anchor: Reference | None = None,
+        on_reference: Callable[[Reference, str], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.bands = bands
+        self.anchor = anchor
+        self.on_reference = on_reference
+        self.reference: Reference | None = None
+        self.stack: Stack | None = None
+        self.judge = Judge(settings.quality)
+        self.warnings = Warnings()
+        self.noise: NoiseModel | None = None
+        self.members: list[Member] = []
+        self.n_refused = 0
+        self.warming = True
+        self.master_defects: DefectMap | None = None
+        self.history: tuple[str, ...] = ()
+        self._held: list[Held] = []
+        self._learner: DefectLearner | None = None
+        self._last: np.ndarray | None = None
+        self._before: np.ndarray | None = None
+        self._learned_at: np.ndarray | None = None
+        self._unmatched: list[StarReference] = []
+        self._fingerprints: dict[int, str] = {}
+
+    # What the world may ask
+
+    @property
+    def n_stacked(self) -> int:
+        """Frames in the stack."""
+        return len(self.members)
+
+    @property
+    def exposure_s(self) -> float:
+        """Accepted exposure in all."""
+        return sum(member.info.exposure_s or 0.0 for member in self.members)
+
+    @property
+    def defects(self) -> DefectMap | None:
+        """Pixels of the sensor that are not to be trusted, by masters or learned."""
+        if not self.settings.calibration.cosmetic:
+            return None
+        learned = self._learner.defects() if self._learner is not None else None
+        if learned is None or self.master_defects is None:
+            return learned if self.master_defects is None else self.master_defects
+        return learned | self.master_defects
+
+    # One frame
+
+    def offer(self, prepared: Prepared) -> Outcome:
+        """Carry one frame through; says what became of it."""
+        frame = prepared.frame
+        outcome = self._start(prepared)
+        twin = self._fingerprints.get(prepared.fingerprint)
+        if twin is not None:
+            return self._refuse(outcome, refuse("duplicate", detail=twin))
+        if self.reference is not None and not self._fits(frame):
+            return self._refuse(outcome, refuse("wrong_size", detail=self._misfit(frame)))
+        unlit = not_a_light(frame.info, content_stats(prepared.sky, prepared.stars), self.judge)
+        if unlit is not None:
+            return self._refuse(outcome, unlit)
+
+        begin = time.perf_counter()
+        developer = Developer(prepared, self.settings.calibration.debayer, keep_raw=self.warming)
+        found = self._register(prepared, developer)
+        outcome.timings_s["register"] = time.perf_counter() - begin
+        if isinstance(found, Unregistered):
+            changed = self._note_unmatched(prepared)
+            refused = self._refuse(outcome, refuse("no_registration", detail=found.message))
+            return replace(refused, new_target=changed, warnings=self._warn(refused, None))
+        assert self.reference is not None
+
+        ratio = self._flux_ratio(prepared.stars, found)
+        measures = self._measure(prepared, developer, found, ratio)
+        outcome = replace(
+            outcome, transform=found.matrix, method=found.method, n_matched=found.n_matched, rms_px=measures.rms_px,
+            transparency=measures.transparency,
+        )
+        verdict = self.judge.judge(measures)
+        moved = tf.decompose(found.matrix, frame.info.width, frame.info.height)
+        warned = tuple(self.warnings.update(measures, moved, frame.info.size))
+        if not verdict.accepted:
+            return replace(self._refuse(outcome, verdict), warnings=warned)
+
+        self._learn_defects(prepared, found.matrix)
+        _, height, width = self._grid_shape()
+        normalisation = normalise(
+            self.reference.light, prepared.sky, found.matrix, ratio, frame.info.width, frame.info.height, width, height
+        )
+        member = Member(
+            frame.name, frame.path, frame.index, frame.info, found.matrix, normalisation, verdict.weight,
+            prepared.sky.noise.astype(float), measures.fwhm_px, measures.rms_px, RejectedSamples.pack(np.empty(0, np.int64)),
+        )  # fmt: skip
+        added = self._add(member, developer, outcome)
+        if not self.warming and self.settings.quality.enabled:
+            verdict = self.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
+            if not verdict.accepted:
+                self._take_out(replace(member, rejected=added.rejected), developer)
+                return replace(self._refuse(outcome, verdict), warnings=warned, normalisation=normalisation)
+        member = replace(member, rejected=added.rejected, rejected_fraction=added.rejected_fraction)
+        self.members.append(member)
+        self.judge.accept(measures)
+        self._fingerprints[prepared.fingerprint] = frame.name
+        self._before, self._last = self._last, found.matrix
+        self._unmatched.clear()
+        if self.warming:
+            self._held.append(Held(member, developer, prepared.stars, measures, replace(prepared, data=None)))
+            if len(self._held) >= self.settings.stack.warmup_frames:
+                self.finish_warmup()
+        return replace(
+            outcome, status="stacked", weight=member.weight, normalisation=normalisation, warnings=warned,
+            rejected_fraction=None if self.warming else self.members[-1].rejected_fraction,
+        )  # fmt: skip
+
+    def _start(self, prepared: Prepared) -> Outcome:
+        """The outcome's fields that are known before anything is compared."""
+        frame, stars = prepared.frame, prepared.stars
+        return Outcome(
+            name=frame.name, path=frame.path, index=frame.index, group=self.name, status="refused", n_stars=len(stars),
+            fwhm_px=stars.fwhm_px, eccentricity=stars.median_eccentricity, elongation_deg=stars.elongation_deg,
+            sky_adu=prepared.sky.level_adu, noise_adu=prepared.sky.noise_adu, exposure_s=frame.info.exposure_s,
+            date_obs=frame.info.date_obs, timings_s=dict(prepared.timings_s),
+        )  # fmt: skip
+
+    def _refuse(self, outcome: Outcome, verdict: Verdict) -> Outcome:
+        self.n_refused += 1
+        return replace(outcome, status="refused", reason=verdict.reason, message=f"{outcome.name}: {verdict.message}")
+
+    def _fits(self, frame: Frame) -> bool:
+        assert self.reference is not None
+        return frame.channels == self._grid_shape()[0] and frame.info.size == self.reference.info.size
+
+    def _misfit(self, frame: Frame) -> str:
+        assert self.reference is not None
+        info = self.reference.info
+        return (
+            f"{frame.info.width} x {frame.info.height} with {frame.channels} channel(s), the session has "
+            f"{info.width} x {info.height} with {self._grid_shape()[0]}; stack it in a session of its own"
+        )
+
+    def _grid_shape(self) -> tuple[int, int, int]:
+        assert self.stack is not None
+        return self.stack.shape
+
+    # Registration
+
+    def _register(self, prepared: Prepared, developer: Developer) -> Registration | Unregistered:
+        if self.reference is None:
+            return self._first(prepared, developer)
+        reference, settings = self.reference, self.settings.registration
+        if settings.method == "none":
+            return Registration(np.eye(3), "none", np.empty(0, int), np.empty(0, int), math.nan)
+        found: Registration | Unregistered = Unregistered("registration by stars is switched off")
+        if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
+            found = register_stars(reference.stars, prepared.stars, self._hints(), settings)
+            if isinstance(found, Registration):
+                return found
+        few = reference.starless or min(len(prepared.stars), len(reference.stars.stars)) < FEW_STARS
+        if settings.method in ("features", "phase") or (settings.method == "auto" and few):
+            if reference.features is None:
+                return found
+            methods = ("features", "phase") if settings.method == "auto" else (settings.method,)
+            hints = self._hints()
+            return reference.features.register(
+                self._luminance(developer), hints[0] if hints else None, methods=methods
+            )
+        return found
+
+    def _luminance(self, developer: Developer) -> np.ndarray:
+        return np.mean(developer.whole(self.defects, self.bands), axis=0, dtype=np.float32)
+
+    def _hints(self) -> list[np.ndarray]:
+        """Where the next frame should lie: the last transform carried on by its drift, then the last one itself."""
+        if self._last is None:
+            return []
+        if self._before is None:
+            return [self._last]
+        step = self._last @ np.linalg.inv(self._before)
+        return [step @ self._last, self._last]
+
+    def _first(self, prepared: Prepared, developer: Developer) -> Registration | Unregistered:
+        """The first frame sets the grid, or takes its place on the sibling's."""
+        matrix = np.eye(3)
+        found: Registration = reference_registration(len(prepared.stars))
+        if self.anchor is not None and not self.anchor.starless:
+            on_anchor = register_stars(self.anchor.stars, prepared.stars, [np.eye(3)], self.settings.registration)
+            if isinstance(on_anchor, Registration):
+                matrix = on_anchor.matrix
+                found = replace(found, matrix=matrix, method=on_anchor.method, rms_px=on_anchor.rms_px)
+        self._set_reference(prepared, developer, matrix, "the first frame")
+        return found
+
+    def _set_reference(self, prepared: Prepared, developer: Developer, matrix: np.ndarray, why: str) -> None:
+        info = prepared.frame.info
+        height, width = developer.shape
+        anchored = self.anchor is not None and not np.array_equal(matrix, np.eye(3))
+        grid = self.anchor.shape if anchored and self.anchor is not None else (height, width)
+        stars = prepared.stars
+        on_grid = stars if np.array_equal(matrix, np.eye(3)) else stars.moved(matrix)
+        starless = self._is_starless(prepared)
+        method = self.settings.registration.method
+        wants_features = method in ("features", "phase") or (method == "auto" and (starless or len(stars) < FEW_STARS))
+        self.reference = Reference(
+            name=prepared.frame.name,
+            info=info,
+            shape=grid,
+            stars=StarReference(on_grid, grid[1], grid[0]),
+            light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height),
+            starless=starless,
+            features=FeatureReference(self._luminance(developer)) if wants_features and not anchored else None,
+        )
+        channels = prepared.frame.channels
+        sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in prepared.sky.level]
+        self.stack = Stack(channels, *grid, origin=np.array(sky))
+        if self.on_reference is not None:
+            self.on_reference(self.reference, why)
+
+    def _is_starless(self, prepared: Prepared) -> bool:
+        """True for the Moon, planets and landscapes: structure everywhere, and what looks like stars has no common size."""
+        stars = prepared.stars
+        content = content_stats(prepared.sky, stars)
+        widths = stars.fwhm[np.isfinite(stars.fwhm)]
+        if content.structure <= STARLESS_STRUCTURE:
+            return False
+        if len(widths) < 3:
+            return True
+        middle = float(np.median(widths))
+        scatter = 1.4826 * float(np.median(np.abs(widths - middle)))
+        return middle > 18.0 or scatter > 0.3 * middle
+
+    def _note_unmatched(self, prepared: Prepared) -> bool:
+        """Remember a frame that fits nowhere; True when it agrees with two such before it."""
+        info = prepared.frame.info
+        mine = StarReference(prepared.stars, info.width, info.height)
+        agree = 0
+        if len(prepared.stars) >= FEW_STARS:
+            for other in self._unmatched:
+                found = register_stars(other, prepared.stars, [np.eye(3)], self.settings.registration)
+                agree += isinstance(found, Registration)
+        self._unmatched = [*self._unmatched, mine][-UNMATCHED_KEPT:]
+        return agree >= 2
+
+    # Measuring
+
+    def _flux_ratio(self, stars: StarCatalog, found: Registration) -> float | None:
+        assert self.reference is not None
+        if found.n_matched == 0:
+            return None
+        return flux_ratio(self.reference.light.stars, stars, found.reference_index, found.frame_index)
+
+    def _measure(
+        self, prepared: Prepared, developer: Developer, found: Registration, ratio: float | None
+    ) -> FrameMeasures:
+        assert self.reference is not None
+        stars, info = prepared.stars, prepared.frame.info
+        exposures = (info.exposure_s or 1.0) / (self.reference.info.exposure_s or info.exposure_s or 1.0)
+        starless = self.reference.starless
+        return FrameMeasures(
+            n_stars=len(stars),
+            n_matched=found.n_matched,
+            rms_px=found.rms_px if math.isfinite(found.rms_px) else None,
+            fwhm_px=None if starless else stars.fwhm_px,
+            eccentricity=None if starless else stars.median_eccentricity,
+            elongation_deg=None if starless else stars.elongation_deg,
+            sky_adu=prepared.sky.level_adu,
+            noise_adu=prepared.sky.noise_adu,
+            transparency=None if ratio is None else 1.0 / (ratio * exposures),
+            sharpness=sharpness(self._luminance(developer)) if starless else None,
+        )
+
+    def _warn(self, outcome: Outcome, moved: tf.Decomposition | None) -> tuple[str, ...]:
+        measures = FrameMeasures(
+            n_stars=outcome.n_stars or 0, n_matched=0, sky_adu=outcome.sky_adu, noise_adu=outcome.noise_adu
+        )
+        return tuple(self.warnings.update(measures, moved))
+
+    def _learn_defects(self, prepared: Prepared, matrix: np.ndarray) -> None:
+        if not self.settings.calibration.cosmetic or prepared.data is None or prepared.data.ndim != 2:
+            return
+        if self._learner is None:
+            self._learner = DefectLearner(prepared.data.shape, prepared.frame.info.bayer)
+        shift = (0.0, 0.0)
+        if self._learned_at is not None:
+            # how far the middle of the field moved over the sensor since the last frame
+            height, width = prepared.shape
+            centre = np.array([[(width - 1) / 2, (height - 1) / 2]])
+            before = tf.apply(np.linalg.inv(self._learned_at), tf.apply(matrix, centre))
+            shift = (float(before[0, 0] - centre[0, 0]), float(before[0, 1] - centre[0, 1]))
+        self._learned_at = matrix
+        self._learner.update(prepared.data, shift, self.bands)
+
+    # Stacking
+
+    def limits_for(self, member: Member) -> Limits:
+        """What this frame's samples are tested with."""
+        factor = member.normalisation.factor
+        variance = (factor * member.noise) ** 2
+        if self.noise is not None:
+            floor = self.noise.floor * variance
+            slope = self.noise.slope * factor
+        else:
+            floor = INTERPOLATION_GAIN * variance
+            # Photon noise unknown as yet: at most the sky's own variance is photon noise over the sky's level.
+            slope = floor / np.maximum(np.abs(self.stack.origin if self.stack is not None else floor), 1.0)
+        return Limits(floor, slope, self._structure(member), self.settings.stack.kappa, self.settings.stack.prior_dof)
+
+    def _structure(self, member: Member) -> float:
+        """Allowance around stars, in units of the local range: seeing unlike the stack's, and registration error."""
+        allowance = self.settings.stack.gradient + 0.5 * min(member.rms_px or 0.0, 1.0)
+        usual = self.judge.usual("fwhm_px")
+        if member.fwhm_px and usual:
+            sigma = usual / FWHM_PER_SIGMA
+            # A star's peak goes with 1 / FWHM^2; its 3 x 3 range is this share of the peak.
+            share = 1.0 - math.exp(-1.0 / sigma**2)
+            allowance += 2.0 * abs(math.log(member.fwhm_px / usual)) / (self.settings.stack.kappa * max(share, 0.05))
+        return allowance
+
+    def _add(self, member: Member, developer: Developer, outcome: Outcome) -> Added:
+        assert self.stack is not None
+        begin = time.perf_counter()
+        planes = developer.whole(self.defects, self.bands)
+        developed = time.perf_counter()
+        live = self.settings.stack.rejection == "live" and not self.warming
+        added = self.stack.add(
+            planes, member.matrix, member.normalisation, member.weight, self.limits_for(member) if live else None,
+            self.bands,
+        )
+        outcome.timings_s["warp"] = developed - begin
+        outcome.timings_s["accumulate"] = time.perf_counter() - developed
+        return added
+
+    def _take_out(self, member: Member, developer: Developer) -> None:
+        assert self.stack is not None
+        planes = developer.whole(self.defects, self.bands)
+        self.stack.remove(planes, member.matrix, member.normalisation, member.weight, member.rejected, self.bands)
+
+    def remove(self, position: int, prepared: Prepared) -> None:
+        """Take the member at `position` out of the stack again; `prepared` is its frame, read anew."""
+        self.finish_warmup()
+        developer = Developer(prepared, self.settings.calibration.debayer)
+        self._take_out(self.members[position], developer)
+        del self.members[position]
+
+    # Warm-up
+
+    def finish_warmup(self) -> None:
+        """Combine the frames held so far robustly and begin streaming; nothing to do when that is over."""
+        if not self.warming or not self._held:
+            return
+        assert self.reference is not None
+        assert self.stack is not None
+        best = self._best_reference()
+        if best is not None:
+            self._switch_reference(best)
+        first = next(i for i, held in enumerate(self._held) if held.member.name == self.reference.name)
+        self.judge.set_reference(self._held[first].measures)
+        self._reweight()
+        self._refine_reference()
+        if self.settings.stack.rejection == "live":
+            samples = self._samples()
+            fitted = self.stack.fit_noise(samples, self.bands)
+            if fitted is not None:
+                mean = np.mean([s.limits.floor / INTERPOLATION_GAIN for s in samples], axis=0)
+                self.noise = NoiseModel(fitted.floor / np.maximum(mean, 1e-12), fitted.slope)
+                samples = self._samples()
+            added = self.stack.start_robustly(samples, True, self.bands)
+        else:
+            added = self.stack.start_robustly(self._samples(), False, self.bands)
+        self.members = [
+            replace(held.member, rejected=one.rejected, rejected_fraction=one.rejected_fraction)
+            for held, one in zip(self._held, added, strict=True)
+        ]
+        self._held.clear()
+        self.warming = False
+
+    def _samples(self) -> list[WarmSample]:
+        defects = self.defects
+
+        def view(held: Held) -> WarmSample:
+            def develop(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+                return held.developer.region(y0, y1, x0, x1, defects)
+
+            member = held.member
+            return WarmSample(
+                develop, held.developer.shape, member.matrix, member.normalisation, member.weight, self.limits_for(member)
+            )
+
+        return [view(held) for held in self._held]
+
+    def _score(self, measures: FrameMeasures) -> float:
+        """How good a reference a frame would be: weight, and how many stars it has."""
+        assert self.judge.reference is not None
+        return frame_weight(measures, self.judge.reference) * math.sqrt(max(measures.n_stars, 1))
+
+    def _best_reference(self) -> Held | None:
+        """The frame that should be the reference instead of the present one, or None."""
+        assert self.reference is not None
+        if self.anchor is not None or self.settings.registration.reference is not None or len(self._held) < 3:
+            return None
+        scores = [self._score(held.measures) for held in self._held]
+        best = int(np.argmax(scores))
+        mine = next(i for i, held in enumerate(self._held) if held.member.name == self.reference.name)
+        return self._held[best] if scores[best] > BETTER_REFERENCE * scores[mine] else None
+
+    def _switch_reference(self, best: Held) -> None:
+        """Make `best` the reference: all transforms and normalisations are carried over to it."""
+        to_new = np.linalg.inv(best.member.matrix)
+        self._set_reference(best.prepared, best.developer, np.eye(3), "the best frame of the warm-up")
+        assert self.reference is not None
+        height, width = self.reference.shape
+        moved = []
+        for held in self._held:
+            matrix = to_new @ held.member.matrix if held is not best else np.eye(3)
+            pairs = self.reference.stars.match_near(held.stars.xy, matrix, 2.0)
+            ratio = flux_ratio(best.stars, held.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
+            info = held.member.info
+            normalisation = normalise(
+                self.reference.light, held.prepared.sky, matrix, ratio, info.width, info.height, width, height
+            )
+            exposures = (info.exposure_s or 1.0) / (self.reference.info.exposure_s or info.exposure_s or 1.0)
+            measures = replace(held.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
+            member = replace(held.member, matrix=matrix, normalisation=normalisation)
+            moved.append(replace(held, member=member, measures=measures))
+        self._held = moved
+        self._last = moved[-1].member.matrix
+        self._before = moved[-2].member.matrix if len(moved) > 1 else None
+        self.judge = Judge(self.settings.quality)
+        for held in moved:
+            self.judge.accept(held.measures)
+
+    def _reweight(self) -> None:
+        """Weights relative to the reference that was chosen."""
+        if not self.settings.quality.enabled or self.judge.reference is None:
+            return
+        reference = self.judge.reference
+        self._held = [
+            replace(held, member=replace(held.member, weight=frame_weight(held.measures, reference)))
+            for held in self._held
+        ]
+
+    def _refine_reference(self) -> None:
+        """Average each reference star's position over the warm-up: later frames are matched to better positions."""
+        assert self.reference is not None
+        if self.reference.starless or len(self.reference.stars.stars) < FEW_STARS:
+            return
+        stars = self.reference.stars.stars
+        total = stars.xy * 1.0
+        number = np.ones(len(stars))
+        for held in self._held:
+            if held.member.name == self.reference.name:
+                continue
+            frame_index, ref_index = self.reference.stars.match_near(held.stars.xy, held.member.matrix, 1.0)
+            total[ref_index] += tf.apply(held.member.matrix, held.stars.xy[frame_index])
+            number[ref_index] += 1
+        refined = stars.placed(total / number[:, None])
+        height, width = self.reference.shape
+        self.reference = replace(self.reference, stars=StarReference(refined, width, height))

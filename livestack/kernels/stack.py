@@ -1,0 +1,535 @@
+"""The accumulators: warp, normalise, test and accumulate one frame, a row at a time, each array touched once.
+
+Weighted running mean and sum of squares after West (1979, doi:10.1145/359146.359153). The prediction limit with a
+moderated variance is explained in `livestack.stack`. All values are relative to the stack's origin (the reference's
+sky), so that float32 stays accurate over tens of thousands of frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from livestack.kernels.resample import sample_row
+
+ACCEPTED, LOW, HIGH = 0, 1, 2
+"""Codes a sample gets; also ACCEPTED where there was no data."""
+
+CONSISTENCY = 0.985
+"""Variance that clipping a normal distribution at 3.3 sigma leaves (about; 0.9850 at 3.0, 0.9951 at 3.3)."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def offset_row(coefficients, v, u0, du, out):
+    """Cubic surface along one row: out[k] = p(u0 + k du, v); ten coefficients, powers of u and v up to total three."""
+    c = coefficients
+    a0 = c[0] + v * (c[2] + v * (c[5] + v * c[9]))
+    a1 = c[1] + v * (c[4] + v * c[8])
+    a2 = c[3] + v * c[7]
+    a3 = c[6]
+    b0 = np.float32(a0)
+    b1 = np.float32(a1)
+    b2 = np.float32(a2)
+    b3 = np.float32(a3)
+    f0 = np.float32(u0)
+    fd = np.float32(du)
+    for k in range(out.shape[0]):
+        u = f0 + np.float32(k) * fd
+        out[k] = ((b3 * u + b2) * u + b1) * u + b0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def local_range_row(above, row, below, out, scratch_low, scratch_high):
+    """Largest minus smallest of the 3 x 3 neighbourhood, along a row; the rows' ends repeat."""
+    n = row.shape[0]
+    for k in range(n):
+        a = above[k]
+        b = row[k]
+        c = below[k]
+        scratch_low[k] = min(min(a, b), c)
+        scratch_high[k] = max(max(a, b), c)
+    for k in range(1, n - 1):
+        low = min(min(scratch_low[k - 1], scratch_low[k]), scratch_low[k + 1])
+        high = max(max(scratch_high[k - 1], scratch_high[k]), scratch_high[k + 1])
+        out[k] = high - low
+    if n > 1:
+        out[0] = max(scratch_high[0], scratch_high[1]) - min(scratch_low[0], scratch_low[1])
+        out[n - 1] = max(scratch_high[n - 1], scratch_high[n - 2]) - min(scratch_low[n - 1], scratch_low[n - 2])
+    else:
+        out[0] = np.float32(0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def normalise_row(values, factor, offsets, present):
+    """values = factor * values + offsets in place; returns how many are data; `present` gets 1 or 0."""
+    n = values.shape[0]
+    total = 0
+    for k in range(n):
+        v = values[k] * factor + offsets[k]
+        finite = abs(v) < np.float32(3e38)
+        present[k] = 1 if finite else 0
+        values[k] = v if finite else np.float32(0.0)
+        total += 1 if finite else 0
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def test_row(values, present, mean, m2, weight, count, low, high, local_range, kappa2, dof, floor, slope, structure, codes):
+    """Prediction limit: codes = LOW or HIGH where a sample is not believed. Returns the number rejected.
+
+    Parameters
+    ----------
+    kappa2 : limit squared; dof : samples that the noise model is worth; floor, slope : its variance a + b max(mean, 0);
+    structure : allowance as a fraction of the local 3 x 3 range.
+    """
+    n = values.shape[0]
+    rejected = 0
+    g2 = structure * structure
+    one = np.float32(1.0)
+    zero = np.float32(0.0)
+    inv_c = np.float32(1.0 / 0.985)
+    for k in range(n):
+        m = mean[k]
+        c = np.float32(count[k])
+        d = values[k] - m
+        model = floor + slope * max(m, zero)
+        safe_count = max(c, one)
+        squares = m2[k] * safe_count / max(weight[k], np.float32(1e-20)) * inv_c
+        s2 = (dof * model + squares) / (dof + max(c - one, zero))
+        # Where most samples have been refused the pixel, not the sky, is wrong: open the limit until truth gets in.
+        refused = np.float32(low[k]) + np.float32(high[k])
+        open_up = one + np.float32(4.0) * max(refused / (c + one) - np.float32(0.35), zero)
+        r = local_range[k]
+        limit = kappa2 * open_up * open_up * (s2 * (one + one / safe_count) + g2 * r * r)
+        # Branch-free on purpose: the compiler then treats eight pixels at a time.
+        out = np.uint8(d * d > limit) & np.uint8(count[k] > 0) & present[k]
+        codes[k] = out + (out & np.uint8(d > zero))
+        rejected += np.int64(out)
+    return rejected
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_row(values, present, codes, w, mean, m2, weight, count):
+    """Accumulate the accepted samples of one row with weight `w`."""
+    n = values.shape[0]
+    zero = np.float32(0.0)
+    for k in range(n):
+        use = present[k] & np.uint8(codes[k] == ACCEPTED)
+        wk = w * np.float32(use)
+        total = weight[k] + wk
+        d = values[k] - mean[k]
+        m = mean[k] + d * (wk / max(total, np.float32(1e-20)))
+        m2[k] += wk * d * (values[k] - m)
+        mean[k] = m
+        weight[k] = total
+        count[k] += np.uint16(use)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def remove_row(values, present, codes, w, mean, m2, weight, count):
+    """Undo `add_row`: the stack as if these samples had never come."""
+    n = values.shape[0]
+    for k in range(n):
+        if present[k] == 1 and codes[k] == ACCEPTED and count[k] > 0:
+            left = weight[k] - w
+            if count[k] == 1 or left <= np.float32(1e-6) * w:
+                mean[k] = 0.0
+                m2[k] = 0.0
+                weight[k] = 0.0
+                count[k] = 0
+            else:
+                d = values[k] - mean[k]
+                m = mean[k] - d * (w / left)
+                m2[k] = max(m2[k] - w * d * (values[k] - m), np.float32(0.0))
+                mean[k] = m
+                weight[k] = left
+                count[k] -= np.uint16(1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def count_row(codes, low, high):
+    """Count the rejected samples of one row."""
+    for k in range(codes.shape[0]):
+        low[k] += np.uint16(1) if codes[k] == LOW else np.uint16(0)
+        high[k] += np.uint16(1) if codes[k] == HIGH else np.uint16(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def accumulate_strip(
+    source, inverse, factor, coefficients, u_scale, v_scale, w, reject, kappa2, dof, floor, slope, structure,
+    mean, m2, weight, count, low, high, y_first, y_last, row_above, row_below, codes,
+):
+    """Rows y_first..y_last of one channel: sample the frame, normalise, test, accumulate.
+
+    Parameters
+    ----------
+    source : (h, w) float32, one channel of the frame; inverse : (2, 3) reference -> source.
+    factor, coefficients : brightness factor and the ten of the additive surface over u, v = x * u_scale - 1, y * v_scale - 1.
+    row_above, row_below : copies of the mean's rows next to the strip, as they were before this frame.
+    codes : (y_last - y_first, W) uint8, filled.
+
+    Returns
+    -------
+    (samples with data, samples rejected)
+    """
+    width = mean.shape[1]
+    values = np.empty(width, dtype=np.float32)
+    offsets = np.empty(width, dtype=np.float32)
+    present = np.empty(width, dtype=np.uint8)
+    spread = np.empty(width, dtype=np.float32)
+    low_scratch = np.empty(width, dtype=np.float32)
+    high_scratch = np.empty(width, dtype=np.float32)
+    previous = row_above.copy()
+    current = np.empty(width, dtype=np.float32)
+    seen = 0
+    rejected = 0
+    for y in range(y_first, y_last):
+        sample_row(source, inverse, float(y), 0.0, values)
+        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        here = normalise_row(values, factor, offsets, present)
+        seen += here
+        line = codes[y - y_first]
+        if reject:
+            for k in range(width):
+                current[k] = mean[y, k]
+            if here > 0:
+                below = mean[y + 1] if y + 1 < y_last else row_below
+                local_range_row(previous, current, below, spread, low_scratch, high_scratch)
+                out = test_row(
+                    values, present, mean[y], m2[y], weight[y], count[y], low[y], high[y], spread,
+                    kappa2, dof, floor, slope, structure, line,
+                )
+                if out > 0:
+                    rejected += out
+                    count_row(line, low[y], high[y])
+            else:
+                line[:] = ACCEPTED
+            previous, current = current, previous
+        else:
+            line[:] = ACCEPTED
+        if here > 0:
+            add_row(values, present, line, w, mean[y], m2[y], weight[y], count[y])
+    return seen, rejected
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def remove_strip(
+    source, inverse, factor, coefficients, u_scale, v_scale, w, mean, m2, weight, count, low, high, y_first, y_last, codes,
+):
+    """Undo `accumulate_strip` for a frame whose `codes` (y_last - y_first, W) are known."""
+    width = mean.shape[1]
+    values = np.empty(width, dtype=np.float32)
+    offsets = np.empty(width, dtype=np.float32)
+    present = np.empty(width, dtype=np.uint8)
+    for y in range(y_first, y_last):
+        sample_row(source, inverse, float(y), 0.0, values)
+        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        if normalise_row(values, factor, offsets, present) > 0:
+            line = codes[y - y_first]
+            remove_row(values, present, line, w, mean[y], m2[y], weight[y], count[y])
+            for k in range(width):
+                if line[k] == LOW and low[y, k] > 0:
+                    low[y, k] -= np.uint16(1)
+                elif line[k] == HIGH and high[y, k] > 0:
+                    high[y, k] -= np.uint16(1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def normalised_tile(source, inverse, factor, coefficients, u_scale, v_scale, y_first, x_first, out):
+    """Sample a frame over a tile of the reference grid and normalise it; NaN where there is no data."""
+    height, width = out.shape
+    offsets = np.empty(width, dtype=np.float32)
+    for j in range(height):
+        sample_row(source, inverse, float(y_first + j), float(x_first), out[j])
+        offset_row(coefficients, (y_first + j) * v_scale - 1.0, x_first * u_scale - 1.0, u_scale, offsets)
+        for k in range(width):
+            out[j, k] = out[j, k] * factor + offsets[k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sorted_finite(cube, j, i, values):
+    """Insertion-sort the finite samples of one pixel into `values`; returns their number."""
+    n = 0
+    for k in range(cube.shape[0]):
+        v = cube[k, j, i]
+        if abs(v) < np.float32(3e38):
+            p = n
+            while p > 0 and values[p - 1] > v:
+                values[p] = values[p - 1]
+                p -= 1
+            values[p] = v
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def median_and_mad(cube, median, mad):
+    """Median and MAD (times 1.4826) along the first axis of (K, h, w); NaN samples left out, 0 and 0 where none is left."""
+    frames, height, width = cube.shape
+    values = np.empty(frames, dtype=np.float32)
+    deviations = np.empty(frames, dtype=np.float32)
+    for j in range(height):
+        for i in range(width):
+            n = _sorted_finite(cube, j, i, values)
+            if n == 0:
+                median[j, i] = 0.0
+                mad[j, i] = 0.0
+                continue
+            # of two samples the lower: what disturbs a frame nearly always adds light
+            m = values[n // 2] if n % 2 == 1 else np.float32(0.5) * (values[n // 2 - 1] + values[n // 2])
+            if n == 2:
+                m = values[0]
+            median[j, i] = m
+            # the deviations from the middle of sorted values are two sorted runs: merge half of them
+            left = 0
+            while left < n and values[left] < m:
+                left += 1
+            right = left
+            left -= 1
+            for t in range(n // 2 + 1):
+                dl = m - values[left] if left >= 0 else np.float32(3e38)
+                dr = values[right] - m if right < n else np.float32(3e38)
+                if dl < dr:
+                    deviations[t] = dl
+                    left -= 1
+                else:
+                    deviations[t] = dr
+                    right += 1
+            h = n // 2
+            d = deviations[h] if n % 2 == 1 else np.float32(0.5) * (deviations[h - 1] + deviations[h])
+            mad[j, i] = np.float32(1.4826) * d
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def combine_tile(
+    cube, median, mad, local_range, weights, floors, slopes, structures, kappa, dof, reject, mean, m2, weight, count, low, high, codes
+):
+    """Robust start: combine (K, h, w) samples, clipping from median and MAD, then iterating leave-one-out.
+
+    Parameters
+    ----------
+    median, mad, local_range : (h, w) of the cube; weights, floors, slopes, structures : (K,) per frame.
+    mean, m2, weight, count, low, high : (h, w), filled; codes : (K, h, w) uint8, filled.
+    """
+    frames, height, width = cube.shape
+    inv_c = 1.0 / CONSISTENCY
+    use = np.empty(frames, dtype=np.uint8)
+    for j in range(height):
+        for i in range(width):
+            n = 0
+            for k in range(frames):
+                use[k] = 1 if abs(cube[k, j, i]) < np.float32(3e38) else 0
+                codes[k, j, i] = ACCEPTED
+                n += use[k]
+            low[j, i] = 0
+            high[j, i] = 0
+            if n == 0:
+                mean[j, i] = 0.0
+                m2[j, i] = 0.0
+                weight[j, i] = 0.0
+                count[j, i] = 0
+                continue
+            spread = local_range[j, i]
+            if reject and n >= 2:
+                centre = float(median[j, i])
+                level = max(centre, 0.0)
+                s_mad = float(mad[j, i]) ** 2 if n >= 4 else 0.0
+                worth = float(n) if n >= 4 else 0.0
+                for k in range(frames):
+                    x = cube[k, j, i]
+                    if abs(x) < np.float32(3e38):
+                        model = floors[k] + slopes[k] * level
+                        s2 = (dof * model + worth * s_mad) / (dof + worth)
+                        g = structures[k] * spread
+                        limit2 = kappa * kappa * (s2 * (1.0 + 1.57 / n) + g * g)
+                        use[k] = 1 if (x - centre) ** 2 <= limit2 else 0
+                for _ in range(4):
+                    total = 0.0
+                    first = 0.0
+                    taken = 0
+                    for k in range(frames):
+                        if use[k]:
+                            total += weights[k]
+                            first += weights[k] * cube[k, j, i]
+                            taken += 1
+                    if taken == 0:
+                        break
+                    centre = first / total
+                    squares = 0.0
+                    for k in range(frames):
+                        if use[k]:
+                            squares += (cube[k, j, i] - centre) ** 2
+                    changed = False
+                    for k in range(frames):
+                        x = cube[k, j, i]
+                        if not abs(x) < np.float32(3e38):
+                            continue
+                        others = taken
+                        c = centre
+                        q = squares
+                        if use[k]:
+                            others = taken - 1
+                            if others == 0:
+                                continue
+                            c = (first - weights[k] * x) / (total - weights[k])
+                            q = max(0.0, squares - (x - centre) * (x - c))
+                        model = floors[k] + slopes[k] * max(c, 0.0)
+                        s2 = (dof * model + q * inv_c) / (dof + max(others - 1, 0))
+                        g = structures[k] * spread
+                        limit2 = kappa * kappa * (s2 * (1.0 + 1.0 / others) + g * g)
+                        keep = 1 if (x - c) ** 2 <= limit2 else 0
+                        if keep != use[k]:
+                            changed = True
+                            use[k] = keep
+                            break
+                    if not changed:
+                        break
+            total = 0.0
+            first = 0.0
+            taken = 0
+            for k in range(frames):
+                if use[k]:
+                    total += weights[k]
+                    first += weights[k] * cube[k, j, i]
+                    taken += 1
+            if taken == 0:
+                # Nothing agrees with anything: keep all rather than invent a hole.
+                for k in range(frames):
+                    use[k] = 1 if abs(cube[k, j, i]) < np.float32(3e38) else 0
+                    if use[k]:
+                        total += weights[k]
+                        first += weights[k] * cube[k, j, i]
+                        taken += 1
+            centre = first / total
+            squares = 0.0
+            for k in range(frames):
+                x = cube[k, j, i]
+                if use[k]:
+                    squares += weights[k] * (x - centre) ** 2
+                elif abs(x) < np.float32(3e38):
+                    if x > centre:
+                        codes[k, j, i] = HIGH
+                        high[j, i] += np.uint16(1)
+                    else:
+                        codes[k, j, i] = LOW
+                        low[j, i] += np.uint16(1)
+            mean[j, i] = centre
+            m2[j, i] = squares
+            weight[j, i] = total
+            count[j, i] = taken
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def local_range_tile(image, out):
+    """3 x 3 range of (h, w); the edges repeat."""
+    height, width = image.shape
+    a = np.empty(width, dtype=np.float32)
+    b = np.empty(width, dtype=np.float32)
+    for j in range(height):
+        local_range_row(image[max(j - 1, 0)], image[j], image[min(j + 1, height - 1)], out[j], a, b)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def merge_rows(mean, m2, weight, count, low, high, mean_b, m2_b, weight_b, count_b, low_b, high_b, row0, row1):
+    """Add accumulators b to a, exactly (Chan, Golub & LeVeque 1979), rows row0..row1 of (H, W) arrays."""
+    for y in range(row0, row1):
+        for x in range(mean.shape[1]):
+            wb = weight_b[y, x]
+            if wb > 0:
+                wa = weight[y, x]
+                total = wa + wb
+                d = mean_b[y, x] - mean[y, x]
+                mean[y, x] += d * (wb / total)
+                m2[y, x] += m2_b[y, x] + d * d * (wa * (wb / total))
+                weight[y, x] = total
+                count[y, x] = min(65535, count[y, x] + count_b[y, x])
+            low[y, x] = min(65535, low[y, x] + low_b[y, x])
+            high[y, x] = min(65535, high[y, x] + high_b[y, x])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def final_strip(
+    source, inverse, factor, coefficients, u_scale, v_scale, w, kappa2, dof, floor, slope, structure,
+    mean_t, m2_t, weight_t, count_t, live_codes,
+    mean, m2, weight, count, low, high, y_first, y_last, row_above, row_below, codes,
+):
+    """The final pass: test each sample against the finished stack (*_t) without itself, accumulate into a fresh one.
+
+    `live_codes` (rows, W) tell which samples of this frame the finished stack holds (ACCEPTED) and must be taken out of it.
+    """
+    width = mean.shape[1]
+    values = np.empty(width, dtype=np.float32)
+    offsets = np.empty(width, dtype=np.float32)
+    present = np.empty(width, dtype=np.uint8)
+    spread = np.empty(width, dtype=np.float32)
+    scratch_a = np.empty(width, dtype=np.float32)
+    scratch_b = np.empty(width, dtype=np.float32)
+    inv_c = np.float32(1.0 / 0.985)
+    one = np.float32(1.0)
+    zero = np.float32(0.0)
+    tiny = np.float32(1e-20)
+    g2 = structure * structure
+    seen = 0
+    rejected = 0
+    for y in range(y_first, y_last):
+        sample_row(source, inverse, float(y), 0.0, values)
+        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        here = normalise_row(values, factor, offsets, present)
+        line = codes[y - y_first]
+        if here == 0:
+            line[:] = ACCEPTED
+            continue
+        seen += here
+        above = mean_t[y - 1] if y > y_first else row_above
+        below = mean_t[y + 1] if y + 1 < y_last else row_below
+        local_range_row(above, mean_t[y], below, spread, scratch_a, scratch_b)
+        live = live_codes[y - y_first]
+        mt = mean_t[y]
+        qt = m2_t[y]
+        wt = weight_t[y]
+        ct = count_t[y]
+        out_here = 0
+        for k in range(width):
+            x = values[k]
+            inside = np.float32(1.0) if live[k] == 0 else zero
+            wi = w * inside
+            n_all = np.float32(ct[k])
+            n = n_all - inside
+            left = wt[k] - wi
+            d_all = x - mt[k]
+            # mean and squares without this sample
+            d = d_all * wt[k] / max(left, tiny) if inside > zero else d_all
+            squares_w = max(qt[k] - wi * d_all * d, zero)
+            squares = squares_w * n / max(left, tiny) * inv_c
+            model = floor + slope * max(mt[k], zero)
+            s2 = (dof * model + squares) / (dof + max(n - one, zero))
+            r = spread[k]
+            limit = kappa2 * (s2 * (one + one / max(n, one)) + g2 * r * r)
+            out = np.uint8(d * d > limit) & np.uint8(n > np.float32(1.5)) & present[k]
+            line[k] = out + (out & np.uint8(d > zero))
+            out_here += np.int64(out)
+        if out_here > 0:
+            rejected += out_here
+            count_row(line, low[y], high[y])
+        add_row(values, present, line, w, mean[y], m2[y], weight[y], count[y])
+    return seen, rejected
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def maximum_strip(source, inverse, factor, coefficients, u_scale, v_scale, best, count, y_first, y_last):
+    """Largest sample so far (star trails); `best` is NaN where nothing came yet. Returns samples with data."""
+    width = best.shape[1]
+    values = np.empty(width, dtype=np.float32)
+    offsets = np.empty(width, dtype=np.float32)
+    seen = 0
+    for y in range(y_first, y_last):
+        sample_row(source, inverse, float(y), 0.0, values)
+        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        for k in range(width):
+            v = values[k] * factor + offsets[k]
+            if abs(v) < np.float32(3e38):
+                seen += 1
+                if count[y, k] == 0 or v > best[y, k]:
+                    best[y, k] = v
+                count[y, k] += np.uint16(1)
+    return seen

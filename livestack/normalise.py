@@ -1,0 +1,148 @@
+"""Bringing a frame to the reference's brightness and sky before any of its samples is compared with the stack.
+
+Factor from the flux ratio of matched stars; offset from a smooth surface fitted robustly to the difference of the two
+skies. Without this a step in sky brightness makes any rejection refuse everything.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from livestack import transform as tf
+from livestack.stack import Normalisation
+from livestack.stars import Sky, StarCatalog
+
+MIN_SNR = 15.0
+FLUX_FLOOR = 0.01
+"""Scatter of a flux ratio that even the brightest star has (flat, aperture, scintillation)."""
+
+
+class ReferenceLight:
+    """Fluxes and sky of the reference, on the stack's grid.
+
+    Parameters
+    ----------
+    stars : catalogue of the reference frame, in the order of the star reference.
+    sky : its sky, in its own pixels.
+    matrix : (3, 3) reference frame -> grid (identity unless another filter's frame set the grid).
+    width, height : of the reference frame.
+    """
+
+    def __init__(self, stars: StarCatalog, sky: Sky, matrix: np.ndarray, width: int, height: int) -> None:
+        self.stars = stars
+        self.sky = sky
+        self.inverse = np.linalg.inv(matrix)
+        self.area = abs(float(np.linalg.det(matrix[:2, :2])))
+        self.width = width
+        self.height = height
+
+    def sky_at(self, points: np.ndarray) -> np.ndarray:
+        """(C, n) sky in ADU at grid points (n, 2); NaN outside the reference frame."""
+        return sample_mesh(self.sky.level, tf.apply(self.inverse, points), self.width, self.height)
+
+
+def mesh_nodes(shape: tuple[int, int], width: int, height: int) -> np.ndarray:
+    """(gy * gx, 2) centres of the cells of a sky mesh, in frame pixels."""
+    gy, gx = shape
+    x = (np.arange(gx) + 0.5) * width / gx - 0.5
+    y = (np.arange(gy) + 0.5) * height / gy - 0.5
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def sample_mesh(level: np.ndarray, points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(C, n) bilinear values of a (C, gy, gx) mesh at frame points; beyond the outer nodes held, outside the frame NaN."""
+    _, gy, gx = level.shape
+    u = np.clip((points[:, 0] + 0.5) * gx / width - 0.5, 0, gx - 1)
+    v = np.clip((points[:, 1] + 0.5) * gy / height - 0.5, 0, gy - 1)
+    i = np.minimum(u.astype(int), gx - 2)
+    j = np.minimum(v.astype(int), gy - 2)
+    fu, fv = u - i, v - j
+    value = (
+        level[:, j, i] * (1 - fu) * (1 - fv) + level[:, j, i + 1] * fu * (1 - fv)
+        + level[:, j + 1, i] * (1 - fu) * fv + level[:, j + 1, i + 1] * fu * fv
+    )
+    outside = (points[:, 0] < -0.5) | (points[:, 0] > width - 0.5) | (points[:, 1] < -0.5) | (points[:, 1] > height - 0.5)
+    value[:, outside] = np.nan
+    return value
+
+
+def flux_ratio(
+    reference: StarCatalog, stars: StarCatalog, reference_index: np.ndarray, frame_index: np.ndarray
+) -> float | None:
+    """Robust flux(reference) / flux(frame) of matched, unsaturated stars; None when there is none that is good."""
+    a, b = reference_index, frame_index
+    good = (
+        ~reference.saturated[a] & ~stars.saturated[b] & (reference.snr[a] > MIN_SNR) & (stars.snr[b] > MIN_SNR / 2)
+        & (reference.flux[a] > 0) & (stars.flux[b] > 0)
+    )
+    a, b = a[good], b[good]
+    if len(a) == 0:
+        return None
+    ratio = np.log(reference.flux[a] / stars.flux[b])
+    variance = FLUX_FLOOR**2 + 4.0 / reference.snr[a] ** 2 + 4.0 / stars.snr[b] ** 2
+    weight = 1.0 / variance
+    centre = float(np.median(ratio))
+    for _ in range(3):
+        pull = np.abs(ratio - centre) / np.sqrt(variance)
+        scale = max(1.0, 1.4826 * float(np.median(pull)))
+        keep = pull <= 3.0 * scale
+        centre = float(np.average(ratio[keep], weights=weight[keep]))
+    return math.exp(centre)
+
+
+def normalise(
+    light: ReferenceLight, sky: Sky, matrix: np.ndarray, ratio: float | None, width: int, height: int,
+    grid_width: int, grid_height: int,
+) -> Normalisation:
+    """Factor and additive surface that bring a frame onto the reference's scale.
+
+    Parameters
+    ----------
+    light : the reference.
+    sky : of the frame, width x height.
+    matrix : (3, 3) frame -> grid.
+    ratio : from `flux_ratio`; None (no stars) takes the ratio of the skies instead and leaves no surface.
+    grid_width, grid_height : of the stack.
+    """
+    channels = sky.level.shape[0]
+    points = tf.apply(matrix, mesh_nodes(sky.level.shape[1:], width, height))
+    theirs = light.sky_at(points)
+    mine = sky.level.reshape(channels, -1)
+    good = np.isfinite(theirs).all(axis=0) & np.isfinite(mine).all(axis=0)
+    surface = np.zeros((channels, 10))
+    if ratio is None:
+        if not good.any() or np.median(mine[:, good]) <= 0 or np.median(theirs[:, good]) <= 0:
+            return Normalisation.identity(channels)
+        factor = float(np.median(np.median(theirs[:, good], axis=1) / np.maximum(np.median(mine[:, good], axis=1), 1e-6)))
+        return Normalisation(np.full(channels, float(np.clip(factor, 0.2, 5.0))), surface)
+    # Interpolation keeps surface brightness; stars measured in frame pixels cover `area` times as many grid pixels.
+    area = abs(float(np.linalg.det(matrix[:2, :2]))) / light.area
+    factor = ratio / area
+    inside = good & (points >= -0.5).all(axis=1) & (points[:, 0] < grid_width) & (points[:, 1] < grid_height)
+    use = inside if inside.sum() >= 4 else good
+    if use.any():
+        u = 2.0 * points[use, 0] / max(1, grid_width - 1) - 1.0
+        v = 2.0 * points[use, 1] / max(1, grid_height - 1) - 1.0
+        for c in range(channels):
+            surface[c] = fit_surface(u, v, theirs[c, use] - factor * mine[c, use])
+    return Normalisation(np.full(channels, factor), surface)
+
+
+def fit_surface(u: np.ndarray, v: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """(10,) robust polynomial through (n,) values: constant, plane, quadratic or cubic by how many points carry it."""
+    terms = 10 if len(value) >= 100 else 6 if len(value) >= 30 else 3 if len(value) >= 9 else 1
+    basis = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=1)[:, :terms]
+    out = np.zeros(10)
+    weight = np.ones(len(value))
+    out[0] = np.median(value)
+    for _ in range(6):
+        residual = value - basis @ out[:terms]
+        scale = max(1.4826 * float(np.median(np.abs(residual))), 1e-9)
+        weight = np.clip(1 - (residual / (4.685 * scale)) ** 2, 0, None) ** 2
+        if (weight > 0.1).sum() < 2 * terms:
+            break
+        root = np.sqrt(weight)[:, None]
+        out[:terms] = np.linalg.lstsq(basis * root, value * root[:, 0], rcond=None)[0]
+    return out

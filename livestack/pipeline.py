@@ -1,0 +1,293 @@
+"""The pipeline: one frame in, one outcome out.
+
+    frame -> calibrate, measure sky, find stars      (`develop.prepare`: knows this frame alone)
+          -> which target, which filter              (`LiveStack._group_of`)
+          -> register, judge, normalise, stack       (`group.GroupStack.offer`)
+          -> outcome
+
+`LiveStack` is also the library's door: no files are written, there is no clock and no thread of its own here (kernels
+share their rows among a few workers). Same frames in the same order give the same result, bit for bit.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from livestack.calibrate import MatchedMasters
+from livestack.develop import Prepared, prepare
+from livestack.errors import MasterError, NothingStacked, UsageError
+from livestack.formats import read_frame
+from livestack.frame import Frame, FrameInfo
+from livestack.group import GroupStack, Member, Outcome, Reference
+from livestack.kernels.bands import Bands
+from livestack.quality import refuse
+from livestack.settings import Settings
+
+if TYPE_CHECKING:
+    from livestack.masters import MasterLibrary
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The stack of one group at this moment.
+
+    Attributes
+    ----------
+    mean : (C, H, W) float32, ADU on the reference's scale, NaN where nothing was stacked; (H, W) for mono.
+    variance : same shape, sample variance of one frame's sample, NaN with fewer than two.
+    weight, coverage, rejected_low, rejected_high : same shape: sum of weights, accepted and rejected samples.
+    members : the stacked frames; reference : what they were registered to.
+    """
+
+    group: str
+    mean: np.ndarray
+    variance: np.ndarray
+    weight: np.ndarray
+    coverage: np.ndarray
+    rejected_low: np.ndarray
+    rejected_high: np.ndarray
+    members: tuple[Member, ...]
+    reference: Reference
+    n_refused: int
+
+    @property
+    def rejected(self) -> np.ndarray:
+        """Rejected samples, low and high."""
+        return self.rejected_low.astype(np.uint32) + self.rejected_high
+
+    @property
+    def header(self) -> dict[str, str | int | float]:
+        """The numbers that describe the stack, by their FITS keywords."""
+        exposures = [member.info.exposure_s or 0.0 for member in self.members]
+        return {
+            "NCOMBINE": len(self.members),
+            "NREFUSED": self.n_refused,
+            "EXPTIME": exposures[0] if exposures else 0.0,
+            "EXPTOTAL": float(sum(exposures)),
+            "REFFRAME": self.reference.name,
+        }
+
+
+def slug(text: str) -> str:
+    """A folder name that every file system accepts: "M 27" -> "m-27", "Hα" -> "ha"."""
+    greek = text.replace("α", "a").replace("β", "b").replace("γ", "g")
+    plain = unicodedata.normalize("NFKD", greek).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+
+
+def group_name(info: FrameInfo) -> str:
+    """The group that a frame belongs to by its header: object and filter, or "stack" when it names neither."""
+    words = [slug(part) for part in (info.object_name, info.filter_name) if part]
+    return "-".join(word for word in words if word) or "stack"
+
+
+class LiveStack:
+    """Stacks frames as they come.
+
+    Parameters
+    ----------
+    settings : everything.
+    masters : library of master frames, or None.
+    bands : threads for the kernels; default all cores, at most eight.
+    on_reference : told (group, reference, why) when a frame becomes a group's reference.
+
+    Examples
+    --------
+    >>> stack = LiveStack(Settings())
+    >>> for frame in read_frames("night/"):       # doctest: +SKIP
+    ...     outcome = stack.add(frame)
+    >>> result = stack.result()                   # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        masters: MasterLibrary | None = None,
+        bands: Bands | None = None,
+        on_reference: Callable[[str, Reference, str], None] | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.masters = masters
+        self.bands = bands or Bands()
+        self.groups: dict[str, GroupStack] = {}
+        self.notices: list[str] = []
+        """Sentences to be told once (missing masters ...); whoever tells them clears the list."""
+        self._on_reference = on_reference
+        self._current: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._matches: dict[tuple[object, ...], MatchedMasters] = {}
+
+    def __enter__(self) -> LiveStack:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the kernels' threads."""
+        self.bands.close()
+
+    # One frame through
+
+    def add(self, frame: Frame) -> Outcome:
+        """Carry one frame through; says what became of it, and why."""
+        prepared = self.prepare(frame)
+        return prepared if isinstance(prepared, Outcome) else self.add_prepared(prepared)
+
+    def prepare(self, frame: Frame) -> Prepared | Outcome:
+        """The part that needs no other frame; may run in another thread while a frame is being added."""
+        try:
+            return prepare(frame, self._match(frame.info), self.settings, self.bands)
+        except MasterError as error:
+            verdict = refuse("master", detail=str(error))
+            info = frame.info
+            return Outcome(
+                frame.name, frame.path, frame.index, group_name(info), "refused", verdict.reason,
+                f"{frame.name}: {verdict.message}", exposure_s=info.exposure_s, date_obs=info.date_obs,
+            )  # fmt: skip
+
+    def add_prepared(self, prepared: Prepared) -> Outcome:
+        """The rest: register, judge, normalise, stack. One frame at a time."""
+        group = self._group_of(prepared.frame)
+        outcome = group.offer(prepared)
+        if outcome.new_target:
+            fresh = self._open_next(prepared.frame)
+            self.notices.append(
+                f"{prepared.frame.name}: the last frames show another field than {group.name}; "
+                f"from now on they are stacked as {fresh.name}."
+            )
+            group.n_refused -= 1
+            outcome = fresh.offer(prepared)
+        return outcome
+
+    def _match(self, info: FrameInfo) -> MatchedMasters | None:
+        if self.masters is None:
+            return None
+        key = (
+            info.size, info.bayer, info.binning, info.gain, info.offset, info.filter_name, info.exposure_s,
+            None if info.temperature_c is None else round(info.temperature_c, 1), info.camera,
+        )  # fmt: skip
+        if key not in self._matches:
+            self._matches[key] = self.masters.match(info)
+            self.notices.extend(s for s in self._matches[key].missing if s not in self._told)
+            self._told.update(self._matches[key].missing)
+        return self._matches[key]
+
+    def _group_of(self, frame: Frame) -> GroupStack:
+        base = group_name(frame.info)
+        name = self._current.setdefault(base, base)
+        return self.groups.get(name) or self._open(name, frame)
+
+    def _open_next(self, frame: Frame) -> GroupStack:
+        """A new target under the same name: `m-27-2`, `m-27-3` ..."""
+        base = group_name(frame.info)
+        number = 2
+        while f"{base}-{number}" in self.groups:
+            number += 1
+        self._current[base] = f"{base}-{number}"
+        return self._open(f"{base}-{number}", frame)
+
+    def _open(self, name: str, frame: Frame) -> GroupStack:
+        def on_reference(reference: Reference, why: str) -> None:
+            if self._on_reference is not None:
+                self._on_reference(name, reference, why)
+
+        group = GroupStack(name, self.settings, self.bands, self._anchor_for(frame), on_reference)
+        matched = self._match(frame.info)
+        if matched is not None:
+            group.history = matched.history
+            group.master_defects = matched.defects
+        self.groups[name] = group
+        return group
+
+    def _anchor_for(self, frame: Frame) -> Reference | None:
+        """The reference of the same target through another filter: its grid is shared."""
+        if not frame.info.object_name:
+            return None
+        for group in self.groups.values():
+            reference = group.reference
+            if reference is not None and reference.info.object_name == frame.info.object_name and not group.anchor:
+                return reference
+        return None
+
+    # What has come of it
+
+    @property
+    def n_stacked(self) -> int:
+        """Frames in all stacks."""
+        return sum(group.n_stacked for group in self.groups.values())
+
+    def result(self, group: str | None = None) -> Result:
+        """The stack as it stands; ends a warm-up that is under way.
+
+        Parameters
+        ----------
+        group : its name; None takes the only one, or the one with the most frames.
+
+        Raises
+        ------
+        NothingStacked : no frame was stacked.
+        UsageError : there is no such group.
+        """
+        chosen = self._choose(group)
+        chosen.finish_warmup()
+        stack, reference = chosen.stack, chosen.reference
+        assert stack is not None
+        assert reference is not None
+        flat = (lambda array: array[0]) if stack.shape[0] == 1 else (lambda array: array)
+        return Result(
+            chosen.name, flat(stack.image()), flat(stack.variance()), flat(stack.weight.copy()), flat(stack.count.copy()),
+            flat(stack.low.copy()), flat(stack.high.copy()), tuple(chosen.members), reference, chosen.n_refused,
+        )  # fmt: skip
+
+    def _choose(self, group: str | None) -> GroupStack:
+        if group is not None:
+            if group not in self.groups:
+                raise UsageError(f"group {group!r}: there is none; there are {', '.join(self.groups) or 'none yet'}.")
+            return self.groups[group]
+        filled = [one for one in self.groups.values() if one.n_stacked]
+        if not filled:
+            raise NothingStacked("no frame could be stacked; the outcome of each says why.")
+        return max(filled, key=lambda one: one.n_stacked)
+
+    def remove(self, file: str | Path, index: int = 0, frame: Frame | None = None) -> str:
+        """Take a stacked frame out again, as if it had never come.
+
+        Parameters
+        ----------
+        file : its path or name; it is read again, unless `frame` brings its pixels.
+
+        Returns
+        -------
+        The group it was taken out of.
+
+        Raises
+        ------
+        UsageError : no such frame is in a stack.
+        FrameError : the file cannot be read any more.
+        """
+        wanted = str(file)
+        for group in self.groups.values():
+            group.finish_warmup()
+            for position, member in enumerate(group.members):
+                names = {member.name, str(member.path)} | ({member.path.name} if member.path else set())
+                if wanted in names and member.index == index:
+                    if frame is None:
+                        if member.path is None:
+                            raise UsageError(f"{wanted}: has no file to read it from; hand the frame over.")
+                        frame = read_frame(member.path, member.index)
+                    prepared = self.prepare(frame)
+                    if isinstance(prepared, Outcome):
+                        raise UsageError(prepared.message)
+                    group.remove(position, prepared)
+                    return group.name
+        raise UsageError(f"{wanted}: is not in a stack; the journal lists those that are.")
+

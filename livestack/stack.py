@@ -1,0 +1,555 @@
+"""The stack: per pixel and channel a weighted mean, a sum of squares and counts, fed one frame at a time.
+
+Rejection is by *prediction limit with a moderated variance*: a sample x is refused when
+
+    |x - mean| > kappa sqrt(s^2 (1 + 1/n) + (g R)^2),   s^2 = (d0 s0^2 + M2/c) / (d0 + n - 1)
+
+s0^2 = a + b max(mean, 0) is a noise model (read noise and photon noise) worth d0 samples, so that a pixel with few samples
+is not judged by its own poor variance (Smyth 2004, doi:10.2202/1544-6115.1027, for the shrinkage); c is the variance that
+clipping leaves; R the 3 x 3 range of the mean, so that seeing and residual registration error around stars are no
+outliers (as HST's driz_cr). The first frames are combined at once, from median and MAD (`start_robustly`), so that an
+artefact in frame 1 leaves nothing behind. Where most samples of a pixel are refused the limit opens: it cannot latch.
+
+(n, mean, M2) are stored, never the variance: stacks merge exactly (Chan et al. 1979; West 1979,
+doi:10.1145/359146.359153). Values are relative to `origin` (the reference's sky), so float32 stays accurate. Which
+frames come here, and on what scale, is `pipeline`'s business.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from livestack.kernels import stack as kernel
+from livestack.kernels.bands import Bands
+
+STRIP_ROWS = 64
+TILE_ROWS, TILE_COLUMNS = 128, 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """Brings a frame onto the reference's scale: value = factor * sample + surface(x, y).
+
+    Attributes
+    ----------
+    factor : (C,) brightness factor.
+    surface : (C, 10) float64 coefficients of 1, u, v, u^2, uv, v^2, u^3, u^2 v, u v^2, v^3, with u and v running from -1 to
+        1 over the reference; ADU.
+    """
+
+    factor: np.ndarray
+    surface: np.ndarray
+
+    @staticmethod
+    def identity(channels: int) -> Normalisation:
+        """Leaves everything as it is."""
+        return Normalisation(np.ones(channels), np.zeros((channels, 10)))
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseModel:
+    """Variance of one sample of the reference: floor + slope * max(mean above sky, 0); (C,) each, ADU^2 and ADU."""
+
+    floor: np.ndarray
+    slope: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """What a frame's samples are tested with: the noise model on this frame's scale, and the allowance g around stars."""
+
+    floor: np.ndarray
+    slope: np.ndarray
+    structure: float
+    kappa: float
+    prior_dof: float
+
+
+@dataclass(frozen=True, eq=False)
+class RejectedSamples:
+    """Which samples of one frame were refused, compressed: flat index * 2 + (1 if it was too high), sorted."""
+
+    packed: bytes
+    n: int
+
+    @staticmethod
+    def pack(entries: np.ndarray) -> RejectedSamples:
+        """From (n,) sorted int64 entries."""
+        steps = np.diff(entries, prepend=np.int64(0))
+        narrow = steps.astype(np.uint32) if len(steps) == 0 or steps.max() < 2**32 else steps
+        return RejectedSamples(zlib.compress(narrow.tobytes(), 1) if narrow.dtype == np.uint32 else b"w" + zlib.compress(
+            narrow.tobytes(), 1), len(entries))
+
+    def unpack(self) -> np.ndarray:
+        """(n,) sorted int64 entries."""
+        wide = self.packed[:1] == b"w"
+        raw = zlib.decompress(self.packed[1:] if wide else self.packed)
+        return np.cumsum(np.frombuffer(raw, dtype=np.int64 if wide else np.uint32).astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """What became of a frame's samples."""
+
+    n_samples: int
+    n_rejected: int
+    rejected: RejectedSamples
+
+    @property
+    def rejected_fraction(self) -> float:
+        """Share of the samples that were refused."""
+        return self.n_rejected / self.n_samples if self.n_samples else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class WarmSample:
+    """A frame of the warm-up: how to get at its pixels, and how it lies on the reference.
+
+    Attributes
+    ----------
+    develop : (y0, y1, x0, x1) in frame pixels -> (C, y1 - y0, x1 - x0) float32 calibrated and debayered.
+    shape : (height, width) of the frame.
+    matrix : (3, 3) frame -> reference.
+    """
+
+    develop: Callable[[int, int, int, int], np.ndarray]
+    shape: tuple[int, int]
+    matrix: np.ndarray
+    normalisation: Normalisation
+    weight: float
+    limits: Limits
+
+
+def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn a frame by a multiple of 90 degrees so that its rows run with the reference's, for `sample_row`.
+
+    Parameters
+    ----------
+    source : (C, h, w) float32.
+    inverse : (3, 3) reference -> frame.
+
+    Returns
+    -------
+    source, inverse : turned alike, source C-contiguous, inverse (2, 3) with inverse[0, 0] > 0 and the larger of its column.
+    """
+    height, width = source.shape[-2:]
+    a, b = inverse[0, 0], inverse[1, 0]
+    if abs(b) > abs(a):
+        # swap the axes: (x, y) -> (y, x)
+        source = source.transpose(0, 2, 1)
+        inverse = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]]) @ inverse
+        height, width = width, height
+    if inverse[0, 0] < 0:
+        source = source[:, :, ::-1]
+        inverse = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1.0]]) @ inverse
+    return np.ascontiguousarray(source, dtype=np.float32), np.ascontiguousarray(inverse[:2])
+
+
+class Stack:
+    """Running accumulators on the reference's grid.
+
+    Parameters
+    ----------
+    channels, height, width : of the reference.
+    origin : (C,) ADU, the reference's sky; accumulators hold values minus this.
+
+    Attributes
+    ----------
+    mean, m2, weight : (C, H, W) float32, relative to `origin`; valid where weight > 0.
+    count, low, high : (C, H, W) uint16, accepted, rejected as too low, rejected as too high.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, origin: np.ndarray | None = None) -> None:
+        shape = (channels, height, width)
+        self.origin = np.zeros(channels) if origin is None else np.asarray(origin, dtype=float).copy()
+        self.mean = np.zeros(shape, dtype=np.float32)
+        self.m2 = np.zeros(shape, dtype=np.float32)
+        self.weight = np.zeros(shape, dtype=np.float32)
+        self.count = np.zeros(shape, dtype=np.uint16)
+        self.low = np.zeros(shape, dtype=np.uint16)
+        self.high = np.zeros(shape, dtype=np.uint16)
+        self.n_frames = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.mean.shape  # type: ignore[return-value]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The accumulators by name, for checkpoints."""
+        names = ("mean", "m2", "weight", "count", "low", "high")
+        return {name: getattr(self, name) for name in names}
+
+    @staticmethod
+    def restore(arrays: dict[str, np.ndarray], origin: np.ndarray, n_frames: int) -> Stack:
+        """A stack from saved accumulators; raises ValueError when they do not belong together."""
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if len(set(shapes.values())) != 1:
+            raise ValueError(f"accumulators: all must have one shape, found {shapes}.")
+        stack = Stack.__new__(Stack)
+        stack.origin = np.asarray(origin, dtype=float).copy()
+        stack.n_frames = n_frames
+        for name in ("mean", "m2", "weight"):
+            setattr(stack, name, np.ascontiguousarray(arrays[name], dtype=np.float32))
+        for name in ("count", "low", "high"):
+            setattr(stack, name, np.ascontiguousarray(arrays[name], dtype=np.uint16))
+        return stack
+
+    def _scales(self) -> tuple[float, float]:
+        _, height, width = self.shape
+        return 2.0 / max(1, width - 1), 2.0 / max(1, height - 1)
+
+    def _surfaces(self, normalisation: Normalisation) -> np.ndarray:
+        surface = np.array(normalisation.surface, dtype=float)
+        surface[:, 0] -= self.origin
+        return surface
+
+    def _strips(self) -> list[tuple[int, int]]:
+        height = self.shape[1]
+        return [(y, min(height, y + STRIP_ROWS)) for y in range(0, height, STRIP_ROWS)]
+
+    def _check(self, planes: np.ndarray) -> None:
+        if planes.ndim != 3 or planes.shape[0] != self.shape[0]:
+            raise ValueError(f"planes: expected ({self.shape[0]}, h, w), found {planes.shape}.")
+
+    def add(
+        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, weight: float, limits: Limits | None,
+        bands: Bands,
+    ) -> Added:
+        """Warp, normalise, test and accumulate one frame.
+
+        Parameters
+        ----------
+        planes : (C, h, w) float32, ADU; NaN = bad, carries no weight.
+        matrix : (3, 3) frame (x, y) -> reference (x, y).
+        limits : None accumulates everything (rejection off).
+        """
+        self._check(planes)
+        source, inverse = upright(planes, np.linalg.inv(matrix))
+        u_scale, v_scale = self._scales()
+        surface = self._surfaces(normalisation)
+        strips = self._strips()
+        channels, height, width = self.shape
+        f = np.float32
+        blank = np.zeros(width, dtype=np.float32)
+        seen = np.zeros((channels, len(strips)), dtype=np.int64)
+        entries: list[np.ndarray] = []
+        for c in range(channels):
+            mean = self.mean[c]
+            # copies of the rows next to each strip: the result must not depend on which thread comes first
+            above = [mean[y0 - 1].copy() if y0 else mean[0].copy() for y0, _ in strips]
+            below = [mean[y1].copy() if y1 < height else mean[height - 1].copy() for _, y1 in strips]
+            found: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(strips)
+
+            def part(first: int, last: int, c=c, above=above, below=below, found=found) -> None:  # type: ignore[no-untyped-def]
+                codes = np.empty((STRIP_ROWS, width), dtype=np.uint8)
+                for s in range(first, last):
+                    y0, y1 = strips[s]
+                    n_seen, n_out = kernel.accumulate_strip(
+                        source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
+                        limits is not None, f(limits.kappa**2 if limits else 0), f(limits.prior_dof if limits else 1),
+                        f(limits.floor[c] if limits else 0), f(limits.slope[c] if limits else 0),
+                        f(limits.structure if limits else 0), self.mean[c], self.m2[c], self.weight[c], self.count[c],
+                        self.low[c], self.high[c], y0, y1, above[s] if limits else blank, below[s] if limits else blank,
+                        codes[: y1 - y0],
+                    )  # fmt: skip
+                    seen[c, s] = n_seen
+                    if n_out:
+                        found[s] = _entries(codes[: y1 - y0], (c * height + y0) * width)
+
+            bands.run(part, len(strips))
+            entries.extend(found)
+        self.n_frames += 1
+        flat = np.concatenate(entries) if entries else np.empty(0, dtype=np.int64)
+        return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat))
+
+    def remove(
+        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, weight: float,
+        rejected: RejectedSamples, bands: Bands,
+    ) -> None:
+        """Take a frame out again, with what `add` was given and what it returned: as if it had never come."""
+        self._check(planes)
+        source, inverse = upright(planes, np.linalg.inv(matrix))
+        u_scale, v_scale = self._scales()
+        surface = self._surfaces(normalisation)
+        strips = self._strips()
+        channels, height, width = self.shape
+        entries = rejected.unpack()
+        f = np.float32
+        for c in range(channels):
+
+            def part(first: int, last: int, c=c) -> None:  # type: ignore[no-untyped-def]
+                for y0, y1 in strips[first:last]:
+                    codes = _codes(entries, (c * height + y0) * width, (y1 - y0, width))
+                    kernel.remove_strip(
+                        source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
+                        self.mean[c], self.m2[c], self.weight[c], self.count[c], self.low[c], self.high[c], y0, y1, codes,
+                    )  # fmt: skip
+
+            bands.run(part, len(strips))
+        self.n_frames -= 1
+
+    def finalise(
+        self, fresh: Stack, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, weight: float,
+        limits: Limits, rejected: RejectedSamples, bands: Bands,
+    ) -> Added:
+        """Test a frame against this finished stack without the frame's own samples, and add it to `fresh`.
+
+        `rejected` is what streaming refused of this frame: those samples this stack does not hold.
+        """
+        self._check(planes)
+        source, inverse = upright(planes, np.linalg.inv(matrix))
+        u_scale, v_scale = self._scales()
+        surface = self._surfaces(normalisation)
+        strips = self._strips()
+        channels, height, width = self.shape
+        live = rejected.unpack()
+        f = np.float32
+        seen = np.zeros((channels, len(strips)), dtype=np.int64)
+        entries: list[np.ndarray] = []
+        for c in range(channels):
+            found: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(strips)
+
+            def part(first: int, last: int, c=c, found=found) -> None:  # type: ignore[no-untyped-def]
+                codes = np.empty((STRIP_ROWS, width), dtype=np.uint8)
+                for s in range(first, last):
+                    y0, y1 = strips[s]
+                    n_seen, n_out = kernel.final_strip(
+                        source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
+                        f(limits.kappa**2), f(limits.prior_dof), f(limits.floor[c]), f(limits.slope[c]),
+                        f(limits.structure), self.mean[c], self.m2[c], self.weight[c], self.count[c],
+                        _codes(live, (c * height + y0) * width, (y1 - y0, width)),
+                        fresh.mean[c], fresh.m2[c], fresh.weight[c], fresh.count[c], fresh.low[c], fresh.high[c], y0, y1,
+                        self.mean[c, max(0, y0 - 1)], self.mean[c, min(height - 1, y1)], codes[: y1 - y0],
+                    )  # fmt: skip
+                    seen[c, s] = n_seen
+                    if n_out:
+                        found[s] = _entries(codes[: y1 - y0], (c * height + y0) * width)
+
+            bands.run(part, len(strips))
+            entries.extend(found)
+        fresh.n_frames += 1
+        flat = np.concatenate(entries)
+        return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat))
+
+    def start_robustly(self, samples: Sequence[WarmSample], reject: bool, bands: Bands) -> list[Added]:
+        """Replace whatever is here by the robust combination of the warm-up frames (median/MAD, then iterated clipping).
+
+        Returns
+        -------
+        One `Added` for each sample, in order.
+        """
+        channels, height, width = self.shape
+        u_scale, v_scale = self._scales()
+        tiles = [
+            (y, min(height, y + TILE_ROWS), x, min(width, x + TILE_COLUMNS))
+            for y in range(0, height, TILE_ROWS)
+            for x in range(0, width, TILE_COLUMNS)
+        ]
+        k = len(samples)
+        f32 = np.float32
+        weights = np.array([s.weight for s in samples], dtype=f32)
+        structures = np.array([s.limits.structure for s in samples], dtype=f32)
+        kappa, dof = samples[0].limits.kappa, samples[0].limits.prior_dof
+        found: list[list[list[np.ndarray]]] = [[[] for _ in tiles] for _ in samples]
+        seen = np.zeros((k, len(tiles)), dtype=np.int64)
+
+        def part(first: int, last: int) -> None:
+            for t in range(first, last):
+                y0, y1, x0, x1 = tiles[t]
+                # one pixel around, for the 3 x 3 range
+                cube = self._warp_tile(
+                    samples, max(0, y0 - 1), min(height, y1 + 1), max(0, x0 - 1), min(width, x1 + 1), u_scale, v_scale
+                )
+                top, left = y0 - max(0, y0 - 1), x0 - max(0, x0 - 1)
+                inner = np.s_[top : top + y1 - y0, left : left + x1 - x0]
+                for c in range(channels):
+                    median = np.empty(cube.shape[2:], dtype=f32)
+                    mad = np.empty_like(median)
+                    spread = np.empty_like(median)
+                    kernel.median_and_mad(cube[:, c], median, mad)
+                    kernel.local_range_tile(median, spread)
+                    codes = np.empty((k, y1 - y0, x1 - x0), dtype=np.uint8)
+                    out = [np.s_[c, y0:y1, x0:x1]]
+                    kernel.combine_tile(
+                        cube[:, c][(slice(None), *inner)], median[inner], mad[inner], spread[inner], weights,
+                        np.array([s.limits.floor[c] for s in samples], dtype=f32),
+                        np.array([s.limits.slope[c] for s in samples], dtype=f32),
+                        structures, kappa, dof, reject, self.mean[out[0]], self.m2[out[0]], self.weight[out[0]],
+                        self.count[out[0]], self.low[out[0]], self.high[out[0]], codes,
+                    )  # fmt: skip
+                    for i in range(k):
+                        seen[i, t] += int(np.count_nonzero(np.isfinite(cube[i, c][inner])))
+                        local = np.flatnonzero(codes[i])
+                        if len(local):
+                            rows, columns = np.divmod(local, x1 - x0)
+                            flat = (c * height + y0 + rows) * width + x0 + columns
+                            found[i][t].append(flat * 2 + (codes[i].ravel()[local] == kernel.HIGH))
+
+        bands.run(part, len(tiles))
+        self.n_frames = k
+        added = []
+        for i in range(k):
+            pieces = [piece for tile in found[i] for piece in tile]
+            flat = np.sort(np.concatenate(pieces)) if pieces else np.empty(0, dtype=np.int64)
+            added.append(Added(int(seen[i].sum()), len(flat), RejectedSamples.pack(flat)))
+        return added
+
+    def _warp_tile(
+        self, samples: Sequence[WarmSample], y0: int, y1: int, x0: int, x1: int, u_scale: float, v_scale: float
+    ) -> np.ndarray:
+        """(K, C, y1 - y0, x1 - x0): every sample frame on one tile of the grid, normalised; NaN = no data."""
+        channels = self.shape[0]
+        cube = np.full((len(samples), channels, y1 - y0, x1 - x0), np.nan, dtype=np.float32)
+        corners = np.array([[x0, y0, 1], [x1, y0, 1], [x0, y1, 1], [x1, y1, 1]], dtype=float).T
+        for i, sample in enumerate(samples):
+            inverse = np.linalg.inv(sample.matrix)
+            x, y = (inverse @ corners)[:2]
+            height, width = sample.shape
+            # even edges keep the mosaic's phase
+            top, left = max(0, int(y.min()) - 4) & ~1, max(0, int(x.min()) - 4) & ~1
+            bottom, right = min(height, int(y.max()) + 5), min(width, int(x.max()) + 5)
+            if bottom - top < 4 or right - left < 4:
+                continue
+            crop = sample.develop(top, bottom, left, right)
+            moved = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]]) @ inverse
+            source, small = upright(crop, moved)
+            surface = self._surfaces(sample.normalisation)
+            for c in range(channels):
+                kernel.normalised_tile(
+                    source[c], small, np.float32(sample.normalisation.factor[c]), surface[c], u_scale, v_scale, y0, x0,
+                    cube[i, c],
+                )
+        return cube
+
+    def fit_noise(self, samples: Sequence[WarmSample], bands: Bands) -> NoiseModel | None:
+        """Read noise and photon noise from the scatter of the warm-up frames on a tenth of the field.
+
+        Returns None with fewer than four samples. The floor is that of a frame whose own floor (`limits.floor`) is the
+        mean of the samples'; the interpolation's smoothing is thereby included.
+        """
+        if len(samples) < 4:
+            return None
+        channels, height, width = self.shape
+        u_scale, v_scale = self._scales()
+        side = 96
+        rows = np.linspace(0, max(0, height - side), 5).astype(int)
+        columns = np.linspace(0, max(0, width - side), 7).astype(int)
+        spots = sorted({(int(y), int(x)) for y in rows for x in columns})
+        levels: list[list[np.ndarray]] = [[] for _ in range(channels)]
+        variances: list[list[np.ndarray]] = [[] for _ in range(channels)]
+        pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray] | None] = [None] * len(spots)
+
+        def part(first: int, last: int) -> None:
+            for s in range(first, last):
+                y, x = spots[s]
+                cube = self._warp_tile(samples, y, min(height, y + side), x, min(width, x + side), u_scale, v_scale)
+                shape = (channels, *cube.shape[2:])
+                median, mad, spread = (np.empty(shape, dtype=np.float32) for _ in range(3))
+                for c in range(channels):
+                    kernel.median_and_mad(cube[:, c], median[c], mad[c])
+                    kernel.local_range_tile(median[c], spread[c])
+                whole = np.isfinite(cube).all(axis=(0, 1))
+                pieces[s] = (median[:, whole], mad[:, whole], spread[:, whole])
+
+        bands.run(part, len(spots))
+        correction = 1.0 / _mad_bias(len(samples)) ** 2
+        for piece in pieces:
+            if piece is not None:
+                for c in range(channels):
+                    smooth = piece[2][c] < 12 * np.median(piece[1][c]) if piece[1][c].size else piece[2][c] < 0
+                    levels[c].append(piece[0][c][smooth])
+                    variances[c].append((piece[1][c][smooth].astype(float) ** 2) * correction)
+        floor = np.zeros(channels)
+        slope = np.zeros(channels)
+        for c in range(channels):
+            fitted = _fit_variance(np.concatenate(levels[c]), np.concatenate(variances[c]))
+            if fitted is None:
+                return None
+            floor[c], slope[c] = fitted
+        return NoiseModel(floor, slope)
+
+    def merge(self, other: Stack, bands: Bands) -> None:
+        """Add another stack on the same grid and origin, exactly."""
+        if self.shape != other.shape:
+            raise ValueError(f"other: has shape {other.shape}, expected {self.shape}; resample it first.")
+        shift = (other.origin - self.origin).astype(np.float32)
+        for c in range(self.shape[0]):
+            theirs = other.mean[c] if shift[c] == 0 else other.mean[c] + shift[c]
+
+            def part(row0: int, row1: int, c=c, theirs=theirs) -> None:  # type: ignore[no-untyped-def]
+                kernel.merge_rows(
+                    self.mean[c], self.m2[c], self.weight[c], self.count[c], self.low[c], self.high[c],
+                    theirs, other.m2[c], other.weight[c], other.count[c], other.low[c], other.high[c], row0, row1,
+                )  # fmt: skip
+
+            bands.run(part, self.shape[1])
+        self.n_frames += other.n_frames
+
+    def image(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """(C, h, w) float32 mean in ADU on the reference's scale; NaN where nothing was stacked. A copy."""
+        picture = self.mean[:, rows, columns] + self.origin.astype(np.float32)[:, None, None]
+        picture[self.weight[:, rows, columns] <= 0] = np.nan
+        return picture
+
+    def variance(self) -> np.ndarray:
+        """(C, H, W) float32 sample variance of the accepted samples, ADU^2; NaN with fewer than two."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            n = self.count.astype(np.float32)
+            value = self.m2 / self.weight
+            value *= n / (n - 1)
+        value[self.count < 2] = np.nan
+        return value
+
+
+def _entries(codes: np.ndarray, start: int) -> np.ndarray:
+    """Sorted int64 entries (flat index * 2 + high) of the rejected samples in a strip that begins at flat index `start`."""
+    flat = codes.ravel()
+    local = np.flatnonzero(flat)
+    return (local + start) * 2 + (flat[local] == kernel.HIGH)
+
+
+def _codes(entries: np.ndarray, start: int, shape: tuple[int, int]) -> np.ndarray:
+    """The strip's (rows, W) uint8 codes again."""
+    codes = np.zeros(shape[0] * shape[1], dtype=np.uint8)
+    first, last = np.searchsorted(entries, [start * 2, (start + codes.size) * 2])
+    part = entries[first:last]
+    codes[(part >> 1) - start] = np.where(part & 1, kernel.HIGH, kernel.LOW)
+    return codes.reshape(shape)
+
+
+def _mad_bias(n: int) -> float:
+    """Expected 1.4826 MAD of n normal samples over sigma, as a median over pixels (Croux & Rousseeuw 1992 give the mean)."""
+    rng = np.random.default_rng(20261120)
+    draws = rng.standard_normal((4000, n))
+    mad = 1.4826 * np.median(np.abs(draws - np.median(draws, axis=1, keepdims=True)), axis=1)
+    return float(np.sqrt(np.median(mad**2)))
+
+
+def _fit_variance(level: np.ndarray, variance: np.ndarray) -> tuple[float, float] | None:
+    """Robust line variance = floor + slope * level through medians in bins of level; slope >= 0."""
+    if len(level) < 500:
+        return None
+    edges = np.unique(np.quantile(level, [0, 0.25, 0.5, 0.75, 0.9, 0.96, 0.985, 0.995, 1.0]))
+    points = []
+    for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+        inside = (level >= lo) & (level <= hi)
+        if inside.sum() >= 40:
+            points.append((float(np.median(level[inside])), float(np.median(variance[inside])), int(inside.sum())))
+    if not points:
+        return None
+    x, y, n = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+    if np.median(y) <= 0:
+        return None
+    x = np.maximum(x, 0.0)
+    weights = np.sqrt(n) / y
+    if len(points) >= 3 and np.ptp(x) > 0:
+        design = np.column_stack([np.ones_like(x), x]) * weights[:, None]
+        floor, slope = np.linalg.lstsq(design, y * weights, rcond=None)[0]
+        if slope >= 0 and floor > 0:
+            return float(floor), float(slope)
+    return float(np.average(y, weights=weights)), 0.0
