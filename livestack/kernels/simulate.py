@@ -95,7 +95,7 @@ def add_stars(
                 q = qxx * dx * dx + qxy * dx * dy + qyy * dy * dy
                 if q > limit:
                     value = 0.0
-                elif q > 6.0 and short2 * q > 9.0:
+                elif q > 6.0 and short2 * q > 25.0:
                     value = _pixel_integral(dx, dy, qxx, qxy, qyy, beta, _NODES_2, _WEIGHTS_2)
                 elif fine:
                     value = _pixel_integral(dx, dy, qxx, qxy, qyy, beta, _NODES_5, _WEIGHTS_5)

@@ -79,5 +79,6 @@ def make_sensor(scenario: Scenario) -> Sensor:
         dark.flat[hot] += draw.gamma(1.5, scenario.hot_e_s / 1.5, hot.size).astype(np.float32)
         defects.flat[hot] = True
         dark *= np.float32(warmth)
+    defects.flags.writeable = False  # handed out with every frame
     columns = np.float32(scenario.bias_columns_adu) * draw.standard_normal(width, np.float32)
     return Sensor(flat, scenario.dark_e_s * warmth if dark is None else dark, columns, defects)
