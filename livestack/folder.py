@@ -21,7 +21,6 @@ from pathlib import Path
 SESSION_MARK = "session.jsonl"
 """A folder that holds this file is a session's own."""
 _NEVER_ENTERED = {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx"}
-_TEMPORARY = re.compile(r"^[.~]|~$|\.(tmp|temp|part|partial|filepart|crdownload)$|\.tmp\.\w+$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _SHARES = {"9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "drvfs", "glusterfs", "lustre", "ncpfs", "nfs",
            "nfs4", "prl_fs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "webdav"}  # fmt: skip
@@ -58,11 +57,6 @@ def say_name(path: str | os.PathLike[str]) -> str:
     """A file's name for a sentence: line breaks and undecodable bytes escaped."""
     name = os.path.basename(os.fspath(path))
     return name if name.isprintable() else ascii(name)
-
-
-def is_temporary_name(path: str) -> bool:
-    """True for hidden files and those that a program will rename when they are finished."""
-    return _TEMPORARY.search(os.path.basename(path)) is not None
 
 
 def look_at(path: str, real: str | None = None) -> Entry | None:
@@ -168,7 +162,7 @@ def scan(root: str, recursive: bool, exclusion: Exclusion, wanted: Callable[[str
                 if entry.is_dir():
                     if recursive and not exclusion.covers(entry.path) and not _leads_out(entry, exclusion):
                         (linked if entry.is_symlink() else folders).append(entry.path)
-                elif not is_temporary_name(entry.name) and wanted(entry.path):
+                elif wanted(entry.path):
                     # the listing itself may lag behind the file (Windows), hence a look of its own
                     found = look_at(entry.path, None if entry.is_symlink() else os.path.join(real, entry.name))
                     if found is not None:

@@ -15,7 +15,17 @@ from pathlib import Path
 
 from livestack.errors import FrameError, TruncatedFrame, UnreadableFrame, VanishedFrame
 from livestack.folder import FileKey, look_at, say_name
+from livestack.formats import SUFFIXES
 from livestack.settings import IngestSettings
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+_ORIGINALS = sorted(SUFFIXES - PICTURES - {".ser"})
+
+
+class CompanionPicture(FrameError):
+    """A picture that the camera wrote beside the frame itself; the same exposure twice."""
+
+    reason = "duplicate"
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class Refusal:
 
     path: Path
     reason: str
-    """As in `livestack.errors`: truncated, unreadable, vanished."""
+    """As in `livestack.errors`: truncated, unreadable, vanished; or duplicate."""
     message: str
     key: FileKey | None = None
     """The state that was refused; None when it was gone."""
@@ -132,6 +142,12 @@ class Settling:
 
     def judge(self, path: str, key: FileKey) -> FrameError | None:
         """Why a file that stands still in the state `key` is not whole; None when it is."""
+        original = find_original(path)
+        if original is not None:
+            return CompanionPicture(
+                f"{say_name(path)}: the same exposure as {say_name(original)}, which is taken instead; "
+                "keep pictures out of the folder to see this no more."
+            )
         try:
             self._check(Path(path))
             found = look_at(path)
@@ -194,7 +210,7 @@ class Settling:
     def _wait_or_give_up(self, candidate: Candidate, error: FrameError, last: bool) -> Iterator[Refusal]:
         now, timeout = self._clock(), self._settings.settle_timeout_s
         still = now - candidate.since
-        if last or still >= timeout or isinstance(error, VanishedFrame):
+        if last or still >= timeout or isinstance(error, VanishedFrame | CompanionPicture):
             yield self._give_up(candidate, error)
             return
         pause = max(self._settings.look_interval_s, still / 4)  # ever longer, as a check may decode the whole file
@@ -208,6 +224,15 @@ class Settling:
         self.active = candidate.since = self._clock()
         candidate.key, candidate.gone = key, False
         candidate.due = candidate.since + self._settings.look_interval_s
+
+
+def find_original(path: str) -> str | None:
+    """The raw or FITS file of the same name beside a picture (RAW + JPEG, preview of a smart telescope), if any."""
+    stem, suffix = os.path.splitext(path)
+    if suffix.lower() not in PICTURES:
+        return None
+    names = (stem + case for ending in _ORIGINALS for case in (ending, ending.upper()))
+    return next((name for name in names if os.path.exists(name)), None)
 
 
 def look_error(path: str, failure: OSError) -> FrameError:

@@ -23,7 +23,6 @@ from livestack.folder import (
     Entry,
     Exclusion,
     FileKey,
-    is_temporary_name,
     look_at,
     natural_key,
     network_file_system,
@@ -32,7 +31,7 @@ from livestack.folder import (
 )
 from livestack.formats import check_complete, is_frame_name
 from livestack.settings import IngestSettings
-from livestack.settling import Arrival, Refusal, Settling, look_error
+from livestack.settling import Arrival, CompanionPicture, Refusal, Settling, look_error
 
 TICK_S = 0.1
 """Longest pause between two looks at the stop event."""
@@ -101,7 +100,7 @@ class Watcher:
         one_shot: bool = False,
         since: float | None = None,
         check: Callable[[Path], None] = check_complete,
-        is_frame: Callable[[Path], bool] = is_frame_name,
+        is_frame: Callable[[str], bool] = is_frame_name,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -206,12 +205,12 @@ class Watcher:
                 error = TruncatedFrame(f"{say_name(entry.path)}: still growing; run again when it is finished.")
         except OSError as failure:
             now, error = entry, look_error(entry.path, failure)
-        gone = isinstance(error, VanishedFrame)
+        gone, final = isinstance(error, VanishedFrame), isinstance(error, VanishedFrame | CompanionPicture)
         if error is None:
             yield self._settling.arrive(entry.path, entry.key)
         elif gone and not self._one_shot and any(_identity(root) is None for root in self._roots):
             self._batch.clear()  # unplugged, not deleted: scans find the rest when it is back
-        elif gone or self._one_shot or not self._is_fresh(now):
+        elif final or self._one_shot or not self._is_fresh(now):
             yield self._settling.refuse(entry.path, now.key, error)
         else:
             self._settling.notice(entry.path, now.key)
@@ -245,7 +244,7 @@ class Watcher:
 
     def _is_wanted(self, path: str) -> bool:
         """True for a name that a frame may have, in a folder that may be entered."""
-        if is_temporary_name(path) or not self._is_frame(Path(path)):
+        if not self._is_frame(path):
             return False
         folder = os.path.dirname(path)
         return (self._settings.recursive or folder in self._roots) and not self._exclusion.covers(folder)
@@ -268,7 +267,7 @@ class Watcher:
 
     def _scan(self, root: str) -> list[Entry]:
         try:
-            return list(scan(root, self._settings.recursive, self._exclusion, lambda path: self._is_frame(Path(path))))
+            return list(scan(root, self._settings.recursive, self._exclusion, self._is_frame))
         except OSError:
             return []  # `_check_roots` tells
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livestack.errors import TruncatedFrame, UnreadableFrame, UsageError, VanishedFrame
-from livestack.folder import Exclusion, FileKey, is_temporary_name, mount_type, natural_key, say_name, scan
+from livestack.folder import Exclusion, FileKey, mount_type, natural_key, say_name, scan
 from livestack.settings import IngestSettings
 from livestack.watcher import Arrival, Idle, Notice, Refusal, Watcher
 
@@ -33,10 +33,6 @@ def check(path: Path) -> None:
         raise UnreadableFrame(f"{path.name}: no frame")
     if not content.endswith(b"END"):
         raise TruncatedFrame(f"{path.name}: {len(content)} bytes")
-
-
-def is_frame(path: Path) -> bool:
-    return path.suffix == ".fits"
 
 
 class Night:
@@ -125,7 +121,6 @@ class Night:
             known,
             self,
             check=self.check,
-            is_frame=is_frame,
             clock=lambda: self.now,
             wall=lambda: time.time() + self.wall_offset,
             sleep=self.sleep,
@@ -467,6 +462,20 @@ class TestWhatIsLeftAlone:
             night.at(2.0, lambda name=name: night.write(name, WHOLE + b"END"))
         assert night.run() == []
 
+    @pytest.mark.parametrize("pair", [("a.CR2", "a.JPG"), ("a.fits", "a.png"), ("a.fits.fz", "a.tif")])
+    def test_pictures_beside_the_frame_are_not_stacked_too(self, night: Night, pair: tuple[str, str]) -> None:
+        frame, picture = pair
+        night.write("first/" + frame)
+        night.write("first/" + picture)
+        night.at(2.0, lambda: night.write(frame))
+        night.at(2.0, lambda: night.write(picture))
+        night.at(3.0, lambda: night.write("b" + picture))
+        items = night.run()
+        assert names(items) == [frame, frame, "b" + picture]
+        refused = [(item.path.name, item.reason) for item in items if isinstance(item, Refusal)]
+        assert refused == [(picture, "duplicate")] * 2
+        assert night.looks[-1] < 4
+
     def test_not_recursive(self, night: Night) -> None:
         night.write("sub/a.fits")
         night.at(2.0, lambda: night.write("sub/b.fits"))
@@ -640,12 +649,6 @@ class TestFolder:
         assert say_name("/x/two\nlines.fits") == "'two\\nlines.fits'"
         assert say_name("/x/Ñandú.fits") == "Ñandú.fits"
 
-    @pytest.mark.parametrize("name", ["a.fits.part", ".a.fits", "a.fits~", "a.TMP", "x.crdownload", "a.tmp.fits"])
-    def test_temporary(self, name: str) -> None:
-        assert is_temporary_name(name)
-        assert not is_temporary_name("tmp.fits")
-        assert not is_temporary_name("attempt.fits")
-
     def test_case_of_the_output_folder(self, tmp_path: Path) -> None:
         """Where the disk knows no case, another spelling is the same folder; where it does, it is another one."""
         (tmp_path / "OUT").mkdir()
@@ -670,7 +673,7 @@ class TestRealEvents:
         stop, started, items = threading.Event(), threading.Event(), []
         settings = IngestSettings(look_interval_s=0.05, rescan_interval_s=1000, settle_timeout_s=1.0)
         output = folder / "out"
-        watcher = Watcher([folder], settings, [output], stop=stop, check=check, is_frame=is_frame)
+        watcher = Watcher([folder], settings, [output], stop=stop, check=check)
         if watcher._events.start() is not None:
             pytest.skip("this system gives no folder events")
         watcher._events.stop()
