@@ -79,7 +79,7 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
     """Subtract the sky, apply the gains, in place, and write the luminance (NaN where no channel has data).
 
     planes (C, h, w) float32; coefficients (C, D, D); gains (C,); luma (h, w) float32. A channel without data takes the
-    mean of the others: its colour is then neutral.
+    mean of the others: its colour is then neutral. Infinities count as no data.
     """
     channels, _, columns = planes.shape
     order = coefficients.shape[1]
@@ -98,7 +98,8 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
                 value = 0.0
                 for p in range(order - 1, -1, -1):
                     value = value * u + line[c, p]
-                planes[c, i, j] = (planes[c, i, j] - value) * gains[c]
+                level = np.float32((planes[c, i, j] - value) * gains[c])
+                planes[c, i, j] = level if math.isfinite(level) else np.float32(np.nan)
         if channels == 1:
             luma[i, :] = planes[0, i, :]
             continue

@@ -90,7 +90,7 @@ def measure_sky(values: np.ndarray, rounds: int = 6) -> tuple[float, float]:
     return level, sigma
 
 
-def fit_background(linear: np.ndarray, degree: int = 3, mask: np.ndarray | None = None) -> Surface:
+def fit_background(linear: np.ndarray, degree: int = 4, mask: np.ndarray | None = None) -> Surface:
     """Fit the sky under the objects.
 
     Parameters
@@ -124,7 +124,7 @@ def fit_background(linear: np.ndarray, degree: int = 3, mask: np.ndarray | None 
 
 
 def remove_gradient(
-    linear: np.ndarray, degree: int = 3, mask: np.ndarray | None = None
+    linear: np.ndarray, degree: int = 4, mask: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take the gradient out and leave the mean level of the sky in.
 
@@ -189,7 +189,8 @@ def _fit_plane(grid: np.ndarray, u: np.ndarray, v: np.ndarray, degree: int) -> n
             break
         start = seen if order == 1 else sky
         solution, kept, spread = _fit_clipped(grid, terms, start, seen)
-        if solution is None or (order > 1 and spread > 0.93 * scatter):
+        grown = solution is not None and kept.sum() > 1.01 * sky.sum() and spread < 1.02 * scatter
+        if solution is None or (order > 1 and spread > 0.93 * scatter and not grown):
             break
         best = np.zeros_like(best)
         for (p, q), value in zip(powers, solution, strict=True):

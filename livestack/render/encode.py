@@ -43,7 +43,7 @@ def encode_tiff(image: Picture | np.ndarray, metadata: Mapping[str, str] | None 
         np.ascontiguousarray(pixels),
         photometric="rgb" if pixels.ndim == 3 else "minisblack",
         compression="zlib",
-        predictor=True,
+        predictor=pixels.dtype.kind == "u",
         description=text.encode("ascii", "replace").decode() or None,
         software="livestack",
         metadata=None,

@@ -28,7 +28,7 @@ from livestack.render.reduction import reduce_planes
 from livestack.settings import RenderSettings
 
 STATISTICS_PIXELS = 120_000
-PREVIEW_DEGREE = 3
+PREVIEW_DEGREE = 4
 MAX_STARS = 300
 PRIOR_STARS = 2.0
 """How many neutral stars the white balance believes in beforehand."""
@@ -88,6 +88,8 @@ def measure_look(
     ValueError : `linear` has another shape or dtype.
     """
     small, scale = reduce_planes(linear, settings.preview_width, bands=bands)
+    # An infinity, as a division in somebody's calibration leaves it, says as little as NaN.
+    small[np.isinf(small)] = np.nan
     channels, height, width = linear.shape
     if previous is not None and (previous.size != (width, height) or len(previous.gains) != channels):
         previous = None
@@ -110,28 +112,39 @@ def measure_look(
 def is_bright(small: np.ndarray, was_bright: bool = False) -> bool:
     """True when the frame shows a bright extended thing (Moon, planet, daylight) and not a dark sky with faint things.
 
-    Two tests on the luminance (C, h, w): a large share of it lies far up between darkest and brightest, or one
-    connected piece near the brightest is far larger than any star. Frames that are mostly noise are sky. A frame that
-    follows bright ones is judged more leniently, so that a cloud's edge does not make the picture flicker.
+    On the luminance of (C, h, w): such a thing is far above the noise, does not follow a smooth sky, is large, and has an
+    edge: most of what is lit is well lit, whereas a nebula, a galaxy and a star's halo fade. A frame that follows
+    bright ones is judged more leniently, so that a cloud's edge does not make the picture flicker.
     """
     luma = small.mean(axis=0)
     seen = np.isfinite(luma)
-    if not seen.any():
+    if min(luma.shape) < 16 or not seen.any():
         return False
     luma = cv2.blur(np.where(seen, luma, luma[seen].min()), (3, 3))
-    step = max(1, round(max(luma.shape) / 480))
-    view = luma[::step, ::step]
-    low, high = (float(x) for x in np.percentile(view, (1.0, 99.9)))
     # Four pixels apart: nearer ones share noise through debayering, registration and the blur above.
     noise = 1.4826 * float(np.median(np.abs(luma[:, 4:] - luma[:, :-4]))) / math.sqrt(2)
-    if high - low <= 20 * noise:
-        return False
-    lit = (view - low) / (high - low)
+    step = max(1, round(max(luma.shape) / 480))
+    view, known = luma[::step, ::step], seen[::step, ::step]
     ease = 0.6 if was_bright else 1.0
-    if float(np.mean(lit > 0.25)) > 0.12 * ease and float(np.median(lit)) > 0.05 * ease:
-        return True
-    pieces = cv2.connectedComponentsWithStats((lit > 0.3).astype(np.uint8), connectivity=8)[2][1:]
-    return bool(pieces.size and pieces[:, cv2.CC_STAT_AREA].max() > 0.01 * ease * view.size)
+    above = view - fit_background(np.where(known, view, np.float32(np.nan))[None]).evaluate(*view.shape)[0]
+    low, high = (float(x) for x in np.percentile(view[known], (1.0, 99.9)))
+    if high - low > 20 * noise and float(np.mean(np.abs(above[known]) > 6 * noise)) > 0.15 * ease:
+        lit = np.where(known, (view - low) / (high - low), 0)
+        if float(np.mean(lit > 0.25)) > 0.12 * ease and _filled(lit) > 0.5 * ease:
+            return True
+    high = float(np.percentile(above[known], 99.9))
+    if high <= 100 * ease * noise or high <= 0:
+        return False
+    lit = np.where(known, above / high, 0)
+    pieces = cv2.connectedComponentsWithStats((lit > 0.25).astype(np.uint8), connectivity=8)[2][1:]
+    return bool(
+        pieces.size and pieces[:, cv2.CC_STAT_AREA].max() > 0.01 * ease * view.size and _filled(lit) > 0.5 * ease
+    )
+
+
+def _filled(lit: np.ndarray) -> float:
+    """Share of the lit pixels that are well lit."""
+    return float((lit > 0.25).sum() / max(1, (lit > 0.05).sum()))
 
 
 def _measure_sky_look(
