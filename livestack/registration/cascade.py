@@ -125,13 +125,14 @@ def _verify(
         if new_radius >= radius and radius <= MATCH_RADIUS_PX:
             break
         radius = min(new_radius, radius)
-    frame_index, ref_index = reference.match_near(xy, matrix, radius)
-    if len(frame_index) < 2:
-        return None
-    source, target = xy[frame_index], reference.stars.xy[ref_index]
-    matrix, used = fit_matched(source, target, stars.snr[frame_index], reference.stars.snr[ref_index], settings.model)
-    if used.sum() < 2 or not _plausible_scale(matrix, settings):
-        return None
+    for model in ("similarity", settings.model):  # the first fit is good enough to find every star; the second counts
+        frame_index, ref_index = reference.match_near(xy, matrix, radius)
+        if len(frame_index) < 2:
+            return None
+        source, target = xy[frame_index], reference.stars.xy[ref_index]
+        matrix, used = fit_matched(source, target, stars.snr[frame_index], reference.stars.snr[ref_index], model)
+        if used.sum() < 2 or not _plausible_scale(matrix, settings):
+            return None
     frame_index, ref_index = frame_index[used], ref_index[used]
     hits = len(frame_index)
     residual = np.hypot(*(tf.apply(matrix, xy[frame_index]) - reference.stars.xy[ref_index]).T)
