@@ -142,7 +142,7 @@ class Site:
             raise HTTPException(410)  # the stack has grown: the page asks again under the new name
         try:
             data = await self.tiles.get(name, view.snapshot, request.path_params["column"], request.path_params["row"])
-        except Busy:
+        except (Busy, LivestackError):
             raise HTTPException(503, headers={"retry-after": "1"}) from None
         if data is None:
             raise HTTPException(404)

@@ -106,6 +106,7 @@ window.LivestackViewer = class {
 
   setSplit(fraction) {
     this.split = Math.min(1, Math.max(0, fraction));
+    this.divider.classList.add("used");
     this.draw();
   }
 
