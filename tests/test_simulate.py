@@ -579,3 +579,27 @@ def test_wrong_words_are_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["simulate", str(tmp_path), "--scenario", "list"])
     assert result.exit_code == 0
     assert "altaz" in result.output
+
+
+@pytest.mark.parametrize("name", ["trails", "mosaic", "bad_night"])
+def test_sample_sessions_show_the_stars_that_their_truth_tells(name: str) -> None:
+    folder = Path(__file__).parents[1] / "sample_sessions" / name
+    truth = json.loads((folder / "truth.json").read_text())
+    (stars,) = truth["stars"].values()
+    catalogue = np.stack([stars["x"], stars["y"]], axis=1)
+    looked = 0
+    for told in truth["frames"]:
+        if told["expected"] != "stacked":
+            continue
+        with fits.open(folder / told["file"]) as hdus:
+            data = np.ascontiguousarray(hdus[-1].data, np.float32)
+        data = cv2.blur(data, (2, 2), anchor=(0, 0)) if name == "mosaic" else cv2.medianBlur(data, 3)
+        found = sep.extract(data - sep.Background(data, bw=32, bh=32).back(), 80.0)
+        found = found[(found["a"] < 1.5 * found["b"]) & (found["npix"] > 5) & (found["npix"] < 200)]
+        half = 0.5 if name == "mosaic" else 0.0
+        mapped = apply(np.array(told["transform"]), found["x"] + half, found["y"] + half)
+        nearest = np.hypot(*(mapped[:, None] - catalogue[None]).transpose(2, 0, 1)).min(axis=1)
+        assert len(found) > 4, told["file"]
+        assert np.median(nearest) < 0.35, told["file"]
+        looked += 1
+    assert looked >= 7

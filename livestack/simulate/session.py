@@ -23,7 +23,7 @@ from livestack.simulate.exposure import SimulatedFrame, simulate_calibration, si
 from livestack.simulate.files import FORMATS, encode_frame
 from livestack.simulate.scenario import Scenario
 from livestack.simulate.ser import SerWriter
-from livestack.simulate.sky import Sky, make_sky
+from livestack.simulate.sky import Sky, make_sky, seen_box
 
 Style = Literal["direct", "rename"]
 Put = Callable[[Frame, str, float], tuple[str, int]]
@@ -87,14 +87,16 @@ def _truth_of(simulated: SimulatedFrame, file: str, position: int, scenario: Sce
     }
 
 
-def _catalogue(sky: Sky) -> dict[str, Any]:
-    """The stars of a target as columns, brightest first."""
+def _catalogue(scenario: Scenario, sky: Sky) -> dict[str, Any]:
+    """The stars of a target that some frame may show, as columns, brightest first."""
+    left, top, right, bottom = seen_box(scenario, margin_px=5)
+    seen = (sky.x > left) & (sky.x < right) & (sky.y > top) & (sky.y < bottom)
     return {
-        "x": np.round(sky.x, 4).tolist(),
-        "y": np.round(sky.y, 4).tolist(),
-        "flux_e": np.round(sky.flux_e, 1).tolist(),
-        "r_over_g": np.round(sky.colour[:, 0], 4).tolist(),
-        "b_over_g": np.round(sky.colour[:, 2], 4).tolist(),
+        "x": np.round(sky.x[seen], 4).tolist(),
+        "y": np.round(sky.y[seen], 4).tolist(),
+        "flux_e": np.round(sky.flux_e[seen], 1).tolist(),
+        "r_over_g": np.round(sky.colour[seen, 0], 4).tolist(),
+        "b_over_g": np.round(sky.colour[seen, 2], 4).tolist(),
     }
 
 
@@ -108,7 +110,7 @@ def _write_truth(scenario: Scenario, path: Path, file_format: str, told: list[di
     ]
     tables = []
     for number, name in enumerate(scenario.objects):
-        columns = _catalogue(make_sky(scenario, number)).items()
+        columns = _catalogue(scenario, make_sky(scenario, number)).items()
         tables.append(f"{json.dumps(name)}: {{" + ",\n".join(f'"{key}": {json.dumps(c)}' for key, c in columns) + "}")
     parts.append('"stars": {' + ",\n".join(tables) + "}")
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
