@@ -22,6 +22,7 @@ from livestack.errors import UsageError
 from livestack.kernels.render import LUMA
 from livestack.render.background import measure_sky
 from livestack.render.look import measure_balance
+from livestack.render.reduction import reduce_planes
 
 Palette = Mapping[str, Mapping[str, float]]
 """For each of R, G, B (and L, when wanted) the roles that make it up and their weights."""
@@ -33,6 +34,8 @@ PALETTES: dict[str, Palette] = {
     "HOO": {"R": {"Ha": 1.0}, "G": {"OIII": 1.0}, "B": {"OIII": 1.0}},
 }
 NARROWBAND = frozenset({"Ha", "Hb", "OIII", "SII", "NII"})
+STARS_SIDE = 1920
+"""Stars are compared on a copy of at most this size."""
 MAX_BOOST = 10.0
 """A filter without signal is not blown up further than this; its noise would fill the picture."""
 
@@ -174,9 +177,10 @@ def _equalise(planes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     skies = {role: measure_sky(_sampled(plane)) for role, plane in planes.items()}
     level = {role: (plane - np.float32(skies[role][0])).astype(np.float32) for role, plane in planes.items()}
     if {"R", "G", "B"} <= level.keys():
-        raw = np.stack([planes[role] for role in "RGB"])
-        above = np.stack([level[role] for role in "RGB"])
-        gains, _ = measure_balance(above, raw, np.array([skies[role][1] for role in "RGB"]))
+        small, _ = reduce_planes(np.stack([planes[role] for role in "RGB"]).astype(np.float32, copy=False), STARS_SIDE)
+        measured = np.array([measure_sky(_sampled(plane)) for plane in small])
+        above = small - measured[:, 0, None, None].astype(np.float32)
+        gains, _ = measure_balance(above, small, measured[:, 1])
         for role, gain in zip("RGB", gains / gains[1], strict=True):
             level[role] = level[role] * np.float32(gain)
     narrow = sorted(NARROWBAND & level.keys())

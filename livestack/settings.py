@@ -106,7 +106,7 @@ class RenderSettings(Section):
         "stars", description="stars: the median star becomes neutral; none: as it is, for narrowband palettes"
     )
     background: float = Field(0.12, gt=0, lt=1, description="where the sky ends up in the picture, 0 black to 1 white")
-    saturation: float = Field(1.5, ge=0, description="colour strength; 1 leaves it alone")
+    saturation: float = Field(1.5, ge=0, description="colour strength; 0 grey, 1 as in the data")
     gradient_removal: bool = Field(True, description="take light-pollution gradients out of the picture (never out of the data)")
     preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
 

@@ -37,7 +37,7 @@ def place_star(image, x, y, flux, sigma=1.6):
 
 
 def star_field(seed=1, noise=10.0, n_stars=150, tilt=0.15, response=RESPONSE, size=(HEIGHT, WIDTH)):
-    """(3, H, W) float32: tilted sky, stars of random colour whose median is white, a reddish nebula, sensor's response."""
+    """(3, H, W) float32: tilted sky, stars whose median colour is white, a reddish nebula, the sensor's response."""
     rng = np.random.default_rng(seed)
     height, width = size
     image = np.zeros((3, height, width))

@@ -159,6 +159,17 @@ def look_up(curve, x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def enhance(excess, saturation):  # type: ignore[no-untyped-def]
+    """How far a channel is shown above the luminance, from its excess in the data; both relative to the luminance.
+
+    The square root does for colour what the stretch does for brightness. Strong colours are held back, so that faint
+    ones can be lifted without neon.
+    """
+    shown = saturation * (np.float32(math.sqrt(max(np.float32(0), np.float32(1) + excess))) - np.float32(1))
+    return shown / (np.float32(1) + np.float32(0.5) * shown) if shown > 0 else shown
+
+
+@njit(nogil=True, cache=True)
 def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):  # type: ignore[no-untyped-def]
     """Grey picture: out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0."""
     for i in range(row0, row1):
@@ -206,9 +217,9 @@ def stretch_colour(  # type: ignore[no-untyped-def]
                 d_blue = own * d_blue + shown * blue[i, j] / w
             d_green = -(np.float32(LUMA[0]) * d_red + np.float32(LUMA[2]) * d_blue) / np.float32(LUMA[1])
             base = max(level - black, sigma)
-            r = one + saturation * (np.float32(math.sqrt(max(zero, one + d_red / base))) - one)
-            g = one + saturation * (np.float32(math.sqrt(max(zero, one + d_green / base))) - one)
-            b = one + saturation * (np.float32(math.sqrt(max(zero, one + d_blue / base))) - one)
+            r = one + enhance(d_red / base, saturation)
+            g = one + enhance(d_green / base, saturation)
+            b = one + enhance(d_blue / base, saturation)
             r, g, b = max(zero, r), max(zero, g), max(zero, b)
             norm = bright / max(
                 np.float32(1e-6), np.float32(LUMA[0]) * r + np.float32(LUMA[1]) * g + np.float32(LUMA[2]) * b

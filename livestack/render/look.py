@@ -112,8 +112,8 @@ def measure_look(
 def is_bright(small: np.ndarray, was_bright: bool = False) -> bool:
     """True when the frame shows a bright extended thing (Moon, planet, daylight) and not a dark sky with faint things.
 
-    On the luminance of (C, h, w): such a thing is far above the noise, does not follow a smooth sky, is large, and has an
-    edge: most of what is lit is well lit, whereas a nebula, a galaxy and a star's halo fade. A frame that follows
+    On the luminance of (C, h, w): such a thing is far above the noise, does not follow a smooth sky, is large, and has
+    an edge: most of what is lit is well lit, whereas a nebula, a galaxy and a star's halo fade. A frame that follows
     bright ones is judged more leniently, so that a cloud's edge does not make the picture flicker.
     """
     luma = small.mean(axis=0)
