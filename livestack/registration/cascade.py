@@ -110,7 +110,7 @@ def _verify(
     """Grow a rough transform into a fit over all stars; None when it falls apart."""
     xy = stars.xy
     radius = first_radius
-    for _ in range(6):
+    for _ in range(4):
         frame_index, ref_index = reference.match_near(xy, matrix, radius)
         if len(frame_index) < 2:
             return None

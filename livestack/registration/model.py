@@ -7,9 +7,13 @@ that were left out of its fit (five-fold cross-validation).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from livestack import transform as tf
+
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 FLOOR_PX = 0.01
 CENTROID_PX, CENTROID_POWER = 1.5, 0.8
@@ -37,6 +41,12 @@ def fit_matched(
     if model == "similarity" or used.sum() < (6 if model == "affine" else AFFINE_STARS):
         return matrix, used
     try:
+        if model == "auto":  # a gain that is not even there with all stars in the fit needs no cross-validation
+            linear = tf.fit_affine(source[used], target[used], weights[used])
+            if _misfit(linear, source[used], target[used], weights[used]) > AFFINE_GAIN * _misfit(
+                matrix, source[used], target[used], weights[used]
+            ):
+                return matrix, used
         richer, kept, _ = _tukey(source, target, noise2, tf.fit_affine)
         if model == "affine":
             return richer, kept
@@ -47,7 +57,9 @@ def fit_matched(
     return (richer, kept) if affine < AFFINE_GAIN * plain else (matrix, used)
 
 
-def _tukey(source, target, noise2, fit):  # type: ignore[no-untyped-def]
+def _tukey(
+    source: np.ndarray, target: np.ndarray, noise2: np.ndarray, fit: Fit
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Iteratively reweighted fit: matrix, mask of stars with weight, weights."""
     used = np.ones(len(source), dtype=bool)
     weights = 1.0 / (FLOOR_PX**2 + noise2)
@@ -65,11 +77,18 @@ def _tukey(source, target, noise2, fit):  # type: ignore[no-untyped-def]
         if keep.sum() < 3:
             break
         used, weights = keep, base * tukey
-        matrix = fit(source[used], target[used], weights[used])
+        before, matrix = matrix, fit(source[used], target[used], weights[used])
+        if np.abs(tf.apply(matrix, source[:32]) - tf.apply(before, source[:32])).max() < 1e-4:
+            break
     return matrix, used, weights
 
 
-def _left_out(source, target, weights, fit):  # type: ignore[no-untyped-def]
+def _misfit(matrix: np.ndarray, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted rms residual."""
+    return float(np.sqrt(weights @ np.sum((tf.apply(matrix, source) - target) ** 2, axis=1) / weights.sum()))
+
+
+def _left_out(source: np.ndarray, target: np.ndarray, weights: np.ndarray, fit: Fit) -> float:
     """Weighted rms of stars that took no part in the fit."""
     fold = np.arange(len(source)) % FOLDS
     total = 0.0
