@@ -52,7 +52,10 @@ def simulate(
     calibration: Annotated[int, typer.Option(min=0, help="also so many bias, dark, flat, dark-flat frames each")] = 0,
     rename: Annotated[bool, typer.Option(help="write beside and rename into place, as some programs do")] = False,
 ) -> None:
-    """Write a night with known truth into a folder, as a camera would."""
+    """Write a night with known truth into a folder, as a camera would. Ctrl-C ends it early; its truth is written."""
+    import signal
+    import threading
+
     from livestack.simulate import SCENARIOS, named_scenario, parse_size, write_session
 
     if scenario == "list":
@@ -61,10 +64,16 @@ def simulate(
         return
     width, height = parse_size(size)
     night = named_scenario(scenario, frames=frames, width=width, height=height, seed=seed)
-    truth = write_session(
-        night, out, file_format=file_format, pace_s=pace, twin=twin, masks=masks, calibration=calibration,
-        style="rename" if rename else "direct",
-    )  # fmt: skip
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        truth = write_session(
+            night, out, file_format=file_format, pace_s=pace, twin=twin, masks=masks, calibration=calibration,
+            style="rename" if rename else "direct", stop=stop.is_set,
+        )  # fmt: skip
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     print(truth)
 
 

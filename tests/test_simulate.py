@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import struct
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,6 +38,7 @@ from livestack.simulate import (
     write_session,
 )
 from livestack.simulate.files import SINGLE_FILE_FORMATS, encode_frame
+from livestack.simulate.session import Style
 
 STEADY = {"drift_px": (0.0, 0.0), "jitter_px": 0.0, "seeing_jitter": 0.0, "transparency_jitter": 0.0}
 EMPTY = {"stars": 0, "nebula_e": 0.0}
@@ -551,6 +556,28 @@ def test_paced_night_can_be_stopped_and_renamed_files_leave_nothing_behind(tmp_p
     told = json.loads(truth.read_text())["frames"]
     assert 1 <= len(told) < 30
     assert sorted(p.name for p in tmp_path.iterdir()) == [*(f["file"] for f in told), "truth.json"]
+
+
+@pytest.mark.parametrize("style", ["direct", "rename"])
+def test_slow_files_are_whole_in_the_end(tmp_path: Path, style: Style) -> None:
+    scenario = named_scenario("osc", width=64, height=48, frames=2)
+    write_session(scenario, tmp_path, pace_s=0.05, style=style)
+    for index in range(2):
+        content = (tmp_path / f"osc_{index:04d}.fits").read_bytes()
+        assert content == encode_frame(scenario, simulate_frame(scenario, index).frame, "fits")
+
+
+def test_interrupted_command_leaves_the_truth_of_what_it_wrote(tmp_path: Path) -> None:
+    words = ["--frames", "500", "--size", "64x48", "--pace", "0.05"]
+    with subprocess.Popen([sys.executable, "-m", "livestack", "simulate", str(tmp_path), *words]) as process:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "mono_0002.fits").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    told = json.loads((tmp_path / "truth.json").read_text())["frames"]
+    assert 3 <= len(told) < 500
+    assert sorted(p.name for p in tmp_path.glob("*.fits")) == [f["file"] for f in told]
 
 
 # --- wrong words ------------------------------------------------------------------------------------------------------

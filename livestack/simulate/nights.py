@@ -83,7 +83,7 @@ def _few(stars: int) -> Callable[[int], dict[str, Any]]:
 
 
 def _calibrated(frames: int) -> dict[str, Any]:
-    return {**_mono(frames), "vignetting": 0.35, "dust": 7, "amp_glow_e_s": 12.0, "prnu": 0.006, "dark_e_s": 0.05,
+    return {**_mono(frames), "vignetting": 0.35, "dust": 7, "amp_glow_e_s": 4.0, "prnu": 0.006, "dark_e_s": 0.05,
             "hot_pixels": 0.0005, "bias_columns_adu": 1.5, "temperature_c": 0.0}  # fmt: skip
 
 
@@ -113,9 +113,9 @@ def _everything(frames: int) -> dict[str, Any]:
         _fault("aircraft", frames, 0.86, 15),
         _fault("duplicate", frames, 0.92),
     )
-    return {**_calibrated(frames), "dither_px": 4.0, "dither_every": 2, "flip_at": max(frames // 2, 1),
-            "sky_gradient": 0.15, "satellite_rate": 0.1, "cosmic_rate": 15.0, "bad_columns": 1,
-            "faults": faults}  # fmt: skip
+    return {**_calibrated(frames), "amp_glow_e_s": 1.0, "dither_px": 4.0, "dither_every": 2,
+            "flip_at": max(frames // 2, 1), "sky_gradient": 0.15, "satellite_rate": 0.1, "cosmic_rate": 15.0,
+            "bad_columns": 1, "faults": faults}  # fmt: skip
 
 
 SCENARIOS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
