@@ -106,6 +106,90 @@ def info(
         raise typer.Exit(1)
 
 
+@app.command()
+def psf(
+    image: Annotated[Path, typer.Argument(help="any image with stars: a frame or a stack", show_default=False)],
+    stars: Annotated[bool, typer.Option("--stars", help="also list every fitted star")] = False,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="write the fitted stars to this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the table as JSON instead")] = False,
+    plot: Annotated[Path | None, typer.Option(help="draw PSF, field map and encircled energy to this PNG")] = None,
+    scale: Annotated[float | None, typer.Option(min=0.001, help="arcseconds a pixel, if the header is silent")] = None,
+    max_stars: Annotated[int, typer.Option(min=3, help="fit at most so many stars")] = 200,
+) -> None:
+    """Measure how an image's stars are smeared: the PSF table, the field map, the encircled energy."""
+    import json
+
+    from livestack.report.psf_words import STAR_COLUMNS, draw_psf, measure_file, plain_words, star_rows, write_star_csv
+    from livestack.report.sections import psf_rows
+    from livestack.settings import PSFSettings
+
+    model = measure_file(image, PSFSettings(max_stars=max_stars), scale)
+    if csv_file is not None:
+        write_star_csv(model, csv_file)
+    if plot is not None:
+        draw_psf(model, plot, image.name)
+    if as_json:
+        print(json.dumps(plain_words(model), indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table("", "Gaussian", "Moffat", title=Text(f"Average PSF of {image.name}"))
+    for row in psf_rows(model):
+        table.add_row(*row)
+    console.print(table)
+    for sentence in model.field.words if model.field else ():
+        console.print(sentence, markup=False)
+    if stars:
+        listing = Table(*STAR_COLUMNS)
+        for star in star_rows(model):
+            listing.add_row(*star)
+        console.print(listing)
+
+
+@app.command()
+def enhance(
+    stack: Annotated[Path, typer.Argument(help="a stack.fits", show_default=False)],
+    output: Annotated[Path | None, typer.Option(help="folder for the results; default: beside the stack")] = None,
+    deconvolution: Annotated[
+        bool | None, typer.Option("--deconvolve/--no-deconvolve", help="take the measured PSF back; default: if stars")
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, max=200, help="of the deconvolution")] = 15,
+    wavelets: Annotated[
+        str | None, typer.Option(help="factor of each scale, finest first, like 1,1.5,1.3; 'off' for none")
+    ] = None,
+    crop: Annotated[bool, typer.Option("--crop/--no-crop", help="cut to the part that all frames cover")] = True,
+    target: Annotated[str, typer.Option(help="deep-sky, moon or auto (stars found or not)")] = "auto",
+) -> None:
+    """Deconvolve a stack with its own PSF, sharpen it by scale, crop it, and draw it beside the original."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from livestack.darkroom import enhance_stack, parse_wishes
+
+    wishes = parse_wishes(target, deconvolution, iterations, wavelets, crop)
+    with Progress(transient=True, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"enhancing {stack.name}".replace("[", r"\["), total=1.0)
+        made = enhance_stack(stack, output, wishes, lambda share: bar.update(task, completed=share))
+    for sentence in made.words:
+        print(sentence)
+    print(made.fits_path)
+    print(made.picture_path)
+    print(made.comparison_path)
+
+
+@app.command()
+def report(
+    session: Annotated[Path, typer.Argument(help="a session's folder", show_default=False)],
+) -> None:
+    """Write (again) the night report of a session: report.html in its folder."""
+    from livestack.report import write_report
+
+    print(write_report(session))
+
+
 def main() -> None:
     """Entry point: run the command, turn our errors into one sentence on stderr and an exit status."""
     debug = "--debug" in sys.argv

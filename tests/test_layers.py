@@ -18,7 +18,7 @@ errors
 settings frame snapshot kernels wording durable defects folder events
 formats calibrate cosmetic debayer stars transform stack render wcs timelapse lock
 masters registration features psf quality simulate enhance normalise compose develop journal settling
-group watcher saving report
+group watcher saving report darkroom
 pipeline
 session doctor
 terminal desktop web

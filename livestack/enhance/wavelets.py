@@ -1,0 +1,89 @@
+"""Sharpening by scale with the starlet transform (a trous, B3 spline).
+
+The image is a sum of layers, each holding detail of 1, 2, 4, 8, 16 ... pixels, and a smooth rest (Starck, Fadili &
+Murtagh 2007, doi:10.1109/TIP.2006.887733). A layer's gain acts only where its detail stands clear of the layer's own
+noise, so that the sky's grain is not sharpened with the Moon's craters; and not next to things so steep that they would
+ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+B3 = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
+DEFAULT_GAINS = (1.0, 1.3, 1.3, 1.15, 1.0)
+MOON_GAINS = (2.0, 2.6, 2.0, 1.3, 1.0)
+"""Finest first; 1 leaves a layer alone, 0 removes it."""
+NOISE_SIGMA = 3.0
+"""Detail of so many sigma gets half of its layer's gain."""
+
+
+def starlet(image: np.ndarray, scales: int) -> list[np.ndarray]:
+    """Layers of (H, W) float32, finest first, and the smooth rest last; their sum is the image.
+
+    Raises
+    ------
+    ValueError
+        When the image is too small for so many scales.
+    """
+    if scales < 1 or 2 ** (scales + 1) >= min(image.shape):
+        raise ValueError(f"scales: {scales} do not fit an image of {image.shape[1]} x {image.shape[0]} pixels.")
+    layers = []
+    smooth = np.ascontiguousarray(image, dtype=np.float32)
+    for scale in range(scales):
+        row = np.zeros(4 * 2**scale + 1, np.float32)
+        row[:: 2**scale] = B3
+        smoother = cv2.sepFilter2D(smooth, cv2.CV_32F, row, row, borderType=cv2.BORDER_REFLECT_101)
+        layers.append(smooth - smoother)
+        smooth = smoother
+    return [*layers, smooth]
+
+
+def sharpen(plane: np.ndarray, gains: Sequence[float] = DEFAULT_GAINS, protect_stars: bool = True) -> np.ndarray:
+    """Multiply the detail of each scale.
+
+    Parameters
+    ----------
+    plane : (H, W) float32, linear, NaN = no data.
+    gains : of the layers, finest first.
+    protect_stars : hold back where a layer's detail exceeds thirty times its noise (stars would grow rings); False for
+        Moon and planets, which are all steep.
+
+    Returns
+    -------
+    (H, W) float32; nothing that was above its surroundings' level falls below it.
+    """
+    missing = ~np.isfinite(plane)
+    if missing.all():
+        return plane.copy()
+    filled = _filled(plane, missing)
+    *layers, smooth = starlet(filled, len(gains))
+    result = smooth.copy()
+    for layer, gain in zip(layers, gains, strict=True):
+        sigma = max(1.4826 * float(np.median(np.abs(layer[~missing]))), 1e-12)
+        squared = (layer / (NOISE_SIGMA * sigma)) ** 2
+        clear = squared / (1.0 + squared)
+        if protect_stars:
+            steep = cv2.dilate(np.abs(layer), np.ones((5, 5), np.uint8)) / (30.0 * sigma)
+            clear /= 1.0 + steep**2
+        result += layer * (1.0 + (np.float32(gain) - 1.0) * clear)
+    if protect_stars:
+        result = np.maximum(result, np.minimum(filled, smooth))
+    result[missing] = np.nan
+    return np.asarray(result, dtype=np.float32)
+
+
+def _filled(plane: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Holes closed with the mean of what is around them (only so that the filters have something to chew on)."""
+    filled = np.where(missing, np.float32(0), plane).astype(np.float32)
+    if not missing.any():
+        return filled
+    seen = (~missing).astype(np.float32)
+    size = (31, 31)
+    near = cv2.blur(filled, size) / np.maximum(cv2.blur(seen, size), 1e-6)
+    level = np.float32(np.median(plane[~missing]))
+    near = np.where(cv2.blur(seen, size) > 0.01, near, level)
+    return np.where(missing, near, filled).astype(np.float32)
