@@ -32,6 +32,8 @@ LOG_CHANCE = math.log(1e-7)
 """With many stars a match is believed when luck would do as well less often than this."""
 LOG_CHANCE_FEW = math.log(3e-4)
 """With a handful of stars, where fluxes and the empty places speak as well."""
+FLUX_SHARE = 0.35
+"""Share of the reference's stars that look like a given one by brightness."""
 FLUX_SLACK = 0.13
 """How far, in ln(flux), a well measured star may be wrong."""
 ONE_STAR_FLUX = math.log(3.0)
@@ -41,13 +43,15 @@ HINT_TURN_RAD = math.radians(2.0)
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A transform with its support."""
+    """A transform with its support; `spread_px` is the residual with the degrees of freedom of the fit put back."""
 
     matrix: np.ndarray
     frame_index: np.ndarray
     reference_index: np.ndarray
     rms_px: float
+    spread_px: float
     log_chance: float
+    in_overlap: int
     expected: float
 
     @property
@@ -144,7 +148,7 @@ def _verify(
     size = np.maximum(xy.max(axis=0) + 1, (reference.width, reference.height))
     mine, theirs = reference.in_overlap(xy, matrix, (float(size[0]), float(size[1])))
     chance = reference.log_chance(max(mine, hits), hits, max(3 * honest, 0.25), free)
-    return _Candidate(matrix, frame_index, ref_index, rms, chance, float(min(mine, theirs)))
+    return _Candidate(matrix, frame_index, ref_index, rms, honest, chance, mine, float(min(mine, theirs)))
 
 
 def _plausible_scale(matrix: np.ndarray, settings: RegistrationSettings) -> bool:
@@ -265,9 +269,26 @@ def _by_pairs(
                 # No star is left to confirm it: the scale alone must, and nothing else may be in the overlap.
                 if _two_stars_hold(reference, stars, found, tried, max_turn):
                     return found.named("two stars")
-            elif found.log_chance + math.log(max(1, tried)) < LOG_CHANCE_FEW:
+                continue
+            if not _fluxes_agree(reference, stars, found):
+                continue
+            chance = reference.log_chance(
+                max(found.in_overlap, found.hits), found.hits, max(2 * found.spread_px, 0.15), 2, FLUX_SHARE
+            )
+            if chance + math.log(max(1, tried)) < LOG_CHANCE_FEW:
                 return found.named("pairs")
     return None
+
+
+def _fluxes_agree(reference: StarReference, stars: StarCatalog, found: _Candidate) -> bool:
+    """The matched stars keep their brightness, but for one factor (a thin cloud) and their own uncertainty."""
+    ratio = np.log(np.maximum(stars.flux[found.frame_index], 1e-9)) - np.log(
+        np.maximum(reference.stars.flux[found.reference_index], 1e-9)
+    )
+    slack = _slack(stars, len(stars))[found.frame_index] + _slack(reference.stars, len(reference.stars))[
+        found.reference_index
+    ]
+    return bool(np.mean(np.abs(ratio - np.median(ratio)) < slack) > 0.6)
 
 
 def _two_stars_hold(

@@ -22,13 +22,15 @@ def reference_registration(n_stars: int) -> Registration:
 
 
 def log_binomial_tail(hits: int, tries: int, p: float) -> float:
-    """Natural logarithm of an upper bound (Chernoff) on the chance of `hits` or more among `tries` at probability p."""
+    """Natural log of an upper bound on the chance of `hits` or more among `tries` at probability p: Chernoff's, or the
+    number of choices of `hits` times the chance of one, whichever is lower."""
     if tries == 0 or hits <= tries * p:
         return 0.0
     q = hits / tries
     first = q * math.log(q / p)
     second = (1 - q) * math.log((1 - q) / (1 - p)) if q < 1 else 0.0
-    return -tries * (first + second)
+    choices = math.lgamma(tries + 1) - math.lgamma(hits + 1) - math.lgamma(tries - hits + 1)
+    return min(-tries * (first + second), choices + hits * math.log(p))
 
 
 class StarReference:
@@ -70,10 +72,11 @@ class StarReference:
         theirs = (back >= -0.5).all(axis=1) & (back[:, 0] < size[0]) & (back[:, 1] < size[1])
         return int(mine.sum()), int(theirs.sum())
 
-    def log_chance(self, tries: int, hits: int, radius: float, free: int) -> float:
+    def log_chance(self, tries: int, hits: int, radius: float, free: int, share: float = 1.0) -> float:
         """Natural log of the chance that luck matches `hits` of `tries` stars within `radius` of a reference star.
 
-        `free` of the hits were used to find the transform: they prove nothing.
+        `free` of the hits were used to find the transform: they prove nothing. `share` of the reference stars would
+        pass for a given star by brightness.
         """
-        p = min(0.9, len(self.stars) * math.pi * radius**2 / (self.width * self.height))
+        p = min(0.9, share * len(self.stars) * math.pi * radius**2 / (self.width * self.height))
         return log_binomial_tail(max(0, hits - free), max(1, tries - free), p)
