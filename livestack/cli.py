@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import click
 import typer
 
 from livestack.errors import FrameError, LivestackError, SessionError, UsageError
@@ -36,6 +37,88 @@ def exit_status(error: LivestackError) -> int:
     if isinstance(error, SessionError):
         return 3
     return 1
+
+
+Masters = Annotated[Path | None, typer.Option(help="folder of master frames", show_default=False)]
+Output = Annotated[Path | None, typer.Option(help="session folder [default: FOLDER/livestack/<start time>]", show_default=False)]
+Config = Annotated[Path | None, typer.Option(help="settings as TOML; see `livestack config`", show_default=False)]
+ReferenceFile = Annotated[Path | None, typer.Option(help="register to this frame", show_default=False)]
+Existing = Annotated[bool | None, typer.Option("--existing/--no-existing", help="take the frames already there", show_default=False)]
+Recursive = Annotated[bool | None, typer.Option("--recursive/--no-recursive", help="look into sub-folders", show_default=False)]
+Poll = Annotated[bool | None, typer.Option("--poll", help="look at intervals instead of trusting folder events", show_default=False)]
+IdleStop = Annotated[float | None, typer.Option(min=0, help="end after so many seconds without a new file", show_default=False)]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="end after so many stacked frames", show_default=False)]
+Rejection = Annotated[str | None, typer.Option(help="live or none", show_default=False)]
+Quality = Annotated[str | None, typer.Option(help="on or off: refuse and weight frames by their quality", show_default=False)]
+Cosmetic = Annotated[str | None, typer.Option(help="on or off: repair defective pixels", show_default=False)]
+Registration = Annotated[str | None, typer.Option(help="auto, stars, features, phase or none", show_default=False)]
+Debayer = Annotated[str | None, typer.Option(help="mhc, bilinear or superpixel", show_default=False)]
+FinalPass = Annotated[bool | None, typer.Option("--final-pass/--no-final-pass", help="test all frames again at the end", show_default=False)]
+Window = Annotated[bool | None, typer.Option("--window/--no-window", help="desktop window", show_default=False)]
+Web = Annotated[bool | None, typer.Option("--web/--no-web", help="web view", show_default=False)]
+Host = Annotated[str | None, typer.Option(help="address of the web view; 0.0.0.0 lets phones in", show_default=False)]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="port of the web view; 0: any free one", show_default=False)]
+Publish = Annotated[Path | None, typer.Option(help="also write picture and status as static files here", show_default=False)]
+Timelapse = Annotated[bool | None, typer.Option("--timelapse/--no-timelapse", help="film of the stack growing", show_default=False)]
+Json = Annotated[bool | None, typer.Option("--json", help="events as JSON lines on stdout instead of the dashboard", show_default=False)]
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="folder that the camera fills", show_default=False)],
+    output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
+    existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
+    max_frames: MaxFrames = None, rejection: Rejection = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
+    web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
+    json: Json = None,
+) -> None:  # fmt: skip
+    """Live session: frames already there, then new ones, until Ctrl-C, SIGTERM, --idle-stop or --max-frames."""
+    from livestack.running import run
+
+    raise typer.Exit(run([folder], _options(locals()), one_shot=False))
+
+
+@app.command()
+def stack(
+    paths: Annotated[list[Path], typer.Argument(help="folders or frames", show_default=False)],
+    output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
+    existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
+    max_frames: MaxFrames = None, rejection: Rejection = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
+    web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
+    json: Json = None,
+) -> None:  # fmt: skip
+    """The same engine over what is there, then the final save."""
+    from livestack.running import run
+
+    raise typer.Exit(run(paths, _options(locals()), one_shot=True))
+
+
+@app.command()
+def demo(
+    frames: Annotated[int, typer.Option(min=3, help="frames that the simulated camera takes")] = 24,
+    pace: Annotated[float, typer.Option(min=0, help="seconds between two frames")] = 0.7,
+    output: Annotated[Path | None, typer.Option(help="where to leave the result [default: a temporary folder]", show_default=False)] = None,
+    web: Web = None, window: Window = None, port: Port = None,
+) -> None:  # fmt: skip
+    """A simulated camera writes into a temporary folder, and a live session watches it."""
+    from livestack.running import run_demo
+
+    raise typer.Exit(run_demo(frames, pace, output, {"web": web, "window": window, "port": port}))
+
+
+@app.command(name="config")
+def show_config() -> None:
+    """Print the default settings as commented TOML."""
+    from livestack.configuration import default_toml
+
+    print(default_toml(), end="")
+
+
+def _options(words: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given on the command line."""
+    return {name: value for name, value in words.items() if name not in ("folder", "paths") and value is not None}
 
 
 @app.command()
@@ -190,12 +273,35 @@ def report(
     print(write_report(session))
 
 
+@app.command()
+def doctor(
+    folder: Annotated[
+        Path | None, typer.Argument(help="the folder that the camera writes into", show_default=False)
+    ] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="size of a frame, WIDTHxHEIGHT, x3 for colour; default: that of the newest frame")
+    ] = None,
+    host: Annotated[str, typer.Option(help="address that the web view would be served on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port that the web view would be served on")] = 8765,
+) -> None:
+    """Look before the night for what could spoil it: libraries, memory, disk, folder events, clock, port."""
+    from livestack.doctor import Camera, examine, print_checks
+
+    if print_checks(examine(folder, Camera.parse(camera) if camera else None, host, port), print):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Entry point: run the command, turn our errors into one sentence on stderr and an exit status."""
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         status = app(arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        print(f"livestack: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
     except LivestackError as error:
         if debug:
             raise
