@@ -15,13 +15,15 @@ PACKAGE = Path(livestack.__file__).parent
 
 ROWS = """
 errors
-settings frame snapshot kernels wording durable defects folder events
-formats calibrate cosmetic debayer stars transform stack render wcs timelapse lock
+settings frame snapshot kernels wording version durable defects folder events noise
+formats calibrate cosmetic debayer stars transform stack render wcs timelapse lock configuration
 masters registration features psf quality simulate enhance normalise compose develop journal settling
-group watcher saving report darkroom
+group watcher report artist darkroom
 pipeline
+saving
 session doctor
 terminal desktop web
+running
 cli
 """
 """Top row first. A new module gets its place here, with the lowest row that its imports demand."""
