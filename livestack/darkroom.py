@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from astropy.io import fits
 
-from livestack.durable import write_atomically
+from livestack.durable import replacing, write_atomically
 from livestack.enhance import DEFAULT_GAINS, MOON_GAINS, Deconvolution, KernelAt, deconvolve, full_coverage, sharpen
 from livestack.errors import UnreadableFrame, UsageError
 from livestack.psf import PSFModel, measure_psf
@@ -250,7 +250,8 @@ def _write(
         output / "before_after.jpg",
         tuple(words),
     )
-    write_atomically(made.fits_path, lambda file: hdu.writeto(file))
+    with replacing(made.fits_path) as temporary:
+        hdu.writeto(temporary, overwrite=True)
     write_atomically(made.picture_path, encode_png(render(after, new_look, bottom_up=bottom_up)))
     write_atomically(made.picture_path.with_suffix(".tif"), encode_tiff(full))
     write_atomically(made.comparison_path, encode_jpeg(_beside(before, after, look, bottom_up)))

@@ -17,7 +17,7 @@ from livestack.psf.field import FieldMap
 from livestack.stars import FWHM_PER_SIGMA
 
 CSV_COLUMNS = (
-    "frames", "n_stars", "background_adu", "amplitude_adu", "sx_px", "sy_px", "fwhm_x_px", "fwhm_y_px", "fwhm_px",
+    "n_frames", "n_stars", "background_adu", "amplitude_adu", "sx_px", "sy_px", "fwhm_x_px", "fwhm_y_px", "fwhm_px",
     "fwhm_error_px", "fwhm_arcsec", "ratio", "theta_deg", "beta", "flux_adu", "signal_adu", "mad", "eccentricity",
     "tilt_px", "curvature_px",
 )  # fmt: skip
