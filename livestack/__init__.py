@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from livestack.frame import Frame, FrameInfo, FrameKind
 from livestack.settings import Settings
+from livestack.version import NUMBER
 
-__version__ = "0.1.0"
+__version__ = NUMBER
 __all__ = ["Frame", "FrameInfo", "FrameKind", "Settings", "__version__"]

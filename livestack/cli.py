@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from livestack.errors import FrameError, LivestackError, SessionError, UsageError
@@ -74,9 +73,10 @@ def watch(
     json: Json = None,
 ) -> None:  # fmt: skip
     """Live session: frames already there, then new ones, until Ctrl-C, SIGTERM, --idle-stop or --max-frames."""
+    options = _options(locals())
     from livestack.running import run
 
-    raise typer.Exit(run([folder], _options(locals()), one_shot=False))
+    raise typer.Exit(run([folder], options, one_shot=False))
 
 
 @app.command()
@@ -90,9 +90,10 @@ def stack(
     json: Json = None,
 ) -> None:  # fmt: skip
     """The same engine over what is there, then the final save."""
+    options = _options(locals())
     from livestack.running import run
 
-    raise typer.Exit(run(paths, _options(locals()), one_shot=True))
+    raise typer.Exit(run(paths, options, one_shot=True))
 
 
 @app.command()
@@ -296,18 +297,12 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        status = app(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        print(f"livestack: {error.format_message()}", file=sys.stderr)
-        sys.exit(2)
+        app(arguments, prog_name="livestack")
     except LivestackError as error:
         if debug:
             raise
         print(f"livestack: {error}", file=sys.stderr)
         sys.exit(exit_status(error))
-    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,15 @@ def prepare(frame: Frame, masters: MatchedMasters | None, settings: Settings, ba
     return Prepared(frame, data, sky, stars, masters, fingerprint(frame.data), timings)
 
 
+def prepare_pixels(frame: Frame, masters: MatchedMasters | None, bands: Bands) -> Prepared:
+    """Calibrate only: for a frame whose place in the stack is known already."""
+    data = calibrate(frame, masters, bands=bands)
+    nothing = np.empty(0)
+    no_stars = StarCatalog(*(nothing for _ in range(7)), saturated=nothing.astype(bool), radius_px=0.0)
+    blank = Sky(np.full((frame.channels, 2, 2), np.nan, np.float32), np.zeros(frame.channels, np.float32))
+    return Prepared(frame, data, blank, no_stars, masters, 0)
+
+
 class Developer:
     """Gives the pixels of a prepared frame as linear planes, whole or in part; holds the lighter of raw and calibrated.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -161,6 +162,8 @@ class GroupStack:
         self.warming = True
         self.master_defects: DefectMap | None = None
         self.history: tuple[str, ...] = ()
+        self.newest: tuple[np.ndarray, np.ndarray, Normalisation] | None = None
+        """Planes, matrix and normalisation of the frame stacked last, for whoever wants to show it."""
         self._held: list[Held] = []
         self._learner: DefectLearner | None = None
         self._last: np.ndarray | None = None
@@ -471,6 +474,7 @@ class GroupStack:
             planes, member.matrix, member.normalisation, member.weight, self.limits_for(member) if live else None,
             self.bands,
         )
+        self.newest = (planes, member.matrix, member.normalisation)
         outcome.timings_s["warp"] = developed - begin
         outcome.timings_s["accumulate"] = time.perf_counter() - developed
         return added
@@ -486,6 +490,37 @@ class GroupStack:
         developer = Developer(prepared, self.settings.calibration.debayer)
         self._take_out(self.members[position], developer)
         del self.members[position]
+
+    def test_again(
+        self, fetch: Callable[[Member], Prepared], reader: Executor, progress: Callable[[int, int], None] | None,
+        stopped: Callable[[], bool] | None,
+    ) -> bool:
+        """Test every member against the finished stack without itself; replace the stack when all were tested.
+
+        `fetch` reads and calibrates a member; `reader` runs it one frame ahead.
+        """
+        assert self.stack is not None
+        fresh = Stack(*self.stack.shape, origin=self.stack.origin)
+        tested = []
+        ahead = reader.submit(fetch, self.members[0])
+        for number, member in enumerate(self.members):
+            if stopped is not None and stopped():
+                ahead.cancel()
+                return False
+            prepared = ahead.result()
+            if number + 1 < len(self.members):
+                ahead = reader.submit(fetch, self.members[number + 1])
+            planes = Developer(prepared, self.settings.calibration.debayer).whole(self.defects, self.bands)
+            added = self.stack.finalise(
+                fresh, planes, member.matrix, member.normalisation, member.weight, self.limits_for(member),
+                member.rejected, self.bands,
+            )
+            tested.append(replace(member, rejected=added.rejected, rejected_fraction=added.rejected_fraction))
+            if progress is not None:
+                progress(number + 1, len(self.members))
+        self.stack = fresh
+        self.members = tested
+        return True
 
     # Warm-up
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from livestack.calibrate import MatchedMasters
-from livestack.develop import Prepared, prepare
-from livestack.errors import MasterError, NothingStacked, UsageError
+from livestack.develop import Prepared, prepare, prepare_pixels
+from livestack.errors import MasterError, NothingStacked, UnreadableFrame, UsageError
 from livestack.formats import read_frame
 from livestack.frame import Frame, FrameInfo
 from livestack.group import GroupStack, Member, Outcome, Reference
@@ -122,6 +123,7 @@ class LiveStack:
         """Sentences to be told once (missing masters ...); whoever tells them clears the list."""
         self._on_reference = on_reference
         self._current: dict[str, str] = {}
+        self._renew: set[str] = set()
         self._told: set[str] = set()
         self._matches: dict[tuple[object, ...], MatchedMasters] = {}
 
@@ -183,6 +185,9 @@ class LiveStack:
 
     def _group_of(self, frame: Frame) -> GroupStack:
         base = group_name(frame.info)
+        if base in self._renew:
+            self._renew.discard(base)
+            return self._open_next(frame)
         name = self._current.setdefault(base, base)
         return self.groups.get(name) or self._open(name, frame)
 
@@ -194,6 +199,10 @@ class LiveStack:
             number += 1
         self._current[base] = f"{base}-{number}"
         return self._open(f"{base}-{number}", frame)
+
+    def start_new_target(self) -> None:
+        """Whatever comes next begins new groups, also under a name that was there before."""
+        self._renew = set(self._current)
 
     def _open(self, name: str, frame: Frame) -> GroupStack:
         def on_reference(reference: Reference, why: str) -> None:
@@ -248,6 +257,39 @@ class LiveStack:
             flat(stack.low.copy()), flat(stack.high.copy()), tuple(chosen.members), reference, chosen.n_refused,
         )  # fmt: skip
 
+    def final_pass(
+        self, group: str, progress: Callable[[int, int], None] | None = None, stopped: Callable[[], bool] | None = None
+    ) -> bool:
+        """Read a group's frames once more and test each against the finished stack without itself.
+
+        Removes what streaming could not know when the sample came. The group's stack is replaced only when all is done.
+
+        Parameters
+        ----------
+        progress : told (frames done, frames in all); stopped : asked before each frame.
+
+        Returns
+        -------
+        True when the stack was replaced; False when it was stopped, or there is nothing to test.
+
+        Raises
+        ------
+        FrameError : a frame cannot be read any more; the stack stays what streaming made it.
+        """
+        chosen = self._choose(group)
+        chosen.finish_warmup()
+        if self.settings.stack.rejection != "live" or chosen.n_stacked < 3:
+            return False
+
+        def fetch(member: Member) -> Prepared:
+            if member.path is None:
+                raise UnreadableFrame(f"{member.name}: has no file to read it from again; its streaming result stays.")
+            frame = read_frame(member.path, member.index)
+            return prepare_pixels(frame, self._match(frame.info), self.bands)
+
+        with ThreadPoolExecutor(1, thread_name_prefix="livestack-read") as reader:
+            return chosen.test_again(fetch, reader, progress, stopped)
+
     def _choose(self, group: str | None) -> GroupStack:
         if group is not None:
             if group not in self.groups:
@@ -284,10 +326,7 @@ class LiveStack:
                         if member.path is None:
                             raise UsageError(f"{wanted}: has no file to read it from; hand the frame over.")
                         frame = read_frame(member.path, member.index)
-                    prepared = self.prepare(frame)
-                    if isinstance(prepared, Outcome):
-                        raise UsageError(prepared.message)
-                    group.remove(position, prepared)
+                    group.remove(position, prepare_pixels(frame, self._match(frame.info), self.bands))
                     return group.name
         raise UsageError(f"{wanted}: is not in a stack; the journal lists those that are.")
 

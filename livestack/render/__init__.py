@@ -3,7 +3,7 @@
 from livestack.render.background import Surface, fit_background, measure_sky, remove_gradient
 from livestack.render.encode import encode_jpeg, encode_png, encode_tiff
 from livestack.render.look import Look, measure_look
-from livestack.render.picture import Picture, render
+from livestack.render.picture import Picture, render, render_part
 from livestack.render.reduction import reduce_planes
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "reduce_planes",
     "remove_gradient",
     "render",
+    "render_part",
 ]

@@ -92,6 +92,19 @@ def render(
     return Picture(np.ascontiguousarray(rgb[::-1]) if bottom_up else rgb, scale)
 
 
+def render_part(part: np.ndarray, look: Look, origin: tuple[int, int], bottom_up: bool = False) -> Picture:
+    """Draw a piece of the data in true pixels, 8 bit, without the rest of them.
+
+    Parameters
+    ----------
+    part : (C, h, w) float32 in ADU, NaN = no data; a copy, it is overwritten. Its outer `MARGIN` pixels lack neighbours.
+    look : from `measure_look` on the whole.
+    origin : (x, y) of the piece's corner in the data, as stored.
+    """
+    rgb = _draw(part, look, origin, 1.0, 8, None)
+    return Picture(np.ascontiguousarray(rgb[::-1]) if bottom_up else rgb, 1.0)
+
+
 def stretch_curve(look: Look, scale: float) -> tuple[np.ndarray, float, float]:
     """The stretch at a scale, for x = (L - black) / (white - black) and knots at sqrt(x) = k / (n - 1).
 
@@ -176,7 +189,7 @@ def _draw(
         run_bands(bands, lambda a, b: stretch_mono(luma, black, inverse, curve, top, out, a, b), height)
         return out
     sigma = np.float32(look.noise_at(scale))
-    smooth = _smooth_chroma(planes, luma, sigma)
+    smooth = _smooth_chroma(planes, luma, sigma, bands)
     saturation = np.float32(look.settings.saturation)
     run_bands(
         bands,
@@ -186,10 +199,12 @@ def _draw(
     return out
 
 
-def _smooth_chroma(planes: np.ndarray, luma: np.ndarray, sigma: np.float32) -> tuple[np.ndarray, ...]:
+def _smooth_chroma(
+    planes: np.ndarray, luma: np.ndarray, sigma: np.float32, bands: Bands | None
+) -> tuple[np.ndarray, ...]:
     """(weight, weight x L, weight x (R - L), weight x (B - L)), smoothed."""
     smooth = tuple(np.empty_like(luma) for _ in range(4))
-    weigh_chroma(planes, luma, sigma, *smooth)
+    run_bands(bands, lambda a, b: weigh_chroma(planes, luma, sigma, *smooth, a, b), len(luma))
     size = (2 * MARGIN + 1, 2 * MARGIN + 1)
     for plane in smooth:
         cv2.GaussianBlur(plane, size, CHROMA_SIGMA_PX, dst=plane, borderType=cv2.BORDER_REFLECT_101)

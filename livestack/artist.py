@@ -1,0 +1,141 @@
+"""Draws the running stack beside the stacking: preview, last frame, measured noise. Latest wins; nothing waits for it.
+
+One thread, one pending request: a new one replaces an older one that was not begun. Reading the accumulators while a frame
+is being added may show a row of the new frame beside one of the old: harmless in a preview, and never in what is saved.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from livestack.kernels.bands import Bands
+from livestack.noise import block_noise
+from livestack.render import Look, Picture, measure_look, render
+from livestack.settings import RenderSettings
+from livestack.stack import Normalisation, Stack
+
+
+@dataclass(frozen=True, eq=False)
+class LastFrame:
+    """The newest frame as it went into the stack."""
+
+    planes: np.ndarray
+    matrix: np.ndarray
+    normalisation: Normalisation
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What the artist made of one request."""
+
+    group: str
+    n_frames: int
+    look: Look
+    picture: Picture
+    last_frame: np.ndarray | None
+    noise: float | None
+    frame_noise: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    group: str
+    stack: Stack
+    last: LastFrame | None
+    settings: RenderSettings
+    bottom_up: bool
+
+
+class Artist:
+    """Renders in a thread of its own.
+
+    Parameters
+    ----------
+    deliver : called with each finished Drawing, from the artist's thread.
+    fail : called with a sentence when drawing failed.
+    """
+
+    def __init__(self, deliver: Callable[[Drawing], None], fail: Callable[[str], None]) -> None:
+        self._deliver = deliver
+        self._fail = fail
+        self._bands = Bands(1)
+        self._looks: dict[str, Look] = {}
+        self._frame_noise: dict[str, float | None] = {}
+        self._wanted: _Request | None = None
+        self._busy = False
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="livestack-artist", daemon=True)
+        self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being drawn or waits."""
+        return self._wanted is None and not self._busy
+
+    def draw(
+        self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool
+    ) -> None:
+        """Ask for a picture of the stack as it stands; replaces a request that was not begun."""
+        with self._changed:
+            self._wanted = _Request(group, stack, last, settings, bottom_up)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Draw what is wanted, then end."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._bands.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.wait_for(lambda: self._wanted is not None or self._ended)
+                request, self._wanted = self._wanted, None
+                if request is None:
+                    return
+                self._busy = True
+            try:
+                self._deliver(self._make(request))
+            except (ValueError, MemoryError, cv2.error) as error:
+                self._fail(f"the preview could not be drawn ({error}); stacking goes on.")
+
+    def _make(self, request: _Request) -> Drawing:
+        linear = request.stack.image()
+        look = measure_look(linear, request.settings, self._looks.get(request.group), self._bands)
+        self._looks[request.group] = look
+        side = request.settings.preview_width
+        picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands)
+        noise = block_noise(linear)
+        last = request.last
+        one: np.ndarray | None = None
+        if last is not None:
+            frame = warp_frame(last, linear.shape[-2:])
+            if request.group not in self._frame_noise:
+                self._frame_noise[request.group] = block_noise(frame)
+            one = render(frame, look, side, bottom_up=request.bottom_up, bands=self._bands).rgb
+        return Drawing(
+            request.group, request.stack.n_frames, look, picture, one, noise, self._frame_noise.get(request.group)
+        )
+
+
+def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:
+    """(C, H, W) the frame on the stack's grid and scale, NaN outside; for looking at only."""
+    height, width = shape
+    out = np.empty((len(last.planes), height, width), dtype=np.float32)
+    for c, plane in enumerate(last.planes):
+        cv2.warpAffine(
+            plane, last.matrix[:2], (width, height), dst=out[c], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+            borderValue=float("nan"),
+        )
+        out[c] *= np.float32(last.normalisation.factor[c])
+        out[c] += np.float32(last.normalisation.surface[c, 0])
+    return out

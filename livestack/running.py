@@ -1,0 +1,163 @@
+"""Running a session with its faces: what `watch`, `stack` and `demo` have in common.
+
+Signals, the dashboard or JSON lines, the web view and the window are put together here; what a session does is `session`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from livestack.configuration import load_settings
+from livestack.journal import Record
+from livestack.session import Session, SessionEnd, default_output
+from livestack.settings import Settings
+from livestack.terminal import Dashboard
+
+HARD_STOP_S = 5.0
+
+
+def run(paths: Sequence[Path], options: dict[str, Any], one_shot: bool) -> int:
+    """Run a session over `paths` with command-line `options`; the exit status."""
+    settings = load_settings(options.pop("config", None), options)
+    output = settings.save.output or default_output(paths)
+    tell = print_record if settings.face.json_events else None
+    session = Session(paths, settings, output, one_shot, tell=tell)
+    return run_session(session, settings)
+
+
+def print_record(record: Record) -> None:
+    """One event as a line of JSON on stdout."""
+    sys.stdout.write(record.to_line().decode())
+    sys.stdout.flush()
+
+
+def run_session(session: Session, settings: Settings) -> int:
+    """Run a session with the faces that the settings ask for; the exit status."""
+    with ExitStack() as faces, signals_to(session):
+        if not settings.face.json_events:
+            faces.enter_context(Dashboard(session.slot))
+        if settings.face.web:
+            start_web(session, settings, faces)
+        if settings.save.publish is not None:
+            from livestack.web.publish import Publisher
+
+            publisher = Publisher(session.slot, settings.save.publish)
+            publisher.start()
+            faces.callback(publisher.stop)
+        film = None
+        if settings.save.timelapse:
+            from livestack.timelapse import Timelapse
+
+            film = Timelapse(session.slot)
+            film.start()
+        end = run_with_window(session) if settings.face.window else session.run()
+        if film is not None:
+            film.stop()
+            if end.status == 0:
+                film.write(session.output / "timelapse.mp4")
+    if not settings.face.json_events:
+        print(end.message)
+        for path in end.results:
+            print(f"  {path}")
+    return end.status
+
+
+def start_web(session: Session, settings: Settings, faces: ExitStack) -> None:
+    """Serve the web view and say where."""
+    from livestack.web.server import WebServer, qr_text
+
+    server = WebServer(session.slot, session.controls(), settings.face.host, settings.face.port)
+    server.start()
+    faces.callback(server.stop)
+    console = Console(stderr=True)
+    console.print(f"Public page: {server.public_url}", highlight=False)
+    console.print(qr_text(server.public_url), highlight=False)
+    console.print(f"Host page (keep it to yourself): {server.host_url}", highlight=False)
+
+
+def run_with_window(session: Session) -> SessionEnd:
+    """The session in a thread, the window in this one: GUI toolkits insist on it."""
+    from livestack.desktop import run_window
+
+    ends: list[SessionEnd | BaseException] = []
+
+    def work() -> None:
+        try:
+            ends.append(session.run())
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            ends.append(error)
+
+    worker = threading.Thread(target=work, name="livestack-session")
+    worker.start()
+    try:
+        run_window(session.slot, session.controls())
+    finally:
+        while worker.is_alive():
+            worker.join(0.2)  # in short steps, so that signals get through
+    end = ends[0]
+    if isinstance(end, BaseException):
+        raise end
+    return end
+
+
+@contextmanager
+def signals_to(session: Session) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: finish and save. Second: stop at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        session.stop()
+        if session.aborting.is_set():
+            # whatever step is under way: the disk holds all that is needed to go on
+            timer = threading.Timer(HARD_STOP_S, os._exit, (130,))
+            timer.daemon = True
+            timer.start()
+
+    before: list[tuple[int, Callable[..., object] | int | None]] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before.append((number, signal.signal(number, handle)))
+    try:
+        yield
+    finally:
+        for number, old in before:
+            signal.signal(number, old)
+
+
+def run_demo(frames: int, pace: float, output: Path | None, options: dict[str, Any]) -> int:
+    """A simulated camera in a process of its own, a live session beside it."""
+    home = output or Path(tempfile.mkdtemp(prefix="livestack-demo-"))
+    lights = home / "lights"
+    lights.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "livestack", "simulate", str(lights), "--scenario", "everything", "--frames", str(frames),
+        "--size", "960x640", "--pace", str(pace), "--format", "fits",
+    ]  # fmt: skip
+    print(f"A simulated camera writes {frames} frames into {lights}; the session watches it.", flush=True)
+    camera = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    chosen = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = load_settings(None, {**chosen, "idle_stop": max(6.0, 4 * pace), "output": home / "session"})
+        session = Session([lights], settings, home / "session")
+        status = run_session(session, settings)
+    finally:
+        camera.terminate()
+        camera.wait()
+    if status == 0:
+        for picture in sorted((home / "session").glob("*/stack.png")):
+            print(f"The picture: {picture}")
+    return status
+
+

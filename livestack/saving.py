@@ -1,0 +1,155 @@
+"""What is left in the morning: `stack.fits` with its maps, stretched pictures, and the preview.
+
+Every file is written beside its place, synced and moved into it. The linear result is the contract of `docs/conventions.md`;
+how pictures look is `render`'s business.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from livestack.durable import replacing, write_atomically
+from livestack.frame import FrameInfo
+from livestack.group import Member
+from livestack.kernels.bands import Bands
+from livestack.pipeline import Result
+from livestack.psf import PSFModel
+from livestack.render import Look, Picture, encode_jpeg, encode_png, encode_tiff, measure_look, render
+from livestack.settings import Settings
+from livestack.wcs import wcs_cards
+
+EXTENSIONS = ("VARIANCE", "WEIGHT", "COVERAGE", "REJLOW", "REJHIGH")
+
+
+def _isot(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+
+
+def _span(members: Sequence[Member]) -> tuple[datetime | None, datetime | None]:
+    """Start of the first exposure, end of the last."""
+    starts = [(m.info.date_obs, m.info.exposure_s or 0.0) for m in members if m.info.date_obs is not None]
+    if not starts:
+        return None, None
+    ends = [start + timedelta(seconds=exposure) for start, exposure in starts]
+    return min(start for start, _ in starts), max(ends)
+
+
+def build_header(
+    result: Result, settings: Settings, version: str, psf: PSFModel | None, history: Sequence[str], final: bool
+) -> fits.Header:
+    """Header of `stack.fits`: the contract's cards, the reference's own, and the history of the calibration."""
+    header = fits.Header()
+    reference = result.reference.info
+    grid = np.linalg.inv(result.reference.light.inverse)
+    carried, note = (reference.cards, None) if np.array_equal(grid, np.eye(3)) else wcs_cards(reference.cards, grid)
+    for keyword, value, comment in carried:
+        if keyword in ("ROWORDER", "NCOMBINE", "EXPTIME", "DATE-OBS", "DATE-END") or isinstance(value, float) and not math.isfinite(value):
+            continue
+        header[keyword] = (value, comment)
+    if reference.bottom_up:
+        header["ROWORDER"] = ("BOTTOM-UP", "first row of the array is the bottom of the picture")
+    else:
+        header["ROWORDER"] = ("TOP-DOWN", "first row of the array is the top of the picture")
+    _set_names(header, reference)
+    start, end = _span(result.members)
+    if start is not None and end is not None:
+        header["DATE-OBS"] = (_isot(start), "start of the first exposure, UTC")
+        header["DATE-END"] = (_isot(end), "end of the last exposure, UTC")
+    numbers = result.header
+    header["NCOMBINE"] = (int(numbers["NCOMBINE"]), "frames stacked")
+    header["NREFUSED"] = (int(numbers["NREFUSED"]), "frames refused")
+    header["EXPTIME"] = (float(numbers["EXPTIME"]), "[s] exposure of one frame")
+    header["EXPTOTAL"] = (float(numbers["EXPTOTAL"]), "[s] exposure of all stacked frames")
+    header["REFFRAME"] = (_ascii(str(numbers["REFFRAME"])), "frame that set the grid and the scale")
+    header["BUNIT"] = ("adu", "on the scale of the reference frame")
+    fwhm, eccentricity = (psf.fwhm_px, psf.eccentricity) if psf is not None else _star_shape(result.members)
+    if fwhm is not None and math.isfinite(fwhm):
+        header["FWHM"] = (round(fwhm, 4), "[px] of the stars in the stack")
+    if eccentricity is not None and math.isfinite(eccentricity):
+        header["ECCENTR"] = (round(eccentricity, 4), "eccentricity of the stars in the stack")
+    s = settings.stack
+    header["REJECT"] = (s.rejection if s.mode == "mean" else s.mode, "rejection while stacking")
+    if s.rejection == "live" and s.mode == "mean":
+        header["REJKAPPA"] = (s.kappa, "limit in sigma, both sides")
+        header["REJPRIOR"] = (s.prior_dof, "samples that the noise model is worth")
+        header["REJGRAD"] = (s.gradient, "allowance around stars")
+        header["REJWARM"] = (s.warmup_frames, "frames combined at once at the start")
+        header["REJFINAL"] = (final, "tested again against the finished stack")
+    header["SWCREATE"] = (f"livestack {version}", "software")
+    for line in (*result.reference.info.oddities, *([note] if note else []), *history):
+        header.add_history(_ascii(line))
+    return header
+
+
+def _set_names(header: fits.Header, info: FrameInfo) -> None:
+    for keyword, value in (
+        ("OBJECT", info.object_name), ("FILTER", info.filter_name), ("INSTRUME", info.camera), ("TELESCOP", info.telescope),
+    ):  # fmt: skip
+        if value and keyword not in header:
+            header[keyword] = _ascii(value)
+
+
+def _ascii(text: str) -> str:
+    return "".join(c if 32 <= ord(c) < 127 else "?" for c in text)
+
+
+def _star_shape(members: Sequence[Member]) -> tuple[float | None, float | None]:
+    widths = [m.fwhm_px for m in members if m.fwhm_px]
+    return (float(np.median(widths)) if widths else None), None
+
+
+def write_stack(path: Path, result: Result, header: fits.Header) -> None:
+    """Write `stack.fits`.
+
+    Raises
+    ------
+    SessionError : disk full, or the place is not writable.
+    """
+    maps = (result.variance, result.weight, result.coverage, result.rejected_low, result.rejected_high)
+    with replacing(path) as temporary:
+        # one after the other, so that only one map at a time is turned into FITS byte order
+        with open(temporary, "wb") as file:
+            fits.PrimaryHDU(result.mean.astype(np.float32, copy=False), header).writeto(file)
+        for name, data in zip(EXTENSIONS, maps, strict=True):
+            fits.append(temporary, data, fits.Header({"EXTNAME": name}), verify=False)
+
+
+def render_result(result: Result, settings: Settings, bands: Bands, look: Look | None = None) -> tuple[Look, Picture]:
+    """The stretched picture, 16 bit, full size."""
+    planes = result.mean if result.mean.ndim == 3 else result.mean[None]
+    if look is None:
+        look = measure_look(planes, settings.render, None, bands)
+    return look, render(planes, look, depth=16, bottom_up=result.reference.info.bottom_up, bands=bands)
+
+
+def write_pictures(folder: Path, result: Result, settings: Settings, bands: Bands, look: Look | None) -> list[Path]:
+    """`stack.png` (8 bit) and `stack.tif` (16 bit), stretched, the right way up."""
+    _, picture = render_result(result, settings, bands, look)
+    small = Picture((picture.rgb >> 8).astype(np.uint8), picture.scale)
+    png, tif = folder / "stack.png", folder / "stack.tif"
+    write_atomically(png, encode_png(small))
+    write_atomically(tif, encode_tiff(picture))
+    return [png, tif]
+
+
+def write_preview(path: Path, picture: Picture) -> None:
+    """`preview.jpg`, replaced atomically."""
+    write_atomically(path, encode_jpeg(picture))
+
+
+def append_psf_csv(path: Path, columns: Sequence[str], row: dict[str, object]) -> None:
+    """One more line in `psf.csv`; the heading when it is new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    if not path.exists():
+        text.write(",".join(columns) + "\n")
+    text.write(",".join("" if row.get(c) is None else str(row[c]) for c in columns) + "\n")
+    with open(path, "a", encoding="utf-8", newline="") as file:
+        file.write(text.getvalue())
