@@ -2,7 +2,7 @@
 
 The usual frame, 16-bit integers in the first unit, goes from the disk through a buffer that stays in the processor's
 cache into its array: one pass that turns the bytes and adds 32768. The header is read by our own tolerant parser;
-astropy is asked only to decompress tiles (.fz), behind a header cleaned of everything else. A file is taken as complete
+tiles (.fz) are the business of `tiles`. A file is taken as complete
 when the arithmetic of its headers fits its length (`check`). What keywords mean is in `headers`.
 
 Source: FITS standard 4.0 (doi:10.1051/0004-6361/201015362), sections 3-5, 7 and 10.
@@ -24,13 +24,13 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from livestack.errors import UnreadableFrame
+from livestack.formats import tiles
 from livestack.formats.cards import BLOCK, CARD, Cards, is_end, parse_cards
 from livestack.formats.guards import (
     MAGIC_BYTES,
     broken_off,
     check_pixels,
     check_ratio,
-    decoding,
     expect_magic,
     truncated,
 )
@@ -43,7 +43,6 @@ _MAX_HEADER_BLOCKS = 1000
 _MAX_UNITS = 1000
 _CHUNK = 1 << 18  # bytes: stays in the second-level cache together with its destination
 _BITPIX = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_TILE_CARDS = ("XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "TFIELDS", "TTYPE", "TFORM", "Z")
 
 
 @dataclass(frozen=True)
@@ -284,34 +283,17 @@ def _load(path: Path, stream: BinaryIO, unit: Unit, layout: Layout, index: int) 
 
 
 def _unpack_tiles(path: Path, stream: BinaryIO, unit: Unit, layout: Layout, index: int) -> np.ndarray:
-    """Samples of frame `index` of a tile-compressed unit, flat, by astropy."""
-    from astropy.io import fits
-
-    axes = unit.axes
-    tile = [unit.cards.whole(f"ZTILE{number + 1}") or (axes[0] if number == 0 else 1) for number in range(len(axes))]
-    if any(not 1 <= length <= max(1, whole) for length, whole in zip(tile, axes, strict=True)):
-        raise UnreadableFrame(f"{path.name} declares tiles of {tile} in a picture of {list(axes)}; it is damaged.")
-    tiles = prod(-(-whole // length) for length, whole in zip(tile, axes, strict=True))
-    if unit.cards.whole("NAXIS2") != tiles:
-        raise UnreadableFrame(f"{path.name} has {unit.cards.get('NAXIS2')} tiles instead of {tiles}; it is damaged.")
+    """Samples of frame `index` of a tile-compressed unit, flat."""
     check_ratio(path, layout.samples * layout.count * abs(unit.bitpix) // 8, unit.data_bytes)
     stream.seek(unit.start)
     data = _read_exactly(stream, unit.data_bytes)
     if len(data) < unit.data_bytes:
         raise truncated(path, unit.end, unit.start + len(data))
-    with decoding(path, "tile-compressed FITS"):
-        clean = fits.Header()
-        for keyword, value, _ in unit.cards:
-            if keyword.startswith(_TILE_CARDS) or (keyword.startswith("NAXIS") and keyword[5:] in ("1", "2")):
-                clean[keyword] = value
-        bare = fits.PrimaryHDU().header.tostring() + clean.tostring()
-        whole = io.BytesIO(bare.encode("ascii") + data + b"\0" * (-len(data) % BLOCK))
-        with fits.open(whole, do_not_scale_image_data=True, memmap=False, ignore_blank=True) as units:
-            section = units[1].section
-            stored = section[index] if layout.count > 1 else section[:]
-            raw = np.ascontiguousarray(stored).reshape(-1)
-        out = np.empty(layout.samples, _result_type(unit))
-        _convert(raw, out, unit)
+    raw = tiles.unpack(path, unit.cards, unit.axes, data, index if layout.count > 1 else None)
+    if raw.size != layout.samples:
+        raise UnreadableFrame(f"{path.name} unpacks to another size than it declares; it is damaged.")
+    out = np.empty(layout.samples, _result_type(unit))
+    _convert(raw, out, unit)
     return out
 
 

@@ -142,6 +142,8 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "a film or HEIC picture"),
 )
 
+_ZEROS = "nothing but zeros"
+
 MAGIC_BYTES = 16
 """How many bytes `recognise` wants to see."""
 
@@ -152,7 +154,7 @@ def recognise(start: bytes) -> str:
         if start[offset : offset + len(magic)] == magic:
             return what
     if not start.strip(b"\0"):
-        return "nothing but zeros"
+        return _ZEROS
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start):
         return "text"
     return "data that we do not recognise"
@@ -180,6 +182,10 @@ def expect_magic(path: Path, start: bytes, wanted: tuple[str, ...], named: str) 
     found = recognise(start)
     if found in wanted:
         return found
+    if len(start) < MAGIC_BYTES and any(magic[: len(start)] == start for _, magic, what in _MAGICS if what in wanted):
+        raise broken_off(path, len(start), "inside its first words")
+    if found == _ZEROS:
+        raise broken_off(path, path.stat().st_size, "which are zeros so far")
     kinds = {"FITS", "PNG", "JPEG", "TIFF", "SER", "XISF", "raw", "gzip"}
     if found in kinds:
         raise UnreadableFrame(f"{path.name} is named like {named} but holds {found} data; give it the right extension.")

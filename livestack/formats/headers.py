@@ -279,7 +279,7 @@ def _scale(cards: Cards, pixel_um: float | None, focal_mm: float | None) -> floa
 def sexagesimal(text: str) -> float | None:
     """'19 59 41.99', '-0:00:25.1', '12h50m53s' to a number in the unit of its first part; None if it is none."""
     parts = re.findall(r"\d+(?:[.,]\d*)?", text)
-    if not 2 <= len(parts) <= 3 or not re.fullmatch(r"\s*[+-]?[\d\s:.,hmsd°'\"′″]+", text, re.IGNORECASE):
+    if not 2 <= len(parts) <= 3 or not re.fullmatch(r"\s*[+-]?\d[\d\s:.,hmsd°'\"′″]+", text, re.IGNORECASE):
         return None
     numbers = [float(part[:20].replace(",", ".")) for part in parts]
     if any(number >= 60 for number in numbers[1:]):

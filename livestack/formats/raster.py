@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ from livestack.formats.headers import describe
 from livestack.frame import Frame, FrameInfo
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+
+# OpenCV reports each damaged file on stderr as well, across the dashboard; our own sentence is enough.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _MAX_FILE_BYTES = 4 << 30
 _NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
@@ -66,15 +70,18 @@ def _load(path: Path) -> tuple[bytes, Structure]:
 
 def _walk_png(path: Path, data: bytes) -> Structure:
     position, structure, exif = 8, None, b""
+    view = memoryview(data)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if kind == b"IEND":
             if structure is None:
-                break
+                raise UnreadableFrame(f"{path.name} ends before its picture begins; the file is damaged.")
             return Structure(structure.width, structure.height, structure.planes, structure.bits, exif)
         if end > len(data):
             raise truncated(path, end + 12, len(data))
+        if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise UnreadableFrame(f"{path.name} fails its own checksum at byte {position}; the file is damaged.")
         body = data[position + 8 : position + 8 + min(length, 1 << 16)]
         if kind == b"IHDR" and length >= 13:
             width, height, bits, colour = struct.unpack_from(">IIBB", body)

@@ -9,6 +9,7 @@ Source: TIFF 6.0 (Adobe 1992); BigTIFF; Siril and ImageJ conventions for stacks.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ from livestack.formats.raster import to_planes
 from livestack.frame import Frame, FrameInfo
 
 SUFFIXES = frozenset({".tif", ".tiff"})
+
+# tifffile logs each oddity of a damaged file; without a handler Python prints that across the dashboard.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _BY_TIFFFILE = {1, 8, 32946, 34925, 50000}  # none, deflate (two numbers), lzma, zstd: no further package needed
 _REDUCED = 1  # NewSubfileType: thumbnail
