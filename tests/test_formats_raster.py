@@ -124,7 +124,8 @@ def exif_block(orientation: int) -> bytes:
     """Orientation, and a sub-directory with exposure 1/4 s, ISO 800, a date with its zone."""
     date, zone = b"2024:05:06 07:08:09\0", b"+02:00\0"
     first = (
-        struct.pack("<H", 2) + struct.pack("<HHIHH", 274, 3, 1, orientation, 0) + struct.pack("<HHII", 34665, 4, 1, 38)
+        struct.pack("<H", 2) + struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
+    first += struct.pack("<HHII", 34665, 4, 1, 38)
     )
     first += struct.pack("<I", 0)
     start = 38 + 2 + 4 * 12 + 4
