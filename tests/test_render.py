@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from astropy.io import fits
 
 from livestack.kernels.bands import Bands
 from livestack.render import (
@@ -19,6 +22,7 @@ from livestack.render import (
     measure_look,
     reduce_planes,
     render,
+    render_part,
 )
 from livestack.render.picture import stretch_curve
 from livestack.settings import RenderSettings
@@ -101,6 +105,17 @@ class TestColour:
         chroma = (corner - corner.mean(axis=1, keepdims=True)).std()
         assert 2 < grain < 14
         assert chroma < 0.25 * grain
+
+    def test_a_frame_beside_the_stack_is_grainy_but_no_carpet_of_colours(self):
+        rng = np.random.default_rng(30)
+        stack = star_field(seed=3, noise=3.0, n_stars=30)
+        frame = (stack + rng.normal(0, 30, stack.shape)).astype(np.float32)
+        look = measure_look(stack, SETTINGS)
+        chroma = []
+        for each in (look, look.with_grain(10)):
+            corner = render(frame, each).rgb[:80, :120].astype(float)
+            chroma.append((corner - corner.mean(axis=2, keepdims=True)).std())
+        assert chroma[1] < 0.2 * chroma[0]
 
     def test_coloured_stars_keep_their_colour_where_they_are_bright(self):
         image = star_field(seed=4, n_stars=120)
@@ -284,6 +299,15 @@ class TestGeometry:
         with pytest.raises(ValueError, match="outside"):
             render(image, look, region=(WIDTH, 0, 10, 10))
 
+    def test_a_piece_with_its_margin_is_that_part_of_the_picture(self):
+        image = star_field()
+        look = measure_look(image, SETTINGS)
+        whole = render(image, look).rgb
+        part = render_part(image[:, 92:208, 142:258].copy(), look, (142, 92)).rgb
+        assert np.abs(part[8:-8, 8:-8].astype(int) - whole[100:200, 150:250]).max() <= 1
+        flipped = render_part(image[:, 92:208, 142:258].copy(), look, (142, 92), bottom_up=True).rgb
+        np.testing.assert_array_equal(flipped, part[::-1])
+
     def test_bottom_up_data_are_shown_upright_and_regions_with_them(self):
         image = star_field()
         look = measure_look(image, SETTINGS)
@@ -460,3 +484,52 @@ def test_noise_falls_with_the_reduction():
     look = measure_look(image, RenderSettings(preview_width=260))
     assert look.noise_at(1.0) / look.noise_at(4.0) == pytest.approx(4, rel=0.3)
     assert look.noise_at(4.0) < look.noise_at(2.0) < look.noise_at(1.0)
+
+
+class TestRealFrames:
+    """Pictures of real frames, made with the crudest debayering; judged by what every viewer would complain about."""
+
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+    def mosaic(self, pattern, order):
+        files = sorted(self.folder.glob(pattern))
+        if not files:
+            pytest.skip("the folder of real frames (../shared/data) is not here")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            raw = fits.getdata(files[0]).astype(np.float32)
+        cells = [raw[0::2, 0::2], raw[0::2, 1::2], raw[1::2, 0::2], raw[1::2, 1::2]]
+        red, green, other, blue = (cells[order.index(c) if c != "g" else order.rindex("G")] for c in "RGgB")
+        return np.stack([red, (green + other) / 2, blue])
+
+    def decoded(self, pattern):
+        files = sorted(self.folder.glob(pattern))
+        if not files:
+            pytest.skip("the folder of real frames (../shared/data) is not here")
+        image = np.atleast_3d(cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED))
+        return np.ascontiguousarray(np.moveaxis(image[:, :, ::-1], 2, 0), np.float32)
+
+    @pytest.mark.parametrize(
+        "pattern, order",
+        [("m27_osc_asi224/*1069.fits", "RGGB"), ("m94_osc_seestar/*.fit", "GRBG"), ("m44_altaz_jpeg/*.jpeg", "")],
+    )
+    def test_a_single_frame_has_a_dark_neutral_sky_and_no_neon(self, pattern, order):
+        image = self.mosaic(pattern, order) if order else self.decoded(pattern)
+        look = measure_look(image, SETTINGS)
+        assert look.kind == "sky"
+        assert look.n_stars >= 10
+        rgb = render(image, look).rgb.astype(float).reshape(-1, 3)
+        sky = np.median(rgb, axis=0)
+        assert np.ptp(sky) <= 2
+        assert 20 < sky.mean() < 42
+        chroma = rgb - rgb.mean(axis=1, keepdims=True)
+        assert np.percentile(np.abs(chroma), 95) < 6
+        assert np.abs(chroma.mean(axis=0)).max() < 1.5
+
+    def test_the_moon_is_shown_as_it_is(self):
+        image = self.decoded("moon_png/*.png")[:1]
+        look = measure_look(image, SETTINGS)
+        assert look.kind == "bright"
+        rgb = render(image, look).rgb
+        assert 70 < np.median(rgb) < 190
+        assert (rgb == 255).mean() < 0.02

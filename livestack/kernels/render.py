@@ -121,7 +121,7 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
 
 
 @njit(nogil=True, cache=True)
-def weigh_chroma(planes, luma, sigma, weight, faint, red, blue):  # type: ignore[no-untyped-def]
+def weigh_chroma(planes, luma, sigma, weight, faint, red, blue, row0, row1):  # type: ignore[no-untyped-def]
     """Prepare the smoothing of faint light and colour: weight falls where light is strong, so that stars do not bleed.
 
     Writes weight, weight x L, weight x (R - L) and weight x (B - L); zero where there are no data. All (h, w) float32.
@@ -129,7 +129,7 @@ def weigh_chroma(planes, luma, sigma, weight, faint, red, blue):  # type: ignore
     zero = np.float32(0)
     one = np.float32(1)
     inverse = np.float32(1.0 / (3.0 * sigma))
-    for i in range(luma.shape[0]):
+    for i in range(row0, row1):
         for j in range(luma.shape[1]):
             level = luma[i, j]
             if level == level:

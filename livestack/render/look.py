@@ -52,6 +52,7 @@ class Look:
     midtone : for "bright" the level between black and white, 0..1, that is shown at 0.5.
     n_stars : stars that the balance stands on.
     settings : what was asked for.
+    grain : noise of the data that are drawn, over that of the data that were measured; for colour only.
     """
 
     kind: Literal["sky", "bright"]
@@ -64,6 +65,14 @@ class Look:
     midtone: float
     n_stars: int
     settings: RenderSettings
+    grain: float = 1.0
+
+    def with_grain(self, factor: float) -> Look:
+        """This look for data `factor` times as noisy: the same stretch, but colour is trusted less.
+
+        For a single frame beside the stack: drawn with the stack's own look its noise would be a carpet of colours.
+        """
+        return replace(self, grain=max(1.0, factor))
 
     def noise_at(self, scale: float) -> float:
         """Sigma of the luminance at the sky when `scale` pixels are averaged along each side."""

@@ -97,7 +97,8 @@ def render_part(part: np.ndarray, look: Look, origin: tuple[int, int], bottom_up
 
     Parameters
     ----------
-    part : (C, h, w) float32 in ADU, NaN = no data; a copy, it is overwritten. Its outer `MARGIN` pixels lack neighbours.
+    part : (C, h, w) float32 in ADU, NaN = no data; a copy, it is overwritten. Its outer `MARGIN` pixels lack
+        neighbours: take so many more than are wanted, and cut them off.
     look : from `measure_look` on the whole.
     origin : (x, y) of the piece's corner in the data, as stored.
     """
@@ -188,7 +189,7 @@ def _draw(
     if channels == 1:
         run_bands(bands, lambda a, b: stretch_mono(luma, black, inverse, curve, top, out, a, b), height)
         return out
-    sigma = np.float32(look.noise_at(scale))
+    sigma = np.float32(look.noise_at(scale) * look.grain)
     smooth = _smooth_chroma(planes, luma, sigma, bands)
     saturation = np.float32(look.settings.saturation)
     run_bands(

@@ -1,0 +1,73 @@
+"""How long a picture takes, against one plain reading of the same data.
+
+    python benchmarks/bench_render.py [--size 6248x4176] [--threads 2] [--repeat 7]
+
+Prints milliseconds (best of the repeats, after a first run that compiles) for measuring the look, drawing the preview,
+a zoomed region, the full picture at 16 bits and the JPEG; each also as a multiple of `numpy.sum` over the data in the
+same run, which is about as fast as memory can be read by one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from livestack.kernels.bands import Bands
+from livestack.render import encode_jpeg, measure_look, render
+from livestack.settings import RenderSettings
+
+
+def make_data(width: int, height: int) -> np.ndarray:
+    """(3, H, W) float32: sky with a gradient, noise, stars, and a border without data."""
+    rng = np.random.default_rng(1)
+    data = rng.standard_normal((3, height, width), dtype=np.float32) * 20 + 1000
+    data += np.linspace(0, 200, width, dtype=np.float32)
+    for _ in range(width * height // 10_000):
+        y, x = rng.integers(4, height - 4), rng.integers(4, width - 4)
+        data[:, y - 2 : y + 3, x - 2 : x + 3] += 100 * rng.pareto(1.5)
+    data[:, :20] = np.nan
+    return data
+
+
+def best_ms(call: Callable[[], object], repeat: int) -> float:
+    """Shortest of `repeat` runs, after one that does not count."""
+    call()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1000 * min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="6248x4176")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=7)
+    options = parser.parse_args()
+    width, height = (int(part) for part in options.size.split("x"))
+    data, settings = make_data(width, height), RenderSettings()
+    with Bands(options.threads) as bands:
+        look = measure_look(data, settings, bands=bands)
+        picture = render(data, look, settings.preview_width, bands=bands)
+        region = (width // 3, height // 3, 800, 600)
+        read = best_ms(lambda: data.sum(dtype=np.float32), options.repeat)
+        print(f"{width} x {height} colour, {options.threads} threads; one reading of the data {read:.0f} ms")
+        for name, call, repeat in (
+            ("copy", data.copy, options.repeat),
+            ("measure look", lambda: measure_look(data, settings, look, bands), options.repeat),
+            ("preview", lambda: render(data, look, settings.preview_width, bands=bands), options.repeat),
+            ("region 800 x 600", lambda: render(data, look, region=region, bands=bands), options.repeat),
+            ("full size, 16 bit", lambda: render(data, look, depth=16, bands=bands), 2),
+            ("JPEG of the preview", lambda: encode_jpeg(picture), options.repeat),
+        ):
+            taken = best_ms(call, repeat)
+            print(f"  {name:20s} {taken:7.0f} ms  {taken / read:6.2f} x reading")
+
+
+if __name__ == "__main__":
+    main()
