@@ -85,7 +85,7 @@ class FakeSession:
             0.3 if reason == "clouds" else 0.97 - 0.002 * frame, 120, 0.1 * frame, 0.0, 0.0,
             reason, f"{name} refused: {reason}" if reason else None,
         )  # fmt: skip
-        common = {"state": "watching", "trend": (*before.trend, point), "last_frame": self._show(raw)}
+        common = {"state": "watching", "trend": (*before.trend, point), "last_frame": self._show(raw[::2, ::2])}
         if reason:
             self.publish(n_refused=before.n_refused + 1, messages=(*before.messages, point.message), **common)
             return
