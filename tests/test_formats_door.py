@@ -19,21 +19,8 @@ LOOKS = (check_complete, count_frames, read_info, read_frame, lambda path: list(
 @pytest.mark.parametrize(
     "name",
     [
-        "a.fit",
-        "A.FITS",
-        "x/y/b.fts",
-        "c.fits.fz",
-        "c.fit.gz",
-        "d.Tif",
-        "e.jpeg",
-        "f.CR2",
-        "g.dng",
-        "h.ser",
-        "i.xisf",
-        "M 31_10.0s.fit",
-        "a.b.c.png",
-        "tmp.fits",
-        "part.fit",
+        *["a.fit", "A.FITS", "x/y/b.fts", "c.fits.fz", "c.fit.gz", "d.Tif", "e.jpeg", "f.CR2", "g.dng", "h.ser"],
+        *["i.xisf", "M 31_10.0s.fit", "a.b.c.png", "tmp.fits", "part.fit"],
     ],
 )
 def test_frame_names(name: str) -> None:
@@ -44,24 +31,8 @@ def test_frame_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        ".a.fits",
-        "._a.fits",
-        "a.fits~",
-        "a.fits.tmp",
-        "a.tmp.fits",
-        "a.fit.part",
-        "a.fits.crdownload",
-        "~a.fit",
-        ".fits",
-        "a.txt",
-        "a",
-        "fits",
-        "a.gz",
-        "a.json",
-        "",
-        "a.fits.sha1",
-        "Thumbs.db",
-        "#a.fits",
+        *[".a.fits", "._a.fits", "a.fits~", "a.fits.tmp", "a.tmp.fits", "a.fit.part", "a.fits.crdownload", "~a.fit"],
+        *[".fits", "a.txt", "a", "fits", "a.gz", "a.json", "", "a.fits.sha1", "Thumbs.db", "#a.fits"],
     ],
 )
 def test_other_names(name: str) -> None:

@@ -123,10 +123,8 @@ def test_grey_jpeg_stays_grey(tmp_path: Path) -> None:
 def exif_block(orientation: int) -> bytes:
     """Orientation, and a sub-directory with exposure 1/4 s, ISO 800, a date with its zone."""
     date, zone = b"2024:05:06 07:08:09\0", b"+02:00\0"
-    first = (
-        struct.pack("<H", 2) + struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
+    first = struct.pack("<H", 2) + struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
     first += struct.pack("<HHII", 34665, 4, 1, 38)
-    )
     first += struct.pack("<I", 0)
     start = 38 + 2 + 4 * 12 + 4
     sub = struct.pack("<H", 4)
@@ -200,24 +198,8 @@ FLOAT = RNG.normal(0.1, 0.02, (H, W)).astype(np.float32)
         (cv2.imencode(".tif", RGB16[:, :, ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes(), planes(RGB16)),
     ],
     ids=[
-        "u1",
-        "u2",
-        "big-endian",
-        "bigtiff",
-        "deflate",
-        "tiled",
-        "white-is-zero",
-        "i2",
-        "i4",
-        "u4",
-        "f4",
-        "f8",
-        "rgb",
-        "planar",
-        "rgba",
-        "palette",
-        "lzw",
-        "lzw-rgb",
+        *["u1", "u2", "big-endian", "bigtiff", "deflate", "tiled", "white-is-zero", "i2", "i4", "u4", "f4", "f8"],
+        *["rgb", "planar", "rgba", "palette", "lzw", "lzw-rgb"],
     ],
 )
 def test_tiff_of_every_kind(tmp_path: Path, content: bytes, expected: np.ndarray) -> None:
