@@ -33,7 +33,7 @@ from livestack.stack import Added, Limits, NoiseModel, Normalisation, RejectedSa
 from livestack.stars import FWHM_PER_SIGMA, StarCatalog
 from livestack.transform import Registration, Unregistered
 
-BETTER_REFERENCE = 1.3
+BETTER_REFERENCE = 2.0
 """A frame of the warm-up takes the reference over when it is so many times as good as the first: the log then speaks of
 two grids, which small gains are not worth."""
 FEW_STARS = 8
