@@ -6,6 +6,7 @@ twice, late or never, so the watcher scans as well. Bounded: a name is kept once
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ class FolderEvents:
 
     def start(self) -> str | None:
         """Begin to listen; why it could not be done, or None."""
+        logging.getLogger("watchdog").addHandler(logging.NullHandler())  # its chatter at the end is not for stderr
         try:
             self._observer = self._factory()
             self._observer.start()

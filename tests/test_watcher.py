@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from livestack.errors import TruncatedFrame, UnreadableFrame, UsageError, VanishedFrame
@@ -113,10 +114,9 @@ class Night:
         parameters = ("one_shot", "since")
         extra = {key: options.pop(key) for key in parameters if key in options}
         folders = options.pop("folders", [self.folder])
-        settings = IngestSettings(**options)
         return Watcher(
             folders,
-            settings,
+            IngestSettings(**options),
             exclude,
             known,
             self,
@@ -476,6 +476,14 @@ class TestWhatIsLeftAlone:
         assert refused == [(picture, "duplicate")] * 2
         assert night.looks[-1] < 4
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+    def test_pipes_are_not_opened(self, night: Night) -> None:
+        """Opening one would wait for ever."""
+        os.mkfifo(night.folder / "a.fits")
+        (night.folder / "b.fits").mkdir()
+        night.at(2.0, lambda: night.tell("created", night.folder / "a.fits"))
+        assert night.run() == []
+
     def test_not_recursive(self, night: Night) -> None:
         night.write("sub/a.fits")
         night.at(2.0, lambda: night.write("sub/b.fits"))
@@ -565,6 +573,65 @@ class TestEnding:
         next(watch)
         assert 8 <= watcher.n_waiting <= 9
         watch.close()
+
+
+ACTIONS = st.tuples(
+    st.floats(0.0, 12.0),
+    st.sampled_from(["whole", "half", "junk", "grow", "delete", "touch", "rename", "replace"]),
+    st.sampled_from("abc"),
+    st.booleans(),
+)
+
+
+class TestAnyNight:
+    """Whatever a capture program does, and however many events are lost."""
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(ACTIONS, max_size=14))
+    def test_nothing_is_lost_and_nothing_comes_twice(self, actions: list) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            night = Night(Path(os.path.realpath(folder)), ends=20.0)
+            ticks = iter(range(10**18, 10**18 + 10**6, 1000))
+
+            def act(what: str, name: str, told: bool) -> None:
+                path, other = night.folder / f"{name}.fits", night.folder / f"{'bca'['abc'.index(name)]}.fits"
+                if what in ("whole", "half", "junk"):
+                    path.write_bytes({"whole": WHOLE, "half": WHOLE[:40], "junk": b"holiday photo"}[what])
+                elif what == "grow" and path.exists():
+                    path.write_bytes(WHOLE[: path.stat().st_size + 30] + (b"END" if path.stat().st_size > 80 else b""))
+                elif what == "delete":
+                    path.unlink(missing_ok=True)
+                elif what == "replace":
+                    (night.folder / "x.tmp").write_bytes(WHOLE)
+                    os.utime(night.folder / "x.tmp", ns=(0, next(ticks)))
+                    (night.folder / "x.tmp").replace(path)
+                elif what == "rename" and path.exists():
+                    path.rename(other)
+                    if told:
+                        night.tell("moved", other, path)
+                    return
+                if path.exists():
+                    os.utime(path, ns=(0, next(ticks)))
+                if told and what != "delete":
+                    night.tell("modified", path)
+
+            for when, what, name, told in actions:
+                night.at(when, lambda what=what, name=name, told=told: act(what, name, told))
+            taken, refused = [], {}
+            for item in night.watcher(settle_timeout_s=2.0):
+                if isinstance(item, Arrival):
+                    assert item.path.read_bytes().endswith(b"END")
+                    taken.append(item.key)
+                elif isinstance(item, Refusal) and item.key:
+                    refused[item.path.name] = item.key
+            assert len(set(taken)) == len(taken)
+            states = {(key.size, key.mtime_ns) for key in taken}
+            for path in night.folder.glob("*.fits"):
+                state = (path.stat().st_size, path.stat().st_mtime_ns)
+                if path.read_bytes().endswith(b"END"):
+                    assert state in states
+                else:
+                    assert state in {(key.size, key.mtime_ns) for key in refused.values()}
 
 
 class TestRoots:
@@ -671,9 +738,9 @@ class TestRealEvents:
         folder.mkdir()
         (tmp_path / "elsewhere").mkdir()
         stop, started, items = threading.Event(), threading.Event(), []
-        settings = IngestSettings(look_interval_s=0.05, rescan_interval_s=1000, settle_timeout_s=1.0)
+        ingest = IngestSettings(look_interval_s=0.05, rescan_interval_s=1000, settle_timeout_s=1.0)
         output = folder / "out"
-        watcher = Watcher([folder], settings, [output], stop=stop, check=check)
+        watcher = Watcher([folder], ingest, [output], stop=stop, check=check)
         if watcher._events.start() is not None:
             pytest.skip("this system gives no folder events")
         watcher._events.stop()
