@@ -72,7 +72,11 @@ def match_keypoints(frame: Keypoints, reference: Keypoints) -> tuple[np.ndarray,
 def track_points(picture: np.ndarray) -> np.ndarray:
     """(n, 1, 2) float32 well-textured points of a picture, spread over it, for `refine`."""
     spacing = max(8.0, 0.7 * float(np.sqrt(picture.size / TRACK_POINTS)))
-    points = cv2.goodFeaturesToTrack(picture, TRACK_POINTS, 0.02, spacing, blockSize=7)
+    points = None
+    for quality in (0.2, 0.06):  # the strongest first; weaker ones, which noise may have made, where there are few
+        points = cv2.goodFeaturesToTrack(picture, TRACK_POINTS, quality, spacing, blockSize=7)
+        if points is not None and len(points) >= TRACK_POINTS // 2:
+            break
     return np.empty((0, 1, 2), np.float32) if points is None else points
 
 
@@ -131,7 +135,7 @@ def _robust(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray | None, 
     matrix[:2, 2] = np.median(target - source, axis=0)
     for _ in range(6):
         residual = np.hypot(*(tf.apply(matrix, source) - target).T)
-        limit = max(0.3, 3.0 * float(np.median(residual)))
+        limit = min(12.0, max(0.3, 3.0 * float(np.median(residual))))
         used = residual < limit
         if used.sum() < 8:
             return None, used

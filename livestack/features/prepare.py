@@ -52,7 +52,8 @@ def prepare(image: np.ndarray) -> Prepared:
     smooth = cv2.medianBlur(image, 3)
     rest = image - smooth
     sample = np.abs(rest[::4, ::4])
-    hot = np.abs(rest) > 10 * max(1.4826 * float(np.median(sample)), 1e-6)
+    # The mean where the median is zero: eight-bit pictures are flat but for a few steps.
+    hot = np.abs(rest) > 10 * max(1.4826 * float(np.median(sample)), float(sample.mean()), 1e-6)
     hot &= np.abs(rest) > 0.05 * float(np.subtract(*np.percentile(smooth[::4, ::4], [99.5, 0.5])))
     height, width = image.shape
     scale = min(1.0, WORK_SIDE / max(height, width))

@@ -12,9 +12,11 @@ from livestack.features.keypoints import find_keypoints, match_keypoints, refine
 from livestack.features.prepare import Prepared, prepare
 from livestack.transform import Registration, Unregistered
 
-MIN_AGREEMENT = 0.12
+MIN_AGREEMENT = 0.2
 """Correlation of the details over the overlap below which two pictures are not of one scene."""
-MIN_INLIERS = 10
+MIN_INLIERS = 14
+MAX_RMS_PX = 4.0
+"""Scatter of the tracked windows: turbulence moves them by 1 to 2 px, other scenes by 6 to 16."""
 NO_POINTS = np.empty(0, dtype=int)
 
 
@@ -113,7 +115,9 @@ class FeatureReference:
             if abs(math.log(max(scale, 1e-6))) > math.log1p(self.max_scale_change):
                 continue
             refined = refine(self._texture, self._points, texture, matrix)
-            if refined is None or refined.inliers < max(MIN_INLIERS, 0.4 * refined.tried):
+            if refined is None or refined.inliers < max(MIN_INLIERS, 0.5 * refined.tried):
+                continue
+            if refined.rms_px > MAX_RMS_PX:
                 continue
             if self._agreement(frame, refined.matrix) < MIN_AGREEMENT:
                 continue
