@@ -1,7 +1,7 @@
 """Draws the running stack beside the stacking: preview, last frame, measured noise. Latest wins; nothing waits for it.
 
-One thread, one pending request: a new one replaces an older one that was not begun. Reading the accumulators while a frame
-is being added may show a row of the new frame beside one of the old: harmless in a preview, and never in what is saved.
+One thread, one pending request: a new one replaces an older one that was not begun. Reading the accumulators while a
+frame is being added may show a row of the new frame beside one of the old: harmless in a preview, and never in what is saved.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ class Artist:
         """Nothing is being drawn or waits."""
         return self._wanted is None and not self._busy
 
-    def draw(
-        self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool
-    ) -> None:
+    def draw(self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool) -> None:
         """Ask for a picture of the stack as it stands; replaces a request that was not begun."""
         with self._changed:
             self._wanted = _Request(group, stack, last, settings, bottom_up)
@@ -133,7 +131,12 @@ def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:
     out = np.empty((len(last.planes), height, width), dtype=np.float32)
     for c, plane in enumerate(last.planes):
         cv2.warpAffine(
-            plane, last.matrix[:2], (width, height), dst=out[c], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+            plane,
+            last.matrix[:2],
+            (width, height),
+            dst=out[c],
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
             borderValue=float("nan"),
         )
         out[c] *= np.float32(last.normalisation.factor[c])

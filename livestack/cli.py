@@ -39,27 +39,51 @@ def exit_status(error: LivestackError) -> int:
 
 
 Masters = Annotated[Path | None, typer.Option(help="folder of master frames", show_default=False)]
-Output = Annotated[Path | None, typer.Option(help="session folder [default: FOLDER/livestack/<start time>]", show_default=False)]
+Output = Annotated[
+    Path | None, typer.Option(help="session folder [default: FOLDER/livestack/<start time>]", show_default=False)
+]
 Config = Annotated[Path | None, typer.Option(help="settings as TOML; see `livestack config`", show_default=False)]
 ReferenceFile = Annotated[Path | None, typer.Option(help="register to this frame", show_default=False)]
-Existing = Annotated[bool | None, typer.Option("--existing/--no-existing", help="take the frames already there", show_default=False)]
-Recursive = Annotated[bool | None, typer.Option("--recursive/--no-recursive", help="look into sub-folders", show_default=False)]
-Poll = Annotated[bool | None, typer.Option("--poll", help="look at intervals instead of trusting folder events", show_default=False)]
-IdleStop = Annotated[float | None, typer.Option(min=0, help="end after so many seconds without a new file", show_default=False)]
+Existing = Annotated[
+    bool | None, typer.Option("--existing/--no-existing", help="take the frames already there", show_default=False)
+]
+Recursive = Annotated[
+    bool | None, typer.Option("--recursive/--no-recursive", help="look into sub-folders", show_default=False)
+]
+Poll = Annotated[
+    bool | None, typer.Option("--poll", help="look at intervals instead of trusting folder events", show_default=False)
+]
+IdleStop = Annotated[
+    float | None, typer.Option(min=0, help="end after so many seconds without a new file", show_default=False)
+]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="end after so many stacked frames", show_default=False)]
 Rejection = Annotated[str | None, typer.Option(help="live or none", show_default=False)]
-Quality = Annotated[str | None, typer.Option(help="on or off: refuse and weight frames by their quality", show_default=False)]
+Quality = Annotated[
+    str | None, typer.Option(help="on or off: refuse and weight frames by their quality", show_default=False)
+]
 Cosmetic = Annotated[str | None, typer.Option(help="on or off: repair defective pixels", show_default=False)]
 Registration = Annotated[str | None, typer.Option(help="auto, stars, features, phase or none", show_default=False)]
 Debayer = Annotated[str | None, typer.Option(help="mhc, bilinear or superpixel", show_default=False)]
-FinalPass = Annotated[bool | None, typer.Option("--final-pass/--no-final-pass", help="test all frames again at the end", show_default=False)]
+FinalPass = Annotated[
+    bool | None,
+    typer.Option("--final-pass/--no-final-pass", help="test all frames again at the end", show_default=False),
+]
 Window = Annotated[bool | None, typer.Option("--window/--no-window", help="desktop window", show_default=False)]
 Web = Annotated[bool | None, typer.Option("--web/--no-web", help="web view", show_default=False)]
 Host = Annotated[str | None, typer.Option(help="address of the web view; 0.0.0.0 lets phones in", show_default=False)]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="port of the web view; 0: any free one", show_default=False)]
-Publish = Annotated[Path | None, typer.Option(help="also write picture and status as static files here", show_default=False)]
-Timelapse = Annotated[bool | None, typer.Option("--timelapse/--no-timelapse", help="film of the stack growing", show_default=False)]
-Json = Annotated[bool | None, typer.Option("--json", help="events as JSON lines on stdout instead of the dashboard", show_default=False)]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="port of the web view; 0: any free one", show_default=False)
+]
+Publish = Annotated[
+    Path | None, typer.Option(help="also write picture and status as static files here", show_default=False)
+]
+Timelapse = Annotated[
+    bool | None, typer.Option("--timelapse/--no-timelapse", help="film of the stack growing", show_default=False)
+]
+Json = Annotated[
+    bool | None,
+    typer.Option("--json", help="events as JSON lines on stdout instead of the dashboard", show_default=False),
+]
 
 
 @app.command()
@@ -100,7 +124,7 @@ def stack(
 def demo(
     frames: Annotated[int, typer.Option(min=3, help="frames that the simulated camera takes")] = 24,
     pace: Annotated[float, typer.Option(min=0, help="seconds between two frames")] = 0.7,
-    output: Annotated[Path | None, typer.Option(help="where to leave the result [default: a temporary folder]", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option(help="where to leave the result", show_default=False)] = None,
     web: Web = None, window: Window = None, port: Port = None,
 ) -> None:  # fmt: skip
     """A simulated camera writes into a temporary folder, and a live session watches it."""
@@ -240,7 +264,7 @@ def enhance(
     deconvolution: Annotated[
         bool | None, typer.Option("--deconvolve/--no-deconvolve", help="take the measured PSF back; default: if stars")
     ] = None,
-    iterations: Annotated[int, typer.Option(min=1, max=200, help="of the deconvolution")] = 15,
+    iterations: Annotated[int, typer.Option(min=1, max=200, help="of the deconvolution")] = 20,
     wavelets: Annotated[
         str | None, typer.Option(help="factor of each scale, finest first, like 1,1.5,1.3; 'off' for none")
     ] = None,

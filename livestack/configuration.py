@@ -51,9 +51,13 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
         try:
             content = tomllib.loads(config.read_text(encoding="utf-8"))
         except OSError as error:
-            raise UsageError(f"{config}: cannot be read ({error.strerror}); `livestack config` prints one to begin with.") from error
+            raise UsageError(
+                f"{config}: cannot be read ({error.strerror}); `livestack config` prints one to begin with."
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{config}: is not valid TOML ({error}); `livestack config` prints one to begin with.") from error
+            raise UsageError(
+                f"{config}: is not valid TOML ({error}); `livestack config` prints one to begin with."
+            ) from error
     for name, value in options.items():
         section, field = OPTIONS[name]
         if name in ("quality", "cosmetic"):

@@ -1,4 +1,4 @@
-"""One frame on its own: calibrate it, measure its sky, find its stars; and its pixels, debayered, when they are asked for.
+"""One frame on its own: calibrated, its sky measured, its stars found; and its pixels, debayered, when asked for.
 
 Nothing here knows of other frames, so the next frame is prepared while the present one is being stacked.
 """
@@ -74,8 +74,8 @@ def prepare(frame: Frame, masters: MatchedMasters | None, settings: Settings, ba
 def prepare_pixels(frame: Frame, masters: MatchedMasters | None, bands: Bands) -> Prepared:
     """Calibrate only: for a frame whose place in the stack is known already."""
     data = calibrate(frame, masters, bands=bands)
-    nothing = np.empty(0)
-    no_stars = StarCatalog(*(nothing for _ in range(7)), saturated=nothing.astype(bool), radius_px=0.0)
+    none = np.empty(0)
+    no_stars = StarCatalog(none, none, none, none, none, none, none, none.astype(bool), 0.0)
     blank = Sky(np.full((frame.channels, 2, 2), np.nan, np.float32), np.zeros(frame.channels, np.float32))
     return Prepared(frame, data, blank, no_stars, masters, 0)
 

@@ -103,7 +103,9 @@ class Frame:
     def __post_init__(self) -> None:
         shape = self.data.shape
         if not (self.data.ndim == 2 or (self.data.ndim == 3 and shape[0] == 3)):
-            raise ValueError(f"data: expected shape (H, W) or (3, H, W), found {shape}; transpose colour to planes first.")
+            raise ValueError(
+                f"data: expected shape (H, W) or (3, H, W), found {shape}; transpose colour to planes first."
+            )
         if shape[-2:] != (self.info.height, self.info.width):
             raise ValueError(f"info: says {self.info.width} x {self.info.height}, data are {shape[-1]} x {shape[-2]}.")
         if not self.data.dtype.isnative:

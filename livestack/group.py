@@ -1,9 +1,9 @@
 """One target through one filter: its reference, its judge, its warm-up and its stack.
 
 `offer` carries a prepared frame through registration, judging, normalising and stacking, in that order, and says what
-became of it. The first frame that is any good sets the grid. When the warm-up is full its frames are judged against each
-other: if one is clearly better than the first, it becomes the reference; then they are combined robustly and streaming
-begins. Which group a frame belongs to is `pipeline`'s to say.
+became of it. The first frame that is any good sets the grid. When the warm-up is full its frames are judged against
+each other: if one is clearly better than the first, it becomes the reference; then they are combined robustly and
+streaming begins. Which group a frame belongs to is `pipeline`'s to say.
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from livestack.features import FeatureReference, sharpness
 from livestack.frame import Frame, FrameInfo
 from livestack.kernels.bands import Bands
 from livestack.normalise import ReferenceLight, flux_ratio, normalise
-from livestack.quality import FrameMeasures, Judge, Verdict, Warnings, accept, content_stats, frame_weight, not_a_light, refuse
+from livestack.quality import (
+    FrameMeasures,
+    Judge,
+    Verdict,
+    Warnings,
+    content_stats,
+    frame_weight,
+    not_a_light,
+    refuse,
+)
 from livestack.registration import StarReference, reference_registration, register_stars
 from livestack.settings import Settings
 from livestack.stack import Added, Limits, NoiseModel, Normalisation, RejectedSamples, Stack, WarmSample
@@ -144,7 +153,11 @@ class GroupStack:
     """
 
     def __init__(
-        self, name: str, settings: Settings, bands: Bands, anchor: Reference | None = None,
+        self,
+        name: str,
+        settings: Settings,
+        bands: Bands,
+        anchor: Reference | None = None,
         on_reference: Callable[[Reference, str], None] | None = None,
     ) -> None:
         self.name = name
@@ -222,7 +235,11 @@ class GroupStack:
         ratio = self._flux_ratio(prepared.stars, found)
         measures = self._measure(prepared, developer, found, ratio)
         outcome = replace(
-            outcome, transform=found.matrix, method=found.method, n_matched=found.n_matched, rms_px=measures.rms_px,
+            outcome,
+            transform=found.matrix,
+            method=found.method,
+            n_matched=found.n_matched,
+            rms_px=measures.rms_px,
             transparency=measures.transparency,
         )
         verdict = self.judge.judge(measures)
@@ -238,7 +255,8 @@ class GroupStack:
         )
         member = Member(
             frame.name, frame.path, frame.index, frame.info, found.matrix, normalisation, verdict.weight,
-            prepared.sky.noise.astype(float), measures.fwhm_px, measures.rms_px, RejectedSamples.pack(np.empty(0, np.int64)),
+            prepared.sky.noise.astype(float), measures.fwhm_px, measures.rms_px,
+            RejectedSamples.pack(np.empty(0, np.int64)),
         )  # fmt: skip
         added = self._add(member, developer, outcome)
         if not self.warming and self.settings.quality.enabled:
@@ -310,13 +328,11 @@ class GroupStack:
                 return found
             methods = ("features", "phase") if settings.method == "auto" else (settings.method,)
             hints = self._hints()
-            return reference.features.register(
-                self._luminance(developer), hints[0] if hints else None, methods=methods
-            )
+            return reference.features.register(self._luminance(developer), hints[0] if hints else None, methods=methods)
         return found
 
     def _luminance(self, developer: Developer) -> np.ndarray:
-        return np.mean(developer.whole(self.defects, self.bands), axis=0, dtype=np.float32)
+        return np.asarray(np.mean(developer.whole(self.defects, self.bands), axis=0, dtype=np.float32))
 
     def _hints(self) -> list[np.ndarray]:
         """Where the next frame should lie: the last transform carried on by its drift, then the last one itself."""
@@ -365,7 +381,7 @@ class GroupStack:
             self.on_reference(self.reference, why)
 
     def _is_starless(self, prepared: Prepared) -> bool:
-        """True for the Moon, planets and landscapes: structure everywhere, and what looks like stars has no common size."""
+        """True for the Moon, planets, landscapes: structure everywhere, and what looks like stars has no common size."""
         stars = prepared.stars
         content = content_stats(prepared.sky, stars)
         widths = stars.fwhm[np.isfinite(stars.fwhm)]
@@ -471,7 +487,11 @@ class GroupStack:
         developed = time.perf_counter()
         live = self.settings.stack.rejection == "live" and not self.warming
         added = self.stack.add(
-            planes, member.matrix, member.normalisation, member.weight, self.limits_for(member) if live else None,
+            planes,
+            member.matrix,
+            member.normalisation,
+            member.weight,
+            self.limits_for(member) if live else None,
             self.bands,
         )
         self.newest = (planes, member.matrix, member.normalisation)
@@ -492,7 +512,10 @@ class GroupStack:
         del self.members[position]
 
     def test_again(
-        self, fetch: Callable[[Member], Prepared], reader: Executor, progress: Callable[[int, int], None] | None,
+        self,
+        fetch: Callable[[Member], Prepared],
+        reader: Executor,
+        progress: Callable[[int, int], None] | None,
         stopped: Callable[[], bool] | None,
     ) -> bool:
         """Test every member against the finished stack without itself; replace the stack when all were tested.
@@ -512,8 +535,14 @@ class GroupStack:
                 ahead = reader.submit(fetch, self.members[number + 1])
             planes = Developer(prepared, self.settings.calibration.debayer).whole(self.defects, self.bands)
             added = self.stack.finalise(
-                fresh, planes, member.matrix, member.normalisation, member.weight, self.limits_for(member),
-                member.rejected, self.bands,
+                fresh,
+                planes,
+                member.matrix,
+                member.normalisation,
+                member.weight,
+                self.limits_for(member),
+                member.rejected,
+                self.bands,
             )
             tested.append(replace(member, rejected=added.rejected, rejected_fraction=added.rejected_fraction))
             if progress is not None:
@@ -563,7 +592,12 @@ class GroupStack:
 
             member = held.member
             return WarmSample(
-                develop, held.developer.shape, member.matrix, member.normalisation, member.weight, self.limits_for(member)
+                develop,
+                held.developer.shape,
+                member.matrix,
+                member.normalisation,
+                member.weight,
+                self.limits_for(member),
             )
 
         return [view(held) for held in self._held]

@@ -1,4 +1,4 @@
-"""How noisy a picture is, judged by means of 8 x 8 blocks: noise per pixel would flatter any interpolation that blurs."""
+"""How noisy a picture is, judged by means of 8 x 8 blocks: noise per pixel would flatter what interpolation blurs."""
 
 from __future__ import annotations
 

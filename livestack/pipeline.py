@@ -130,7 +130,9 @@ class LiveStack:
     def __enter__(self) -> LiveStack:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -253,8 +255,8 @@ class LiveStack:
         assert reference is not None
         flat = (lambda array: array[0]) if stack.shape[0] == 1 else (lambda array: array)
         return Result(
-            chosen.name, flat(stack.image()), flat(stack.variance()), flat(stack.weight.copy()), flat(stack.count.copy()),
-            flat(stack.low.copy()), flat(stack.high.copy()), tuple(chosen.members), reference, chosen.n_refused,
+            chosen.name, flat(stack.image()), flat(stack.variance()), flat(stack.weight.copy()),
+            flat(stack.count.copy()), flat(stack.low.copy()), flat(stack.high.copy()), tuple(chosen.members), reference, chosen.n_refused,
         )  # fmt: skip
 
     def final_pass(
@@ -329,4 +331,3 @@ class LiveStack:
                     group.remove(position, prepare_pixels(frame, self._match(frame.info), self.bands))
                     return group.name
         raise UsageError(f"{wanted}: is not in a stack; the journal lists those that are.")
-

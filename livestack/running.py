@@ -1,6 +1,6 @@
 """Running a session with its faces: what `watch`, `stack` and `demo` have in common.
 
-Signals, the dashboard or JSON lines, the web view and the window are put together here; what a session does is `session`.
+Signals, the dashboard or JSON lines, the web view and the window are put together here; the work is `session`'s.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def signals_to(session: Session) -> Iterator[None]:
             timer.start()
 
     before: list[tuple[int, Callable[..., object] | int | None]] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before.append((number, signal.signal(number, handle)))
+    for wanted in (signal.SIGINT, signal.SIGTERM):
+        before.append((wanted, signal.signal(wanted, handle)))
     try:
         yield
     finally:
@@ -159,5 +159,3 @@ def run_demo(frames: int, pace: float, output: Path | None, options: dict[str, A
         for picture in sorted((home / "session").glob("*/stack.png")):
             print(f"The picture: {picture}")
     return status
-
-

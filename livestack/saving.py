@@ -1,7 +1,6 @@
 """What is left in the morning: `stack.fits` with its maps, stretched pictures, and the preview.
 
-Every file is written beside its place, synced and moved into it. The linear result is the contract of `docs/conventions.md`;
-how pictures look is `render`'s business.
+Every file is written beside its place, synced and moved into it. The linear result follows `docs/conventions.md`; how pictures look is `render`'s business.
 """
 
 from __future__ import annotations
@@ -50,7 +49,11 @@ def build_header(
     grid = np.linalg.inv(result.reference.light.inverse)
     carried, note = (reference.cards, None) if np.array_equal(grid, np.eye(3)) else wcs_cards(reference.cards, grid)
     for keyword, value, comment in carried:
-        if keyword in ("ROWORDER", "NCOMBINE", "EXPTIME", "DATE-OBS", "DATE-END") or isinstance(value, float) and not math.isfinite(value):
+        if (
+            keyword in ("ROWORDER", "NCOMBINE", "EXPTIME", "DATE-OBS", "DATE-END")
+            or (isinstance(value, float)
+            and not math.isfinite(value))
+        ):
             continue
         header[keyword] = (value, comment)
     if reference.bottom_up:
@@ -90,7 +93,8 @@ def build_header(
 
 def _set_names(header: fits.Header, info: FrameInfo) -> None:
     for keyword, value in (
-        ("OBJECT", info.object_name), ("FILTER", info.filter_name), ("INSTRUME", info.camera), ("TELESCOP", info.telescope),
+        ("OBJECT", info.object_name), ("FILTER", info.filter_name), ("INSTRUME", info.camera),
+        ("TELESCOP", info.telescope),
     ):  # fmt: skip
         if value and keyword not in header:
             header[keyword] = _ascii(value)

@@ -112,7 +112,12 @@ class Session:
     """
 
     def __init__(
-        self, paths: Sequence[Path], settings: Settings, output: Path, one_shot: bool = False, slot: Slot | None = None,
+        self,
+        paths: Sequence[Path],
+        settings: Settings,
+        output: Path,
+        one_shot: bool = False,
+        slot: Slot | None = None,
         tell: Callable[[Record], None] | None = None,
     ) -> None:
         self.settings = settings
@@ -399,7 +404,8 @@ class Session:
         self._sequence += 1
         self._append(
             FrameRecord(
-                file=self._spoken_path(path), status="refused", reason=reason, message=message, sequence=self._sequence - 1,
+                file=self._spoken_path(path), status="refused", reason=reason, message=message,
+                sequence=self._sequence - 1,
                 size_bytes=key.size if key else None, mtime_ns=key.mtime_ns if key else None,
             )
         )  # fmt: skip
@@ -457,7 +463,9 @@ class Session:
         saturation = info.saturation_adu if info else None
         settings = self.settings.psf
         worker = threading.Thread(
-            target=lambda: found.append(measure_psf(image, saturation, settings, scale)), name="livestack-psf", daemon=True
+            target=lambda: found.append(measure_psf(image, saturation, settings, scale)),
+            name="livestack-psf",
+            daemon=True,
         )
         worker.start()
         self._psf_task = (group.name, group.n_stacked, worker, found)
@@ -504,7 +512,8 @@ class Session:
         try:
             write_preview(self.output / "preview.jpg", drawing.picture)
         except SessionError as error:
-            self._commands.put(lambda: self._say(str(error)))
+            said = str(error)
+            self._commands.put(lambda: self._say(said))
         with self._drawn_lock:
             self._drawn = drawing
 
@@ -671,11 +680,10 @@ class Session:
     def _why_nothing(self) -> str:
         where = ", ".join(str(path) for path in self._paths)
         if not self._trend:
-            return f"{where}: no frame was found; expected FITS, raw, TIFF, PNG, JPEG, SER or XISF files; check the folder."
+            return f"{where}: no frame was found; expected FITS, raw, TIFF, PNG, JPEG, SER or XISF; check the folder."
         last = self._trend[-1]
-        return (
-            f"{where}: none of {len(self._trend)} frame(s) could be stacked; the last one: {last.message or last.reason}"
-        )
+        why = last.message or last.reason
+        return f"{where}: none of {len(self._trend)} frame(s) could be stacked; the last one: {why}"
 
     def _final_pass(self, group: GroupStack) -> bool:
         total = group.n_stacked
@@ -701,9 +709,9 @@ class Session:
         path = folder / "stack.fits"
         write_stack(path, result, header)
         written = [path]
-        if final or not self.settings.save.final_pass or self.settings.stack.rejection != "live":
-            if model is not None:
-                self._write_psf(group.name, group.n_stacked, model)
+        last_word = final or not self.settings.save.final_pass or self.settings.stack.rejection != "live"
+        if last_word and model is not None:
+            self._write_psf(group.name, group.n_stacked, model)
         written += write_pictures(folder, result, self.settings, self._stack.bands, None)
         self._results.extend(p for p in written if p not in self._results)
 
@@ -717,7 +725,11 @@ class Session:
     def _stop_record(self, status: Any, reason: str, exit_status: int) -> SessionStop:
         refused = self._refused_files + sum(group.n_refused for group in self._stack.groups.values())
         return SessionStop(
-            status=status, reason=reason, exit_status=exit_status, n_stacked=self._stack.n_stacked, n_refused=refused,
+            status=status,
+            reason=reason,
+            exit_status=exit_status,
+            n_stacked=self._stack.n_stacked,
+            n_refused=refused,
             results=tuple(str(path) for path in self._results),
         )
 

@@ -26,7 +26,9 @@ class IngestSettings(Section):
     poll: bool = Field(False, description="look at intervals instead of trusting folder events (network shares)")
     look_interval_s: float = Field(0.3, gt=0, description="pause between two looks at a file that may still grow")
     rescan_interval_s: float = Field(5.0, gt=0, description="pause between two scans of the whole folder")
-    settle_timeout_s: float = Field(60.0, gt=0, description="how long an unfinished file may stand still before it is refused")
+    settle_timeout_s: float = Field(
+        60.0, gt=0, description="how long an unfinished file may stand still before it is refused"
+    )
     idle_stop_s: float | None = Field(None, description="end the session after so many seconds without a new file")
     max_frames: int | None = Field(None, description="end the session after so many stacked frames")
 
@@ -35,6 +37,9 @@ class CalibrationSettings(Section):
     """From camera pixels to linear, debayered data."""
 
     masters: Path | None = Field(None, description="folder of master frames")
+    temperature_tolerance_c: float = Field(
+        5.0, ge=0, description="how far a dark's temperature may be from the light's"
+    )
     cosmetic: bool = Field(True, description="repair hot, cold and column defects (masters or learned while running)")
     cosmic_rays: bool = Field(False, description="find cosmic rays in each single frame; the stack does it better")
     debayer: Literal["mhc", "bilinear", "superpixel"] = Field(
@@ -84,7 +89,9 @@ class StackSettings(Section):
     prior_dof: float = Field(9.0, gt=0, description="how many samples the noise model is worth")
     gradient: float = Field(0.25, ge=0, description="allowance around stars, in pixels of misregistration or seeing")
     mode: Literal["mean", "maximum", "sum"] = Field("mean", description="mean; maximum: star trails; sum: total counts")
-    window_minutes: float | None = Field(None, description="also save a stack for each so many minutes (comets, photometry)")
+    window_minutes: float | None = Field(
+        None, description="also save a stack for each so many minutes (comets, photometry)"
+    )
     canvas: Literal["reference", "union"] = Field("reference", description="union: the canvas grows with the field")
 
 
@@ -93,21 +100,29 @@ class PSFSettings(Section):
 
     every_frames: int = Field(5, ge=1, description="fit the PSF of the stack after so many stacked frames")
     max_stars: int = Field(200, ge=3, description="fit at most so many stars")
-    function: Literal["moffat", "gaussian"] = Field("moffat", description="profile that is reported and used for deconvolution")
-    beta: float | None = Field(None, gt=1.2, le=50, description="hold Moffat's beta at this value instead of fitting it")
+    function: Literal["moffat", "gaussian"] = Field(
+        "moffat", description="profile that is reported and used for deconvolution"
+    )
+    beta: float | None = Field(
+        None, gt=1.2, le=50, description="hold Moffat's beta at this value instead of fitting it"
+    )
 
 
 class RenderSettings(Section):
     """From linear data to a picture."""
 
-    stretch: Literal["auto", "asinh", "linear"] = Field("auto", description="auto: midtone transfer from the sky's level and noise")
+    stretch: Literal["auto", "asinh", "linear"] = Field(
+        "auto", description="auto: midtone transfer from the sky's level and noise"
+    )
     linked: bool = Field(True, description="one stretch for all channels; else each is stretched by its own noise")
     white_balance: Literal["stars", "none"] = Field(
         "stars", description="stars: the median star becomes neutral; none: as it is, for narrowband palettes"
     )
     background: float = Field(0.12, gt=0, lt=1, description="where the sky ends up in the picture, 0 black to 1 white")
     saturation: float = Field(1.5, ge=0, description="colour strength; 0 grey, 1 as in the data")
-    gradient_removal: bool = Field(True, description="take light-pollution gradients out of the picture (never out of the data)")
+    gradient_removal: bool = Field(
+        True, description="take light-pollution gradients out of the picture (never out of the data)"
+    )
     preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
 
 

@@ -49,8 +49,8 @@ class Snapshot:
     picture, last_frame : (h, w, 3) uint8 sRGB, already the right way up; the stretched stack and the newest raw frame
         with the same stretch and geometry (None before the first).
     full_size : (width, height) of the stack in true pixels.
-    region : (x, y, w, h) in true pixels of the upright picture -> (h, w, 3) uint8, stretched like `picture`; None before
-        the first frame. Cheap for small regions; may be called from any thread.
+    region : (x, y, w, h) in true pixels of the upright picture -> (h, w, 3) uint8, stretched like `picture`; None
+        before the first frame. Cheap for small regions; may be called from any thread.
     exposure_s : total accepted exposure by filter name ("" when the headers name none).
     snr_gain : measured gain in signal to noise over a single frame; `snr_ideal` is the square root of N.
     noise_history : (frames stacked, measured noise of the stack over that of one frame) as the stack grew.
