@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def largest_rectangle(good, corners):  # type: ignore[no-untyped-def]
+def largest_rectangle(good, corners):
     """Find the largest rectangle of nonzero `good` (H, W) uint8; fills `corners` (4,): x0, y0, x1, y1 (exclusive)."""
     height, width = good.shape
     tall = np.zeros(width + 1, np.int64)

@@ -48,7 +48,7 @@ _NODE_WEIGHTS = np.array(
 
 
 @njit(nogil=True, cache=True)
-def _model(p, gaussian, dx, dy, n_nodes, gradient):  # type: ignore[no-untyped-def]
+def _model(p, gaussian, dx, dy, n_nodes, gradient):
     """Mean of the model over the pixel at (dx, dy) from the star; fills `gradient` (8,), returns the value above B."""
     for i in range(8):
         gradient[i] = 0.0
@@ -85,7 +85,7 @@ def _model(p, gaussian, dx, dy, n_nodes, gradient):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _solve(matrix, vector, n, solution):  # type: ignore[no-untyped-def]
+def _solve(matrix, vector, n, solution):
     """Solve the symmetric positive system in place by Cholesky; False when it is not positive."""
     for i in range(n):
         for j in range(i + 1):
@@ -112,7 +112,7 @@ def _solve(matrix, vector, n, solution):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _normal_equations(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_nodes, core, gradient, normal, right):  # type: ignore[no-untyped-def]
+def _normal_equations(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_nodes, core, gradient, normal, right):
     """Fill J'WJ and J'Wr; return chi squared."""
     for i in range(n_free):
         right[i] = 0.0
@@ -138,7 +138,7 @@ def _normal_equations(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_
 
 
 @njit(nogil=True, cache=True)
-def _fit_one(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_nodes, core, max_steps, covariance):  # type: ignore[no-untyped-def]
+def _fit_one(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_nodes, core, max_steps, covariance):
     """Fit one star; `p` is start and result, `covariance` (8, 8) is filled. Returns (status, chi squared)."""
     gradient = np.zeros(8)
     normal = np.zeros((8, 8))
@@ -212,7 +212,7 @@ def _fit_one(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_nodes, co
 
 
 @njit(nogil=True, cache=True)
-def fit_stars(  # type: ignore[no-untyped-def]
+def fit_stars(
     image, segments, numbers, start, radius, sky_variance, photon, softness, gaussian, n_free, max_steps, fitted,
     covariance, quality, status,
 ):  # fmt: skip
@@ -300,7 +300,7 @@ def fit_stars(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def half_maximum_size(image, segments, numbers, xs, ys, background, reach, fwhm, peak):  # type: ignore[no-untyped-def]
+def half_maximum_size(image, segments, numbers, xs, ys, background, reach, fwhm, peak):
     """First guess: FWHM of the disc with as many pixels as stand above half the star's peak; `background` in ADU."""
     height, width = image.shape
     for star in range(xs.shape[0]):

@@ -17,7 +17,7 @@ LUMA = (0.3, 0.4, 0.3)
 
 
 @njit(nogil=True, cache=True)
-def average_area(plane, x0, y0, scale, out, row0, row1):  # type: ignore[no-untyped-def]
+def average_area(plane, x0, y0, scale, out, row0, row1):
     """Mean of the valid part of each output pixel's footprint; NaN where nothing is valid.
 
     plane (H, W) float32, NaN = no data; out (h, w) float32; scale >= 1, input pixels per output pixel.
@@ -55,7 +55,7 @@ def average_area(plane, x0, y0, scale, out, row0, row1):  # type: ignore[no-unty
 
 
 @njit(nogil=True, cache=True)
-def fill_surface(coefficients, u0, du, v0, dv, out, row0, row1):  # type: ignore[no-untyped-def]
+def fill_surface(coefficients, u0, du, v0, dv, out, row0, row1):
     """Write sum_pq coefficients[p, q] u^p v^q; u = u0 + j du and v = v0 + i dv. coefficients (D, D); out (h, w)."""
     order = coefficients.shape[0]
     row = np.empty(order)
@@ -75,7 +75,7 @@ def fill_surface(coefficients, u0, du, v0, dv, out, row0, row1):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):  # type: ignore[no-untyped-def]
+def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
     """Subtract the sky, apply the gains, in place, and write the luminance (NaN where no channel has data).
 
     planes (C, h, w) float32; coefficients (C, D, D); gains (C,); luma (h, w) float32. A channel without data takes the
@@ -121,7 +121,7 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
 
 
 @njit(nogil=True, cache=True)
-def weigh_chroma(planes, luma, sigma, weight, faint, red, blue, row0, row1):  # type: ignore[no-untyped-def]
+def weigh_chroma(planes, luma, sigma, weight, faint, red, blue, row0, row1):
     """Prepare the smoothing of faint light and colour: weight falls where light is strong, so that stars do not bleed.
 
     Writes weight, weight x L, weight x (R - L) and weight x (B - L); zero where there are no data. All (h, w) float32.
@@ -147,7 +147,7 @@ def weigh_chroma(planes, luma, sigma, weight, faint, red, blue, row0, row1):  # 
 
 
 @njit(nogil=True, cache=True)
-def look_up(curve, x):  # type: ignore[no-untyped-def]
+def look_up(curve, x):
     """Value of the stretch at x >= 0; knots lie at sqrt(x) = k / (n - 1), fine where the sky is; 1 beyond the end."""
     last = curve.size - 1
     position = np.float32(math.sqrt(x)) * np.float32(last)
@@ -159,7 +159,7 @@ def look_up(curve, x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def enhance(excess, saturation):  # type: ignore[no-untyped-def]
+def enhance(excess, saturation):
     """How far a channel is shown above the luminance, from its excess in the data; both relative to the luminance.
 
     The square root does for colour what the stretch does for brightness. Strong colours are held back, so that faint
@@ -170,7 +170,7 @@ def enhance(excess, saturation):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):  # type: ignore[no-untyped-def]
+def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):
     """Grey picture: out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0."""
     for i in range(row0, row1):
         for j in range(luma.shape[1]):
@@ -185,7 +185,7 @@ def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):  # ty
 
 
 @njit(nogil=True, cache=True)
-def stretch_colour(  # type: ignore[no-untyped-def]
+def stretch_colour(
     planes, luma, weight, faint, red, blue, sigma, saturation, black, inverse_range, curve, top, out, row0, row1
 ):
     """Colour picture: the luminance is stretched, the channels follow by their ratio to it.
