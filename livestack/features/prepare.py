@@ -114,6 +114,7 @@ def sharpness(image: np.ndarray) -> float:
             break
         laplacian = cv2.Laplacian(level, cv2.CV_32F, ksize=1)[1:-1, 1:-1]
         # Neighbouring samples are independent after binning; the median filter had made the finest ones alike.
-        total += max(0.0, float(np.mean(laplacian**2)) - 20 * (noise / 2**step) ** 2)
+        energy = max(0.0, float(np.mean(laplacian**2)) - 20 * (noise / 2**step) ** 2)
+        total += energy / 16**step  # curvature in true pixels: coarse scales count only where there is nothing finer
         level = cv2.resize(level, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return float(np.sqrt(total / max(contrast, noise**2, 1e-12)))
