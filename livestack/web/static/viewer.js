@@ -20,6 +20,7 @@ window.LivestackViewer = class {
     this.wanted = { stack: null, frame: null, past: null };
     this.pointers = new Map();
     this.drawing = false;
+    this.later = null;
     this.onview = () => {};
     this._listen();
     this._resize();
@@ -41,7 +42,11 @@ window.LivestackViewer = class {
     if (!url) { this[kind] = null; this.draw(); return; }
     const image = new Image();
     image.onload = () => { if (this.wanted[kind] === url) { this[kind] = image; this.draw(); } };
-    image.onerror = () => { if (this.wanted[kind] === url) this.wanted[kind] = null; };
+    image.onerror = () => {
+      if (this.wanted[kind] !== url) return;
+      this.wanted[kind] = null;
+      window.setTimeout(() => { if (this.wanted[kind] === null) this.setPicture(kind, url); }, 2000);
+    };
     image.src = url;
   }
 
@@ -189,16 +194,24 @@ window.LivestackViewer = class {
     const tile = this.tiles.get(key) || { image: null, prefix: null, asked: 0, loading: false };
     this.tiles.delete(key);
     this.tiles.set(key, tile);
-    const pause = tile.image ? 4000 : 1000;
-    if (tile.prefix !== this.tilePrefix && !tile.loading && now - tile.asked > pause) {
+    if (tile.prefix === this.tilePrefix || tile.loading) return tile;
+    const early = (tile.image ? 2000 : 1000) - (now - tile.asked);
+    if (early > 0) {
+      this._drawLater(early);
+    } else {
       const prefix = this.tilePrefix, image = new Image();
       tile.asked = now;
       tile.loading = true;
       image.onload = () => { tile.image = image; tile.prefix = prefix; tile.loading = false; this.draw(); };
-      image.onerror = () => { tile.loading = false; window.setTimeout(() => this.draw(), 1100); };
+      image.onerror = () => { tile.loading = false; this._drawLater(1000); };
       image.src = prefix + key + ".jpg";
     }
     return tile;
+  }
+
+  _drawLater(pause) {
+    if (this.later) return;
+    this.later = window.setTimeout(() => { this.later = null; this.draw(); }, pause + 20);
   }
 
   /* How many tiles in view show true pixels; for those who want to know that it is sharp now. */
