@@ -132,7 +132,7 @@ class Warnings:
         now, before = found
         usual = float(np.median(np.sort(before)[-max(3, len(before) // 2) :]))
         # Clouds come quickly; what fades over many frames is dew or airmass.
-        recent = float(np.median(before[-12:]))
+        recent = float(np.median(before[-8:]))
         drop = min(1.0, now / usual) if now < 0.85 * recent or "clouds" in self._active else 1.0
         return drop, f"clouds are coming: the stars are down to {100 * now / usual:.0f} % of their light"
 

@@ -13,7 +13,7 @@ REASONS: dict[str, str] = {
     "truncated": "truncated: {detail}",
     "vanished": "vanished: {detail}",
     "wrong_size": "wrong size: {detail}",
-    "master": "calibration: {detail}",
+    "master": "master: {detail}",
     "duplicate": "duplicate: the same pixels as {detail}; it would count twice",
     "not_a_light": "not a light: {detail}",
     "blank": "blank: {detail}",
