@@ -121,12 +121,12 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
 
 
 @njit(nogil=True, cache=True)
-def weigh_chroma(planes, luma, sigma, weight, faint, red, blue, row0, row1):
-    """Prepare the smoothing of faint light and colour: weight falls where light is strong, so that stars do not bleed.
+def weigh_chroma(planes, luma, sigma, black, chroma, row0, row1):
+    """Prepare the smoothing of colour: everything that is going to be averaged over neighbours, zero without data.
 
-    Writes weight, weight x L, weight x (R - L) and weight x (B - L); zero where there are no data. All (h, w) float32.
+    chroma (7, h, w) float32 receives, for strong light, L - black, R - L, B - L; for faint light a weight that falls
+    where light is strong, so that stars do not bleed, and the weight x L, x (R - L), x (B - L).
     """
-    zero = np.float32(0)
     one = np.float32(1)
     inverse = np.float32(1.0 / (3.0 * sigma))
     for i in range(row0, row1):
@@ -134,16 +134,18 @@ def weigh_chroma(planes, luma, sigma, weight, faint, red, blue, row0, row1):
             level = luma[i, j]
             if level == level:
                 ratio = level * inverse
-                w = one / (one + ratio * ratio)
-                weight[i, j] = w
-                faint[i, j] = w * level
-                red[i, j] = w * (planes[0, i, j] - level)
-                blue[i, j] = w * (planes[2, i, j] - level)
+                weight = one / (one + ratio * ratio)
+                red, blue = planes[0, i, j] - level, planes[2, i, j] - level
+                chroma[0, i, j] = max(level - black, sigma)
+                chroma[1, i, j] = red
+                chroma[2, i, j] = blue
+                chroma[3, i, j] = weight
+                chroma[4, i, j] = weight * level
+                chroma[5, i, j] = weight * red
+                chroma[6, i, j] = weight * blue
             else:
-                weight[i, j] = zero
-                faint[i, j] = zero
-                red[i, j] = zero
-                blue[i, j] = zero
+                for k in range(7):
+                    chroma[k, i, j] = np.float32(0)
 
 
 @njit(nogil=True, cache=True)
@@ -185,14 +187,12 @@ def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):
 
 
 @njit(nogil=True, cache=True)
-def stretch_colour(
-    planes, luma, weight, faint, red, blue, sigma, saturation, black, inverse_range, curve, top, out, row0, row1
-):
+def stretch_colour(luma, chroma, sigma, saturation, black, inverse_range, curve, top, out, row0, row1):
     """Colour picture: the luminance is stretched, the channels follow by their ratio to it.
 
-    Faint light takes its colour from the smoothed chroma (red / weight, blue / weight), strong light from the pixel
-    itself; where there is nothing but sky, colour fades out. Colour that would clip is mixed with white just enough.
-    out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0.
+    chroma is that of `weigh_chroma`, smoothed: strong light takes its colour from the closest pixels, faint light from
+    a wider circle; where there is nothing but sky, colour fades out. Colour that would clip is mixed with white just
+    enough. out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0.
     """
     zero = np.float32(0)
     one = np.float32(1)
@@ -207,19 +207,20 @@ def stretch_colour(
             bright = look_up(curve, x)
             snr = max(zero, np.float32(level / sigma))
             own = snr * snr / (snr * snr + np.float32(25.0))
-            d_red = planes[0, i, j] - level
-            d_blue = planes[2, i, j] - level
-            w = weight[i, j]
-            if w > zero:
-                glow = max(zero, faint[i, j] / (w * sigma))
+            near = own / chroma[0, i, j]
+            d_red = near * chroma[1, i, j]
+            d_blue = near * chroma[2, i, j]
+            weight = chroma[3, i, j]
+            if weight > zero:
+                glow = max(zero, chroma[4, i, j] / (weight * sigma))
                 shown = (one - own) * max(own, glow * glow / (glow * glow + one))
-                d_red = own * d_red + shown * red[i, j] / w
-                d_blue = own * d_blue + shown * blue[i, j] / w
+                far = shown / (weight * max(level - black, sigma))
+                d_red += far * chroma[5, i, j]
+                d_blue += far * chroma[6, i, j]
             d_green = -(np.float32(LUMA[0]) * d_red + np.float32(LUMA[2]) * d_blue) / np.float32(LUMA[1])
-            base = max(level - black, sigma)
-            r = one + enhance(d_red / base, saturation)
-            g = one + enhance(d_green / base, saturation)
-            b = one + enhance(d_blue / base, saturation)
+            r = one + enhance(d_red, saturation)
+            g = one + enhance(d_green, saturation)
+            b = one + enhance(d_blue, saturation)
             r, g, b = max(zero, r), max(zero, g), max(zero, b)
             norm = bright / max(
                 np.float32(1e-6), np.float32(LUMA[0]) * r + np.float32(LUMA[1]) * g + np.float32(LUMA[2]) * b

@@ -5,8 +5,8 @@ file are the same picture. It is measured on a copy reduced to the size of the p
 previous one, so that nothing jumps from frame to frame. The sky's level and noise are followed at once (they are known
 to a thousandth); the colours and the white point, which hang on a few stars, follow over several frames.
 
-Colour: the median colour of unsaturated stars is made neutral, with a prior of a few imaginary neutral stars; after
-the sky is subtracted channel by channel there is nothing left that could be green. Where most of the frame shows
+Colour: the median colour of bright, unsaturated stars is made neutral, with a prior of a few imaginary neutral stars;
+after the sky is subtracted channel by channel there is nothing left that could be green. Where most of the frame shows
 something else than sky (Moon, planets, daylight) black and white are percentiles instead.
 
 It leaves the drawing to `picture`.
@@ -29,7 +29,7 @@ from livestack.settings import RenderSettings
 
 STATISTICS_PIXELS = 120_000
 PREVIEW_DEGREE = 4
-MAX_STARS = 300
+MAX_STARS = 150
 PRIOR_STARS = 2.0
 """How many neutral stars the white balance believes in beforehand."""
 FOLLOW = 0.3
@@ -219,7 +219,7 @@ def measure_balance(above: np.ndarray, small: np.ndarray, sigmas: np.ndarray) ->
     """Gains (3,) that make the median star neutral, and the number of stars that say so.
 
     `above` is (3, h, w) with the sky at 0 and noise `sigmas` (3,); `small` is the same before the sky was subtracted
-    (for saturation). Stars are local maxima; their light is the sum of 5 x 5 pixels over the median of a ring around.
+    (for saturation). Stars are local maxima; their light is what stands above the median of a ring around.
     """
     sigmas = np.maximum(sigmas, 1e-9)
     stride = _stride(above)
@@ -229,28 +229,35 @@ def measure_balance(above: np.ndarray, small: np.ndarray, sigmas: np.ndarray) ->
     peak = detect >= cv2.dilate(detect, np.ones((7, 7), np.uint8))
     noise = max(measure_sky(detect[::stride, ::stride])[1], 1e-9)
     peak &= detect > 8 * noise
-    peak[:7], peak[-7:], peak[:, :7], peak[:, -7:] = False, False, False, False
+    peak[:8], peak[-8:], peak[:, :8], peak[:, -8:] = False, False, False, False
     ys, xs = np.nonzero(peak)
     if not len(ys):
         return np.ones(3), 0
-    order = np.argsort(-detect[ys, xs], kind="stable")[: MAX_STARS * 2]
+    order = np.argsort(-detect[ys, xs], kind="stable")[: MAX_STARS * 4]
     ys, xs = ys[order], xs[order]
-    offsets = np.arange(-6, 7)
+    offsets = np.arange(-8, 9)
     window = above[:, ys[:, None, None] + offsets[:, None], xs[:, None, None] + offsets]
-    ring = np.maximum(np.abs(offsets)[:, None], np.abs(offsets)) >= 5
-    core = np.maximum(np.abs(offsets)[:, None], np.abs(offsets)) <= 2
-    flux = (window[..., core] - np.median(window[..., ring], axis=-1)[..., None]).sum(axis=-1)
-    top = np.nanmax(small, axis=(1, 2))
-    bottom = np.nanmin(small, axis=(1, 2))
+    distance = np.hypot(offsets[:, None], offsets)
+    light = window - np.median(window[..., distance > 6.5], axis=-1)[..., None, None]
+    top, bottom = np.nanmax(small, axis=(1, 2)), np.nanmin(small, axis=(1, 2))
     peaks = (small[:, ys, xs] - bottom[:, None]) / (top - bottom)[:, None].clip(1e-9)
-    # Selected by their light in all channels together: to ask for a clear signal in each would prefer blue stars.
+    # The stretch shows a star's wings as broad as its core, so both have their say, by the square root of their light;
+    # wide enough, too, for a lens whose red or blue is less sharp than its green.
+    together = np.where(distance <= 6.5, np.maximum(light.sum(axis=0), 0), 0)
+    sigma = float(np.linalg.norm(sigmas))
+    flux = (light / np.sqrt(together + 3 * sigma) * (together > 3 * sigma)).sum(axis=(2, 3))
     total = flux.sum(axis=0)
-    good = np.isfinite(total) & (total > 12 * 5 * float(np.linalg.norm(sigmas))) & (peaks < 0.7).all(axis=0)
-    share = (flux[:, good] / total[good])[:, :MAX_STARS]
-    n_stars = share.shape[1]
+    # Selected by their light in all channels together: to ask for a clear signal in each would prefer blue stars.
+    clear = light[..., distance <= 2.5].sum(axis=(0, 2)) > 12 * math.sqrt(21) * sigma
+    good = np.isfinite(total) & (total > 0) & clear & (peaks < 0.7).all(axis=0)
+    brightest = np.argsort(-total[good], kind="stable")[:MAX_STARS]
+    share = (flux[:, good] / total[good])[:, brightest]
+    n_stars = len(brightest)
     if not n_stars:
         return np.ones(3), 0
-    colour = np.log(np.maximum(np.median(share, axis=1), 0.03) * 3)
+    # Faint stars are redder, by nature and by dust; white is what the conspicuous ones are on average.
+    weight = total[good][brightest]
+    colour = np.log(np.maximum([_weighted_median(one, weight) for one in share], 0.03) * 3)
     gains = np.exp(-np.clip(colour * n_stars / (n_stars + PRIOR_STARS), -1.6, 1.6))
     return _normalised(gains), n_stars
 
@@ -280,6 +287,12 @@ def _full_noise(linear: np.ndarray, gains: np.ndarray) -> float:
 def _normalised(gains: np.ndarray) -> np.ndarray:
     """Scale gains so that white keeps its luminance."""
     return gains / (gains @ np.array(LUMA)) if len(gains) == 3 else np.ones(1)
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values, kind="stable")
+    half = np.cumsum(weights[order]) - 0.5 * weights[order]
+    return float(np.interp(0.5 * weights.sum(), half, values[order]))
 
 
 def _stride(planes: np.ndarray) -> int:

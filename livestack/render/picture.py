@@ -27,6 +27,9 @@ from livestack.render.reduction import Region, reduce_planes
 
 SHADOWS_SIGMA = 2.8
 CHROMA_SIGMA_PX = 2.5
+DETAIL_SIGMA_PX = 1.2
+"""Debayering leaves false colours at the edges of sharp stars; they alternate over two pixels."""
+DETAIL_MARGIN = 4
 MARGIN = 8
 """Rows and columns that the smoothing of colour reaches."""
 BAND_ROWS = 512
@@ -190,23 +193,24 @@ def _draw(
         run_bands(bands, lambda a, b: stretch_mono(luma, black, inverse, curve, top, out, a, b), height)
         return out
     sigma = np.float32(look.noise_at(scale) * look.grain)
-    smooth = _smooth_chroma(planes, luma, sigma, bands)
+    chroma = _smooth_chroma(planes, luma, sigma, black, bands)
     saturation = np.float32(look.settings.saturation)
     run_bands(
         bands,
-        lambda a, b: stretch_colour(planes, luma, *smooth, sigma, saturation, black, inverse, curve, top, out, a, b),
+        lambda a, b: stretch_colour(luma, chroma, sigma, saturation, black, inverse, curve, top, out, a, b),
         height,
     )
     return out
 
 
 def _smooth_chroma(
-    planes: np.ndarray, luma: np.ndarray, sigma: np.float32, bands: Bands | None
-) -> tuple[np.ndarray, ...]:
-    """(weight, weight x L, weight x (R - L), weight x (B - L)), smoothed."""
-    smooth = tuple(np.empty_like(luma) for _ in range(4))
-    run_bands(bands, lambda a, b: weigh_chroma(planes, luma, sigma, *smooth, a, b), len(luma))
-    size = (2 * MARGIN + 1, 2 * MARGIN + 1)
-    for plane in smooth:
-        cv2.GaussianBlur(plane, size, CHROMA_SIGMA_PX, dst=plane, borderType=cv2.BORDER_REFLECT_101)
-    return smooth
+    planes: np.ndarray, luma: np.ndarray, sigma: np.float32, black: np.float32, bands: Bands | None
+) -> np.ndarray:
+    """What `weigh_chroma` lays out, (7, h, w) float32, smoothed: narrowly for strong light, widely for faint light."""
+    chroma = np.empty((7, *luma.shape), np.float32)
+    run_bands(bands, lambda a, b: weigh_chroma(planes, luma, sigma, black, chroma, a, b), len(luma))
+    for k, plane in enumerate(chroma):
+        reach, width = (DETAIL_MARGIN, DETAIL_SIGMA_PX) if k < 3 else (MARGIN, CHROMA_SIGMA_PX)
+        size = (2 * reach + 1, 2 * reach + 1)
+        cv2.GaussianBlur(plane, size, width, dst=plane, borderType=cv2.BORDER_REFLECT_101)
+    return chroma
