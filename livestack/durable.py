@@ -24,7 +24,7 @@ import numpy as np
 
 from livestack.errors import SessionError
 
-if sys.platform != "win32":
+if sys.platform == "darwin":
     import fcntl
 
 TEMPORARY_MARK = ".livestack-tmp"
@@ -69,10 +69,9 @@ def storage_error(path: Path, error: OSError) -> SessionError:
 
 def sync_file(descriptor: int) -> None:
     """Make the file's bytes reach the disk itself (on macOS, plain fsync stops at the drive's cache)."""
-    full_sync = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform != "win32" else None
-    if full_sync is not None:
+    if sys.platform == "darwin":
         with suppress(OSError):  # network shares do not know it
-            fcntl.fcntl(descriptor, full_sync)
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return
     os.fsync(descriptor)
 
