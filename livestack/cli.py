@@ -215,6 +215,49 @@ def info(
 
 
 @app.command()
+def masters(
+    paths: Annotated[
+        list[Path], typer.Argument(help="bias, dark, flat, dark-flat frames, or folders of them", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(help="folder for the masters; made if it is not there", show_default=False)],
+    config: Config = None,
+) -> None:
+    """Build master frames: sorted out by header, name or content, averaged without extremes."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+    from rich.text import Text
+
+    from livestack.configuration import load_settings
+    from livestack.kernels.bands import Bands
+    from livestack.masters import build_masters
+
+    settings = load_settings(config, {})
+    errors = Console(stderr=True)
+    with Bands(2) as bands, Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("")
+        report = build_masters(
+            paths,
+            output,
+            settings.calibration,
+            lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+            bands,
+        )
+    console = Console()
+    table = Table("file", "kind", "frames", "noise of one frame", "clipped")
+    for master in report.masters:
+        noise = f"{100 * master.noise:.2f} %" if master.kind == "flat" else f"{master.noise:.2f} ADU"
+        cells = (master.path.name, master.kind, str(len(master.frames)), noise, f"{100 * master.rejected:.2f} %")
+        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+    console.print(table)
+    for master in report.masters:
+        for note in master.notes:
+            console.print(Text(f"{master.kind}: {note}", style="yellow"), soft_wrap=True)
+    for path, reason in report.refused:
+        console.print(Text(f"refused {path}: {reason}", style="red"), soft_wrap=True)
+
+
+@app.command()
 def psf(
     image: Annotated[Path, typer.Argument(help="any image with stars: a frame or a stack", show_default=False)],
     stars: Annotated[bool, typer.Option("--stars", help="also list every fitted star")] = False,

@@ -43,7 +43,7 @@ class Wishes:
 
     target: Target = "auto"
     deconvolution: bool | None = None
-    iterations: int = 15
+    iterations: int = 20
     gains: Sequence[float] | None = None
     crop: bool = True
 
@@ -142,8 +142,18 @@ def _judge(image: np.ndarray, target: Target) -> tuple[Target, list[PSFModel] | 
         return ("deep-sky" if target == "deep-sky" else "moon"), None
     if target == "auto" and measure_look(image, RenderSettings()).kind == "bright":
         return "moon", None
-    own = [measure_psf(plane) if len(image) > 1 else common for plane in image]
-    return "deep-sky", [m if m is not None and m.n_stars >= MIN_STARS else common for m in own]
+    if len(image) == 1:
+        return "deep-sky", [common]
+    return "deep-sky", [_fit_to(common, measure_psf(plane)) for plane in image]
+
+
+def _fit_to(common: PSFModel, own: PSFModel | None) -> PSFModel:
+    """The common PSF with the width of one channel: shapes that differ between colours would tint the stars."""
+    if own is None or own.n_stars < MIN_STARS:
+        return common
+    share = min(max(own.fwhm_px / common.fwhm_px, 0.85), 1.2)
+    shape = replace(common.moffat, fwhm_x_px=share * common.moffat.fwhm_x_px, fwhm_y_px=share * common.moffat.fwhm_y_px)
+    return replace(common, moffat=shape, photon_adu=own.photon_adu)
 
 
 def _deconvolve_all(
@@ -151,7 +161,7 @@ def _deconvolve_all(
 ) -> np.ndarray:
     done = []
     for number, (plane, model) in enumerate(zip(image, models, strict=True)):
-        how = Deconvolution(iterations=iterations, photon_adu=model.photon_adu, saturation_adu=float(np.nanmax(plane)))
+        how = Deconvolution(iterations=iterations, photon_adu=model.photon_adu, saturation_adu=float(np.nanmax(image)))
 
         def tell(share: float, number: int = number) -> None:
             if progress is not None:
