@@ -12,9 +12,11 @@ Which masters belong to a frame is decided by `livestack.masters`; their defects
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from livestack.defects import DefectMap
 from livestack.errors import MasterError
 from livestack.frame import Frame, FrameInfo
 from livestack.kernels import calibrate as kernels
@@ -32,34 +34,28 @@ class MatchedMasters:
     info : header of the light that the masters were matched to.
     dark : float32 of the light's shape, ADU: all that is subtracted (bias included, exposure scaled), or None.
     inverse_flat : float32 of the light's shape, 1 / flat (mean 1 in each colour), NaN where it is dead; or None.
-    hot, cold : sorted flat indices (int64) of the defects that the masters show, camera coordinates.
-    columns : indices of defective columns.
+    defects : pixels that the masters show to be defective, or None (no masters that show them, or a colour frame).
     missing : sentences on what was not there or does not fit well; to be told once.
     history : sentences on what was used, for the HISTORY cards of the result.
-    checksums : file name of each master used and the SHA-256 of the file.
+    used : (path, kind, BLAKE2b checksum of the file) of each master used, for the journal.
     """
 
     info: FrameInfo
     dark: np.ndarray | None = None
     inverse_flat: np.ndarray | None = None
-    hot: np.ndarray | None = None
-    cold: np.ndarray | None = None
-    columns: tuple[int, ...] = ()
+    defects: DefectMap | None = None
     missing: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
-    checksums: tuple[tuple[str, str], ...] = ()
+    used: tuple[tuple[Path, str, str], ...] = ()
 
 
 def pedestal_adu(info: FrameInfo) -> float:
-    """The constant that the header says was added to every pixel (`PEDESTAL`), in ADU; 0 when it is silent.
+    """The constant that the file says was added to every pixel, in ADU; 0 when it is silent.
 
-    Programs disagree about the sign of the card (some name what was added, others what has to be added to get rid of
-    it); a pedestal is always above zero in the pixels.
+    Programs disagree about the sign of the card `PEDESTAL` (some name what was added, others what has to be added to
+    get rid of it); a pedestal is always above zero in the pixels.
     """
-    for keyword, value, _comment in info.cards:
-        if keyword == "PEDESTAL" and isinstance(value, int | float):
-            return abs(float(value))
-    return 0.0
+    return abs(info.pedestal_adu or 0.0)
 
 
 def calibrate(

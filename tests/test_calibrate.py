@@ -70,7 +70,7 @@ def test_full_range_is_exact():
 @pytest.mark.parametrize("value", [100, -100.0])
 def test_pedestal_is_taken_off_once(value):
     raw = np.full(SHAPE, 130, np.uint16)
-    frame = frame_of(raw, cards=(("PEDESTAL", value, ""),))
+    frame = frame_of(raw, pedestal_adu=value)
     assert pedestal_adu(frame.info) == 100
     assert np.all(calibrate(frame) == 30)
     dark = MatchedMasters(frame.info, dark=np.full(SHAPE, 110, np.float32))
