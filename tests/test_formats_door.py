@@ -127,16 +127,6 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         check_complete(path)
 
 
-def test_a_file_that_vanishes_between_two_frames(tmp_path: Path) -> None:
-    path = tmp_path / "cube.fits"
-    fits.PrimaryHDU(np.zeros((4, 4, 5), np.uint16)).writeto(path)
-    frames = read_frames(path)
-    next(frames)
-    path.unlink()
-    with pytest.raises(VanishedFrame):
-        next(frames)
-
-
 def test_paths_may_be_text(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
     fits.PrimaryHDU(np.zeros((4, 5), np.uint16)).writeto(path)

@@ -14,7 +14,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -282,30 +282,50 @@ def _load(path: Path, stream: BinaryIO, unit: Unit, layout: Layout, index: int) 
     return out
 
 
-def _unpack_tiles(path: Path, stream: BinaryIO, unit: Unit, layout: Layout, index: int) -> np.ndarray:
-    """Samples of frame `index` of a tile-compressed unit, flat."""
+def _unpack_tiles(
+    path: Path, stream: BinaryIO, unit: Unit, layout: Layout, indices: Iterable[int]
+) -> Iterator[np.ndarray]:
+    """Samples of the frames `indices` of a tile-compressed unit, flat."""
     check_ratio(path, layout.samples * layout.count * abs(unit.bitpix) // 8, unit.data_bytes)
     stream.seek(unit.start)
     data = _read_exactly(stream, unit.data_bytes)
     if len(data) < unit.data_bytes:
         raise truncated(path, unit.end, unit.start + len(data))
-    raw = tiles.unpack(path, unit.cards, unit.axes, data, index if layout.count > 1 else None)
-    if raw.size != layout.samples:
-        raise UnreadableFrame(f"{path.name} unpacks to another size than it declares; it is damaged.")
-    out = np.empty(layout.samples, _result_type(unit))
-    _convert(raw, out, unit)
-    return out
+    for raw in tiles.unpack(path, unit.cards, unit.axes, data, indices if layout.count > 1 else None):
+        if raw.size != layout.samples:
+            raise UnreadableFrame(f"{path.name} unpacks to another size than it declares; it is damaged.")
+        out = np.empty(layout.samples, _result_type(unit))
+        _convert(raw, out, unit)
+        yield out
 
 
-def _frame(path: Path, stream: BinaryIO, unit: Unit, layout: Layout, info: FrameInfo, index: int) -> Frame:
-    flat = (_unpack_tiles if unit.tiled else _load)(path, stream, unit, layout, index)
-    if layout.interleaved:
-        data = np.ascontiguousarray(flat.reshape(layout.height, layout.width, 3).transpose(2, 0, 1))
-    elif layout.planes == 3:
-        data = flat.reshape(3, layout.height, layout.width)
+def _frames(path: Path, stream: BinaryIO, size: int | None, wanted: int | None) -> Iterator[Frame]:
+    """Frame `wanted`, or all of them, from an open file."""
+    unit, primary = _find_picture(path, stream)
+    layout = _layout(path, unit)
+    if wanted is not None and not 0 <= wanted < layout.count:
+        raise UnreadableFrame(f"{path.name} has {layout.count} frame(s), there is none with index {wanted}.")
+    if size is not None and unit.end > size:
+        raise truncated(path, unit.next_start, size)
+    if size is None:
+        check_ratio(path, unit.end, path.stat().st_size)
+    info = _info(unit, primary, layout, size)
+    indices = range(layout.count) if wanted is None else range(wanted, wanted + 1)
+    if unit.tiled:
+        samples = _unpack_tiles(path, stream, unit, layout, indices)
     else:
-        data = flat.reshape(layout.height, layout.width)
-    return Frame(data, correct_saturation(info, data, adc_bits(unit.cards)), path, index)
+        samples = (_load(path, stream, unit, layout, index) for index in indices)
+    for index, flat in zip(indices, samples, strict=True):
+        data = _shape(flat, layout)
+        yield Frame(data, correct_saturation(info, data, adc_bits(unit.cards)), path, index)
+
+
+def _shape(flat: np.ndarray, layout: Layout) -> np.ndarray:
+    if layout.interleaved:
+        return np.ascontiguousarray(flat.reshape(layout.height, layout.width, 3).transpose(2, 0, 1))
+    if layout.planes == 3:
+        return flat.reshape(3, layout.height, layout.width)
+    return flat.reshape(layout.height, layout.width)
 
 
 def check(path: Path) -> None:
@@ -344,18 +364,10 @@ def read_info(path: Path) -> FrameInfo:
 def read_frame(path: Path, index: int) -> Frame:
     """Frame `index` of the file."""
     with _opened(path) as (stream, size):
-        unit, primary = _find_picture(path, stream)
-        layout = _layout(path, unit)
-        if not 0 <= index < layout.count:
-            raise UnreadableFrame(f"{path.name} has {layout.count} frame(s), there is none with index {index}.")
-        if size is not None and unit.end > size:
-            raise truncated(path, unit.next_start, size)
-        if size is None:
-            check_ratio(path, unit.end, path.stat().st_size)
-        return _frame(path, stream, unit, layout, _info(unit, primary, layout, size), index)
+        return next(_frames(path, stream, size, index))
 
 
 def read_frames(path: Path) -> Iterator[Frame]:
     """All frames, one at a time."""
-    for index in range(count(path)):
-        yield read_frame(path, index)
+    with _opened(path) as (stream, size):
+        yield from _frames(path, stream, size, None)

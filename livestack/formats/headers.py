@@ -190,7 +190,13 @@ def adc_bits(cards: Cards) -> int | None:
 
 def correct_saturation(info: FrameInfo, data: np.ndarray, depth: int | None) -> FrameInfo:
     """A 12-bit camera may store its values shifted to the top of 16 bits: then they clip at 65520, not 4095."""
-    if depth is None or info.saturation_adu != 2**depth - 1 or data.dtype.kind == "f" or data.max() < 2**depth:
+    if (
+        depth is None
+        or depth >= info.bits
+        or info.saturation_adu != 2**depth - 1
+        or data.dtype.kind == "f"
+        or data.max() < 2**depth
+    ):
         return info
     return replace(info, saturation_adu=float((2**depth - 1) << max(0, info.bits - depth)))
 

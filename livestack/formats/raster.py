@@ -172,7 +172,7 @@ def to_planes(path: Path, image: np.ndarray, planes: int) -> np.ndarray:
         return np.ascontiguousarray(image) if planes == 1 else np.ascontiguousarray(np.stack([image] * 3))
     if planes == 1 or image.shape[2] < 3:
         return np.ascontiguousarray(image[:, :, 0])
-    return np.stack([np.ascontiguousarray(image[:, :, channel]) for channel in (2, 1, 0)])
+    return np.ascontiguousarray(image[:, :, 2::-1].transpose(2, 0, 1))
 
 
 def read_frames(path: Path) -> Iterator[Frame]:

@@ -158,9 +158,8 @@ def _load(path: Path, film: Film, stream: BinaryIO, index: int, big_endian: bool
     if film.planes == 1:
         data = flat.reshape(film.height, film.width)
     else:
-        order = (0, 1, 2) if film.colour == _RGB else (2, 1, 0)
         pixels = flat.reshape(film.height, film.width, 3)
-        data = np.stack([np.ascontiguousarray(pixels[:, :, plane]) for plane in order])
+        data = np.ascontiguousarray((pixels if film.colour == _RGB else pixels[:, :, ::-1]).transpose(2, 0, 1))
     return Frame(data, correct_saturation(_info(film, stream, index), data, film.depth), path, index)
 
 

@@ -139,8 +139,7 @@ def _decode(path: Path, page: Any) -> np.ndarray:
         colours = np.asarray(page.colormap)
         return np.ascontiguousarray((colours[:, np.minimum(image, colours.shape[1] - 1)] >> 8).astype(np.uint8))
     if image.ndim == 3:
-        axis = page.axes.index("S")
-        image = np.moveaxis(image, axis, 0)
+        image = image if page.axes.index("S") == 0 else np.moveaxis(image, page.axes.index("S"), 0)
         image = image[:3] if image.shape[0] >= 3 else image[0]
     if page.photometric == 0 and image.dtype.kind in "ub":  # white is zero
         image = ~image
@@ -183,5 +182,6 @@ def read_frame(path: Path, index: int) -> Frame:
 
 def read_frames(path: Path) -> Iterator[Frame]:
     """All pages of full size, one at a time."""
-    for index in range(count(path)):
-        yield read_frame(path, index)
+    with _opened(path) as (pages, directories):
+        for index in range(len(pages)):
+            yield _frame(path, pages, directories, index)

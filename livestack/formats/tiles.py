@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 
@@ -29,15 +30,17 @@ _CODECS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1", "N
 _DATA_COLUMNS = ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "UNCOMPRESSED_DATA")
 
 
-def unpack(path: Path, cards: Cards, axes: tuple[int, ...], data: bytes, index: int | None) -> np.ndarray:
-    """The stored samples, unscaled, flat.
+def unpack(
+    path: Path, cards: Cards, axes: tuple[int, ...], data: bytes, planes: Iterable[int] | None
+) -> Iterator[np.ndarray]:
+    """The stored samples, unscaled, flat, one array for each plane.
 
     Parameters
     ----------
     cards : header of the binary table.
     axes : ZNAXIS1, ZNAXIS2 ...
     data : table and heap.
-    index : plane of a cube; None for everything.
+    planes : which planes of a cube; None for everything at once.
 
     Raises
     ------
@@ -55,8 +58,11 @@ def unpack(path: Path, cards: Cards, axes: tuple[int, ...], data: bytes, index: 
         whole = io.BytesIO(bare.encode("ascii") + data + b"\0" * (-len(data) % BLOCK))
         with fits.open(whole, do_not_scale_image_data=True, memmap=False, ignore_blank=True) as units:
             section = units[1].section
-            stored = section[:] if index is None else section[index]
-            return np.ascontiguousarray(stored).reshape(-1)
+            if planes is None:
+                yield np.ascontiguousarray(section[:]).reshape(-1)
+                return
+            for plane in planes:
+                yield np.ascontiguousarray(section[plane]).reshape(-1)
 
 
 def _check(path: Path, cards: Cards, axes: tuple[int, ...], data: bytes) -> None:
