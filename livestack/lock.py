@@ -122,7 +122,7 @@ class SessionLock:
         if file is None:
             return
         with suppress(OSError):
-            ours = os.path.samestat(os.fstat(file.fileno()), os.stat(self.path))
+            ours = self._is_current(file)
             if sys.platform == "win32":  # an open file cannot be removed there
                 file.close()
             if ours:
@@ -134,12 +134,12 @@ class SessionLock:
         file = open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)  # noqa: SIM115
         try:
             exclusive = _try_lock(file)
+            if exclusive is not False and not self._is_current(file):
+                file.close()
+                return None
             holder = LockHolder.parse(file.read().decode(errors="replace"))
             if exclusive is False or (holder and not holder.is_gone(exclusive is True)):
                 raise self._refusal(holder)
-            if not self.path.exists() or not os.path.samestat(os.fstat(file.fileno()), os.stat(self.path)):
-                file.close()
-                return None
             file.seek(0)
             file.truncate()
             file.write(json.dumps(vars(LockHolder.this_process())).encode())
@@ -148,6 +148,13 @@ class SessionLock:
             file.close()
             raise
         return file
+
+    def _is_current(self, file: BinaryIO) -> bool:
+        """True when the open file is still the one that the name leads to."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
     def _refusal(self, holder: LockHolder | None) -> UsageError:
         who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "another process"
