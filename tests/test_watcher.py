@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from livestack.errors import TruncatedFrame, UnreadableFrame, UsageError, VanishedFrame
-from livestack.folder import Exclusion, FileKey, mount_type, natural_key, say_name, scan
+from livestack.folder import FileKey
 from livestack.settings import IngestSettings
 from livestack.watcher import Arrival, Idle, Notice, Refusal, Watcher
 
@@ -700,40 +700,6 @@ class TestRoots:
         assert night.watching == []
         assert night.looks[0] < 4
 
-
-class TestFolder:
-    @given(st.lists(st.text(), max_size=8))
-    def test_natural_order_is_total(self, words: list[str]) -> None:
-        assert len({natural_key(word) for word in words}) == len(set(words))
-
-    def test_natural_order(self) -> None:
-        words = ["b1", "a10.fits", "A9.fits", "a9.fits", "a1b2", "a1b10", "10", "9", "", "a.fits", "a²"]
-        assert sorted(words, key=natural_key) == [
-            "",
-            "9",
-            "10",
-            "a.fits",
-            "a1b2",
-            "a1b10",
-            "A9.fits",
-            "a9.fits",
-            "a10.fits",
-            "a²",
-            "b1",
-        ]
-
-    def test_mount_table(self) -> None:
-        table = (
-            "/dev/sda / ext4 rw 0 0\n//nas/astro /mnt/my\\040nas cifs rw 0 0\n"
-            "sshfs /mnt/my\\040nas/deep fuse.sshfs rw\n"
-            "auto /net autofs rw 0 0\nhost:/x /net nfs4 rw 0 0\nodd\n"
-        )
-        assert mount_type("/home/me", table) == "ext4"
-        assert mount_type("/mnt/my nas/lights", table) == "cifs"
-        assert mount_type("/mnt/my nas/deep/er", table) == "fuse.sshfs"
-        assert mount_type("/mnt/my nasty", table) == "ext4"
-        assert mount_type("/net", table) == "nfs4"
-
     def test_network_share_is_polled(self, night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("livestack.watcher.network_file_system", lambda path: "cifs")
         night.at(2.0, lambda: night.write("a.fits", tell=None))
@@ -741,22 +707,6 @@ class TestFolder:
         assert "network share (cifs)" in notice.message
         assert night.watching == []
         assert arrival.path.name == "a.fits"
-
-    def test_sentences_have_one_line(self) -> None:
-        assert say_name("/x/two\nlines.fits") == "'two\\nlines.fits'"
-        assert say_name("/x/Ñandú.fits") == "Ñandú.fits"
-
-    def test_case_of_the_output_folder(self, tmp_path: Path) -> None:
-        """Where the disk knows no case, another spelling is the same folder; where it does, it is another one."""
-        (tmp_path / "OUT").mkdir()
-        same = (tmp_path / "out").exists()
-        assert Exclusion([str(tmp_path)], [tmp_path / "OUT"]).covers(str(tmp_path / "out")) == same
-
-    def test_scan_of_thousands_is_quick(self, tmp_path: Path) -> None:
-        for number in range(2000):
-            (tmp_path / f"{number}.fits").touch()
-        entries = list(scan(str(tmp_path), True, Exclusion([str(tmp_path)], []), lambda path: True))
-        assert len({entry.key.path for entry in entries}) == 2000
 
 
 class TestRealEvents:
