@@ -1,7 +1,8 @@
 """Draws the running stack beside the stacking: preview, last frame, measured noise. Latest wins; nothing waits for it.
 
 One thread, one pending request: a new one replaces an older one that was not begun. Reading the accumulators while a
-frame is being added may show a row of the new frame beside one of the old: harmless in a preview, and never in what is saved.
+frame is being added may show a row of the new frame beside one of the old: harmless in a preview, never in what is
+saved.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 
 from livestack.kernels.bands import Bands
-from livestack.noise import block_noise
+from livestack.noise import measure_noise
 from livestack.render import Look, Picture, measure_look, render
 from livestack.settings import RenderSettings
 from livestack.stack import Normalisation, Stack
@@ -27,6 +28,8 @@ class LastFrame:
     planes: np.ndarray
     matrix: np.ndarray
     normalisation: Normalisation
+    share: float
+    """Its weight over the sum of weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +41,8 @@ class Drawing:
     look: Look
     picture: Picture
     last_frame: np.ndarray | None
-    noise: float | None
-    frame_noise: float | None
+    noise: tuple[float, float] | None
+    """Of one frame and of the stack, measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,6 @@ class Artist:
         self._fail = fail
         self._bands = Bands(1)
         self._looks: dict[str, Look] = {}
-        self._frame_noise: dict[str, float | None] = {}
         self._wanted: _Request | None = None
         self._busy = False
         self._ended = False
@@ -112,17 +114,14 @@ class Artist:
         self._looks[request.group] = look
         side = request.settings.preview_width
         picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands)
-        noise = block_noise(linear)
+        noise: tuple[float, float] | None = None
         last = request.last
         one: np.ndarray | None = None
         if last is not None:
             frame = warp_frame(last, linear.shape[-2:])
-            if request.group not in self._frame_noise:
-                self._frame_noise[request.group] = block_noise(frame)
+            noise = measure_noise(linear, frame, last.share)
             one = render(frame, look, side, bottom_up=request.bottom_up, bands=self._bands).rgb
-        return Drawing(
-            request.group, request.stack.n_frames, look, picture, one, noise, self._frame_noise.get(request.group)
-        )
+        return Drawing(request.group, request.stack.n_frames, look, picture, one, noise)
 
 
 def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:

@@ -175,8 +175,8 @@ class GroupStack:
         self.warming = True
         self.master_defects: DefectMap | None = None
         self.history: tuple[str, ...] = ()
-        self.newest: tuple[np.ndarray, np.ndarray, Normalisation] | None = None
-        """Planes, matrix and normalisation of the frame stacked last, for whoever wants to show it."""
+        self.newest: tuple[np.ndarray, np.ndarray, Normalisation, float] | None = None
+        """Planes, matrix, normalisation and share of the weight of the frame stacked last, for whoever shows it."""
         self._held: list[Held] = []
         self._learner: DefectLearner | None = None
         self._last: np.ndarray | None = None
@@ -381,7 +381,7 @@ class GroupStack:
             self.on_reference(self.reference, why)
 
     def _is_starless(self, prepared: Prepared) -> bool:
-        """True for the Moon, planets, landscapes: structure everywhere, and what looks like stars has no common size."""
+        """True for the Moon, planets, landscapes: structure everywhere, and no common size of what looks like stars."""
         stars = prepared.stars
         content = content_stats(prepared.sky, stars)
         widths = stars.fwhm[np.isfinite(stars.fwhm)]
@@ -494,7 +494,8 @@ class GroupStack:
             self.limits_for(member) if live else None,
             self.bands,
         )
-        self.newest = (planes, member.matrix, member.normalisation)
+        total = member.weight + sum(one.weight for one in self.members)
+        self.newest = (planes, member.matrix, member.normalisation, member.weight / total)
         outcome.timings_s["warp"] = developed - begin
         outcome.timings_s["accumulate"] = time.perf_counter() - developed
         return added

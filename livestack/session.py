@@ -141,6 +141,7 @@ class Session:
         self._commands: queue.Queue[Callable[[], None]] = queue.Queue()
         self._items: queue.Queue[object] = queue.Queue()
         self._frames: queue.Queue[object] = queue.Queue(maxsize=1)
+        self._backlog = 0
         self._failure: list[BaseException] = []
         self._snapshot = Snapshot(session_name=self._paths[0].name or str(self._paths[0]), output=output)
         self._messages: deque[str] = deque(maxlen=MESSAGES_KEPT)
@@ -249,6 +250,9 @@ class Session:
             for item in self._watcher:
                 if self.aborting.is_set():
                     break
+                if isinstance(item, Idle) and not self._items.empty():
+                    continue  # not idle: others are still waiting to be read
+                self._backlog += isinstance(item, Arrival)
                 self._items.put(item)
         except BaseException as error:  # noqa: BLE001  (raised again in the session's own thread)
             self._failure.append(error)
@@ -263,6 +267,7 @@ class Session:
                 if self.aborting.is_set():
                     break
                 if isinstance(item, Arrival):
+                    self._backlog -= 1
                     self._read_file(item)
                 else:
                     self._frames.put(item)
@@ -331,7 +336,7 @@ class Session:
         self._tick()
         limit = self.settings.ingest.idle_stop_s
         quiet = min(item.idle_s, time.monotonic() - self._touched)
-        if limit is not None and quiet >= limit and item.n_waiting == 0 and self._items.empty():
+        if limit is not None and quiet >= limit and self._items.empty():
             self.stopping.set()
 
     # One frame
@@ -566,8 +571,8 @@ class Session:
         picture, last, sequence = old.picture, old.last_frame, old.picture_sequence
         if drawing is not None and drawing.picture.rgb is not picture:
             picture, last, sequence = drawing.picture.rgb, drawing.last_frame, sequence + 1
-            if drawing.noise and drawing.frame_noise and drawing.n_frames != self._noted_frames():
-                self._noise.append((drawing.n_frames, drawing.noise / drawing.frame_noise))
+            if drawing.noise and min(drawing.noise) > 0 and drawing.n_frames != self._noted_frames():
+                self._noise.append((drawing.n_frames, drawing.noise[1] / drawing.noise[0]))
                 if len(self._noise) > HISTORY_POINTS:
                     del self._noise[1::2]
         group = self._stack.groups.get(self._active_group)
@@ -591,7 +596,7 @@ class Session:
             group=self._active_group,
             n_stacked=self._stack.n_stacked,
             n_refused=self._refused_files + sum(one.n_refused for one in self._stack.groups.values()),
-            n_waiting=self._watcher.n_waiting + self._items.qsize(),
+            n_waiting=self._watcher.n_waiting + self._backlog,
             exposure_s=exposure,
             fwhm_px=fwhm,
             fwhm_arcsec=fwhm * scale if fwhm and scale else None,
