@@ -16,6 +16,11 @@ import math
 import numpy as np
 from numba import njit
 
+LOWEST = np.float32(-3e38)
+BLOCK = 256
+SHORT = 12.0
+"""Segments that are shorter than this on average are not worth their start: see `_scattered`."""
+
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _segment(r0, r1, r2, r3, n, fx0, ex, fy0, ey, out):
@@ -63,7 +68,107 @@ def _segment(r0, r1, r2, r3, n, fx0, ex, fy0, ey, out):
             min(min(min(a0, a1), min(a2, a3)), min(min(b0, b1), min(b2, b3))),
             min(min(min(c0, c1), min(c2, c3)), min(min(d0, d1), min(d2, d3))),
         )
-        out[k] = value if not value < low else low
+        # -inf is no undershoot: it came from a sample without data, and stays
+        out[k] = low if (value < low) & (value > LOWEST) else value
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _scattered(source, bx, ax, by, ay, first, last, out):
+    """Samples `first`..`last` of a row, each with its own neighbourhood: for rotations that leave no long segments."""
+    half = np.float32(0.5)
+    one = np.float32(1.0)
+    c15 = np.float32(1.5)
+    c25 = np.float32(2.5)
+    two = np.float32(2.0)
+    width = source.shape[1]
+    pitch = np.uintp(width)
+    flat = source.reshape(-1)
+    corners = np.empty(BLOCK, dtype=np.uintp)
+    weights = np.empty((BLOCK, 8), dtype=np.float32)
+    fxs = np.empty(BLOCK, dtype=np.float32)
+    fys = np.empty(BLOCK, dtype=np.float32)
+    for start in range(first, last, BLOCK):
+        n = min(BLOCK, last - start)
+        for k in range(n):
+            sx = bx + ax * (start + k)
+            sy = by + ay * (start + k)
+            i = int(sx)
+            j = int(sy)
+            fxs[k] = sx - i
+            fys[k] = sy - j
+            corners[k] = np.uintp((j - 1) * width + i - 1)
+        for k in range(n):
+            fx = fxs[k]
+            fy = fys[k]
+            weights[k, 0] = ((one - half * fx) * fx - half) * fx
+            weights[k, 1] = (c15 * fx - c25) * fx * fx + one
+            weights[k, 2] = ((two - c15 * fx) * fx + half) * fx
+            weights[k, 3] = (half * fx - half) * fx * fx
+            weights[k, 4] = ((one - half * fy) * fy - half) * fy
+            weights[k, 5] = (c15 * fy - c25) * fy * fy + one
+            weights[k, 6] = ((two - c15 * fy) * fy + half) * fy
+            weights[k, 7] = (half * fy - half) * fy * fy
+        for k in range(n):
+            # unsigned, so that no index can mean 'from the end'
+            a = corners[k]
+            b = a + pitch
+            c = b + pitch
+            d = c + pitch
+            y0 = weights[k, 4]
+            y1 = weights[k, 5]
+            y2 = weights[k, 6]
+            y3 = weights[k, 7]
+            a0 = flat[a]
+            a1 = flat[a + np.uintp(1)]
+            a2 = flat[a + np.uintp(2)]
+            a3 = flat[a + np.uintp(3)]
+            b0 = flat[b]
+            b1 = flat[b + np.uintp(1)]
+            b2 = flat[b + np.uintp(2)]
+            b3 = flat[b + np.uintp(3)]
+            c0 = flat[c]
+            c1 = flat[c + np.uintp(1)]
+            c2 = flat[c + np.uintp(2)]
+            c3 = flat[c + np.uintp(3)]
+            d0 = flat[d]
+            d1 = flat[d + np.uintp(1)]
+            d2 = flat[d + np.uintp(2)]
+            d3 = flat[d + np.uintp(3)]
+            # columns first: the compiler treats the four at a time
+            s0 = y0 * a0 + y1 * b0 + y2 * c0 + y3 * d0
+            s1 = y0 * a1 + y1 * b1 + y2 * c1 + y3 * d1
+            s2 = y0 * a2 + y1 * b2 + y2 * c2 + y3 * d2
+            s3 = y0 * a3 + y1 * b3 + y2 * c3 + y3 * d3
+            m0 = min(min(a0, b0), min(c0, d0))
+            m1 = min(min(a1, b1), min(c1, d1))
+            m2 = min(min(a2, b2), min(c2, d2))
+            m3 = min(min(a3, b3), min(c3, d3))
+            value = (weights[k, 0] * s0 + weights[k, 1] * s1) + (weights[k, 2] * s2 + weights[k, 3] * s3)
+            low = min(min(m0, m1), min(m2, m3))
+            out[start + k] = low if (value < low) & (value > LOWEST) else value
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _inside(b, a, n, size):
+    """First and last index k (exclusive) with 1 <= b + a k and floor(b + a k) <= size - 3, for a monotonic b + a k."""
+    first = 0
+    last = n
+    upper = float(size - 2)
+    if a > 0.0:
+        first = max(0, int(math.ceil((1.0 - b) / a)) - 1) if b < 1.0 else 0
+        last = min(n, int(math.ceil((upper - b) / a)) + 1)
+    elif a < 0.0:
+        first = max(0, int(math.floor((upper - b) / a)) - 1) if b >= upper else 0
+        last = min(n, int(math.floor((1.0 - b) / a)) + 2)
+    elif b < 1.0 or b >= upper:
+        return 0, 0
+    first = min(first, n)
+    # rounding: look at the ends themselves
+    while first < last and not (1.0 <= b + a * first < upper):
+        first += 1
+    while last > first and not (1.0 <= b + a * (last - 1) < upper):
+        last -= 1
+    return first, last
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -93,6 +198,17 @@ def sample_row(source, inverse, y, x_first, out):
             row = source[sy]
             for k in range(first, last):
                 out[k] = row[k + sx]
+        return
+    if abs(ax - 1.0) + abs(ay) > 1.0 / SHORT:
+        first, last = _inside(bx, ax, n, width)
+        first_y, last_y = _inside(by, ay, n, height)
+        first, last = max(first, first_y), min(last, last_y)
+        last = max(first, last)
+        for k in range(first):
+            out[k] = np.nan
+        for k in range(last, n):
+            out[k] = np.nan
+        _scattered(source, bx, ax, by, ay, first, last, out)
         return
     k = 0
     while k < n:
