@@ -31,6 +31,8 @@ SHAPE_STARS = 300
 """Shapes are measured of so many of the brightest: their median says all there is to say of a frame."""
 PROBE_STARS = 80
 ENOUGH_STARS = 12
+LEAST_AROUND = 0.3
+"""Neighbours over peak: 0 for a hot pixel, 2 for a star of FWHM 1.5 px, 5 for one of 3 px, less in a mosaic."""
 DEEP_SIGMA = 4.5
 """Limit of the second look: about one false detection in a frame of half a million cells."""
 TERRAIN_DISPERSION = 0.2
@@ -223,14 +225,16 @@ def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: 
 
 def _measure(
     image: np.ndarray, offsets: np.ndarray, box: int, start: np.ndarray, sigma: float, saturation: float, noise: float,
-    n_shapes: int, bands: Bands,
+    n_shapes: int, bands: Bands, least_around: float,
 ) -> np.ndarray:
     """Run the window kernel over the `start` positions, shared among the threads."""
     radius = math.ceil(max(4.2 * sigma, 4.0)) + 2
     table = np.empty((len(start), kernel.N_COLUMNS))
 
     def part(first: int, last: int) -> None:
-        kernel.measure_stars(image, offsets, box, start, sigma, radius, saturation, noise, table, first, last, n_shapes)
+        kernel.measure_stars(
+            image, offsets, box, start, sigma, radius, saturation, least_around, noise, table, first, last, n_shapes
+        )
 
     bands.run(part, len(start))
     return table
@@ -284,6 +288,11 @@ def find_stars(
     return best
 
 
+def _light_around(sigma: float) -> float:
+    """Light in the eight neighbours over that in the brightest pixel of a Gaussian star on the centre of a pixel."""
+    return (math.erf(1.5 / (sigma * math.sqrt(2))) / math.erf(0.5 / (sigma * math.sqrt(2)))) ** 2 - 1
+
+
 def _is_terrain(table: np.ndarray) -> bool:
     """True when what was detected is craters and mountains: stars of one frame share a shape, whatever it is."""
     half_sum = 0.5 * (table[:, kernel.MXX] + table[:, kernel.MYY])
@@ -310,17 +319,20 @@ def _find_at(
     sources = _detect(binned, threshold, width_px, bands)[: settings.max_stars]
     start = sources[:, :2] * factor + (factor - 1) / 2.0
     sigma = 1.5
+    least_around = LEAST_AROUND
     # Width of this frame's stars from the brightest that are whole; two rounds settle it.
     for _ in range(2):
-        probe = _measure(image, offsets, box, start[:PROBE_STARS], sigma, saturation, noise, PROBE_STARS, bands)
+        brightest = start[:PROBE_STARS]
+        probe = _measure(image, offsets, box, brightest, sigma, saturation, noise, PROBE_STARS, bands, least_around)
         size = np.sqrt(0.5 * (probe[:, kernel.MXX] + probe[:, kernel.MYY]))
         good = (probe[:, kernel.STATUS] == kernel.OK) & np.isfinite(size) & (probe[:, kernel.SNR] > 10)
         if good.sum() < 3:
             break
         sigma = float(np.clip(np.median(size[good]), 0.8, 12.0))
+        least_around = max(LEAST_AROUND, (0.08 if box else 0.35) * _light_around(sigma))
         if _is_terrain(probe):
             return probe, sigma
-    table = _measure(image, offsets, box, start, sigma, saturation, noise, SHAPE_STARS, bands)
+    table = _measure(image, offsets, box, start, sigma, saturation, noise, SHAPE_STARS, bands, least_around)
     return table, sigma
 
 

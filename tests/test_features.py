@@ -1,4 +1,4 @@
-"""Registration without stars: simulated terrain with known transforms, a sensor pattern that must not win, the real Moon."""
+"""Registration without stars: simulated terrain with known transforms, a sensor pattern that must not win, the Moon."""
 
 from __future__ import annotations
 

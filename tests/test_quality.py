@@ -11,7 +11,15 @@ import pytest
 
 from livestack.frame import FrameInfo, FrameKind
 from livestack.quality import (
-    REASONS, ContentStats, FrameMeasures, Judge, Warnings, accept, frame_weight, not_a_light, refuse,
+    REASONS,
+    ContentStats,
+    FrameMeasures,
+    Judge,
+    Warnings,
+    accept,
+    frame_weight,
+    not_a_light,
+    refuse,
 )  # fmt: skip
 from livestack.settings import QualitySettings
 from livestack.transform import Decomposition
@@ -53,7 +61,8 @@ def test_every_reason_has_a_sentence_that_begins_with_it(reason: str) -> None:
     verdict = refuse(reason, **values)
     assert not verdict.accepted
     assert verdict.weight == 0
-    assert verdict.message.startswith({"rejected_samples": "too many samples rejected"}.get(reason, reason.replace("_", " ")))
+    beginning = {"rejected_samples": "too many samples rejected"}.get(reason, reason.replace("_", " "))
+    assert verdict.message.startswith(beginning)
 
 
 def test_an_unknown_reason_is_a_mistake() -> None:

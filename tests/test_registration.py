@@ -169,14 +169,16 @@ def test_one_star_of_another_brightness_is_refused() -> None:
     rng = np.random.default_rng(12)
     place = np.array([[900.0, 500.0]])
     known = StarReference(catalog(place, np.array([9000.0]), rng), WIDTH, HEIGHT)
-    assert isinstance(register_stars(known, catalog(place, np.array([700.0]), rng), [np.eye(3)], SETTINGS), Unregistered)
+    faint = catalog(place, np.array([700.0]), rng)
+    assert isinstance(register_stars(known, faint, [np.eye(3)], SETTINGS), Unregistered)
 
 
 def test_no_stars_are_refused_with_a_reason() -> None:
     rng = np.random.default_rng(13)
     nothing = catalog(np.empty((0, 2)), np.empty(0), rng)
     some = catalog(*(part[:30] for part in sky(30, rng)), rng)
-    assert register_stars(StarReference(some, WIDTH, HEIGHT), nothing, [], SETTINGS) == Unregistered("no star was found")
+    found = register_stars(StarReference(some, WIDTH, HEIGHT), nothing, [], SETTINGS)
+    assert found == Unregistered("no star was found")
     found = register_stars(StarReference(nothing, WIDTH, HEIGHT), some, [], SETTINGS)
     assert found == Unregistered("the reference has no stars")
 

@@ -60,7 +60,7 @@ def test_decompose_says_what_was_put_in() -> None:
     width, height = 641, 481
     matrix = tf.similarity(1.02, math.radians(-30), 0, 0)
     centre = np.array([320.0, 240.0])
-    matrix[:2, 2] = centre + (4, -7) - matrix[:2, :2] @ centre
+    matrix[:2, 2] = centre + np.array([4, -7]) - matrix[:2, :2] @ centre
     said = tf.decompose(matrix, width, height)
     assert said.scale == pytest.approx(1.02)
     assert said.rotation_deg == pytest.approx(-30)

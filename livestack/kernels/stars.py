@@ -181,7 +181,7 @@ def _mend(cut: np.ndarray, sky: float) -> None:
 @njit(nogil=True, cache=True)
 def measure_stars(
     data: np.ndarray, offsets: np.ndarray, box: int, start: np.ndarray, sigma: float, radius: int, saturation: float,
-    noise: float, table: np.ndarray, first: int, last: int, n_shapes: int,
+    least_around: float, noise: float, table: np.ndarray, first: int, last: int, n_shapes: int,
 ) -> None:  # fmt: skip
     """Centroid, flux and (of the first `n_shapes`) adaptive moments of stars first..last of `start` (n, 2) (x, y).
 
@@ -190,6 +190,7 @@ def measure_stars(
     data : (H, W) float32; `offsets` (2, 2) by pixel parity; `box` 1 for a mosaic (see `_value`), else 0.
     sigma : width of the Gaussian window (px); radius : half size of the square window (px).
     saturation : ADU at which a raw pixel counts as saturated; noise : sigma of one value (ADU).
+    least_around : a hot pixel's eight neighbours hold less than this share of its light.
     n_shapes : moments only of the stars before this one.
     table : (n, N_COLUMNS) float64, filled. With box = 1 positions are moved by +0.5 to pixel coordinates.
     """
@@ -248,8 +249,9 @@ def measure_stars(
                         around += data[py + dy, px + dx] - offsets[(py + dy) & 1, (px + dx) & 1] - sky
             top = raw_peak - offsets[py & 1, px & 1] - sky
             table[k, SHARPNESS] = around / top if top > 0 else 9.0
-            # Noise of the sum of eight pixels: 2.8 sigma of a pixel; a star of FWHM 1.5 px has around = 2 x top.
-            if top > 0 and around < 0.3 * top + 4.2 * noise * (1 + box):
+            # Noise of the sum of eight pixels: 2.8 sigma of a pixel. A peak that noise could have made says nothing.
+            pixel_noise = noise * (1 + box)
+            if top > (6.0 - 1.5 * box) * pixel_noise and around < least_around * top + 4.2 * pixel_noise:
                 status = PIXEL
         if raw_peak >= saturation:
             status = SATURATED

@@ -1,0 +1,234 @@
+"""Stars of simulated frames against the simulator's truth; frames that hold none, or hardly any, or nothing at all."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from livestack.kernels.bands import Bands
+from livestack.kernels.stars import clipped_median
+from livestack.settings import DetectionSettings
+from livestack.simulate import SimulatedFrame, named_scenario, simulate_frame
+from livestack.stars import Sky, StarCatalog, find_stars, measure_sky
+
+BANDS = Bands()
+MOON = Path(__file__).resolve().parents[2] / "shared" / "data" / "moon_png"
+
+
+def search(data: np.ndarray, bayer: str | None = None, saturation: float | None = 65535.0) -> tuple[Sky, StarCatalog]:
+    sky = measure_sky(data, bayer, BANDS)
+    return sky, find_stars(data, bayer, sky, saturation, DetectionSettings(), BANDS)
+
+
+@cache
+def simulated(name: str, **knobs: float | str | None) -> SimulatedFrame:
+    return simulate_frame(named_scenario(name, frames=4, width=640, height=432, **knobs), 1)
+
+
+def found_in(made: SimulatedFrame) -> StarCatalog:
+    info = made.frame.info
+    return search(made.frame.data.astype(np.float32), info.bayer, info.saturation_adu)[1]
+
+
+def matched(stars: StarCatalog, made: SimulatedFrame, radius: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (catalogue, truth) of stars within `radius` of a true one."""
+    truth = np.column_stack([made.stars["x"], made.stars["y"]])
+    distance, index = cKDTree(truth).query(stars.xy)
+    near = np.flatnonzero(distance < radius)
+    return near, index[near]
+
+
+@pytest.mark.parametrize("name", ["mono", "osc"])
+def test_bright_stars_are_found_where_they_are(name: str) -> None:
+    made = simulated(name, nebula_e=0.0)
+    stars = found_in(made)
+    ours, true = matched(stars, made)
+    assert len(ours) > 0.97 * len(stars), "hardly anything that is no star"
+    inside = (made.stars["x"] > 15) & (made.stars["x"] < 625) & (made.stars["y"] > 15) & (made.stars["y"] < 417)
+    bright = np.flatnonzero(inside)[:50]
+    assert np.isin(bright, true).mean() > 0.85, "the others are one with a neighbour"
+    offset = stars.xy[ours] - np.column_stack([made.stars["x"], made.stars["y"]])[true]
+    good = (stars.snr[ours] > 100) & ~stars.saturated[ours]
+    assert good.sum() >= 8
+    assert np.sqrt(np.mean(offset[good] ** 2)) < 0.05
+    assert abs(np.median(offset[good])) < 0.02, "no shift between the grids"
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 3.5, 6.0])
+def test_fwhm_is_measured(fwhm: float) -> None:
+    made = simulated("mono", fwhm_px=fwhm, beta=30.0, seeing_jitter=0.0)
+    assert found_in(made).fwhm_px == pytest.approx(fwhm, rel=0.08)
+
+
+def test_shared_elongation_is_measured_with_its_direction() -> None:
+    made = simulated("mono", aspect=1.5, aspect_deg=30.0, seeing_jitter=0.0)
+    stars = found_in(made)
+    assert stars.median_eccentricity == pytest.approx((1 - 1 / 1.5**2) ** 0.5, abs=0.08)
+    assert stars.elongation_deg == pytest.approx(30, abs=4)
+
+
+def test_round_stars_are_round() -> None:
+    assert (found_in(simulated("mono")).median_eccentricity or 1) < 0.35
+
+
+def test_fluxes_are_those_of_the_truth_but_for_one_factor() -> None:
+    made = simulated("mono")
+    stars = found_in(made)
+    ours, true = matched(stars, made)
+    good = (stars.snr[ours] > 60) & ~stars.saturated[ours]
+    ratio = stars.flux[ours][good] / made.stars["flux_e"][true][good]
+    spread = np.subtract(*np.percentile(ratio, [75, 25])) / np.median(ratio)
+    assert spread < 0.08
+
+
+@pytest.mark.parametrize("bayer", [None, "RGGB"])
+@pytest.mark.parametrize("fwhm", [1.5, 3.0])
+def test_hot_pixels_are_no_stars(bayer: str | None, fwhm: float) -> None:
+    made = simulated("osc" if bayer else "mono", hot_pixels=0.001 if bayer else 0.004, fwhm_px=fwhm, bayer=bayer)
+    stars = found_in(made)
+    ours, _ = matched(stars, made, 2.0)
+    alone = np.setdiff1d(np.arange(len(stars)), ours)
+    hot = np.argwhere(made.defect_mask)[:, ::-1]
+    distance, _ = cKDTree(hot).query(stars.xy[alone])
+    assert len(ours) > 30
+    assert np.count_nonzero(distance < 1.5) <= max(1, 0.02 * len(ours))
+
+
+def test_stars_under_four_sigma_a_pixel_are_found() -> None:
+    rng = np.random.default_rng(3)
+    sigma, peak, noise = 2.0, 3.3, 10.0
+    height, width = 400, 560
+    y, x = np.mgrid[:height, :width]
+    places = [(60 + 65 * i + 0.3, 50 + 60 * j + 0.7) for i in range(8) for j in range(6)]
+    image = rng.normal(500, noise, (height, width))
+    for cx, cy in places:
+        image += peak * noise * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * sigma**2))
+    _, stars = search(image.astype(np.float32))
+    distance, _ = cKDTree(np.array(places)).query(stars.xy)
+    assert np.count_nonzero(distance < 1.5) >= 44
+    assert np.count_nonzero(distance >= 1.5) <= 2
+
+
+def test_saturated_stars_are_kept_in_place_and_marked() -> None:
+    made = simulated("mono", flux_max_e=3e6, flux_slope=0.4)
+    stars = found_in(made)
+    ours, true = matched(stars, made)
+    burnt = stars.saturated[ours]
+    assert burnt.sum() >= 2
+    offset = stars.xy[ours][burnt] - np.column_stack([made.stars["x"], made.stars["y"]])[true][burnt]
+    assert np.sqrt(np.mean(offset**2)) < 0.2
+    assert np.isnan(stars.fwhm[stars.saturated]).all()
+
+
+def test_one_missing_pixel_loses_no_star_and_a_hole_loses_only_its_own() -> None:
+    data = simulated("mono").frame.data.astype(np.float32)
+    whole = search(data)[1]
+    holes = data.copy()
+    holes[np.random.default_rng(4).random(data.shape) < 0.0008] = np.nan
+    holes[200:260, 300:420] = np.nan
+    stars = search(holes)[1]
+    assert np.isfinite(stars.xy).all()
+    outside = (whole.x < 285) | (whole.x > 435) | (whole.y < 185) | (whole.y > 275)
+    bright = outside & (whole.snr > 15)
+    distance, _ = cKDTree(stars.xy).query(whole.xy[bright])
+    assert np.mean(distance < 0.5) > 0.95
+    assert not ((stars.x > 302) & (stars.x < 417) & (stars.y > 202) & (stars.y < 257)).any()
+
+
+def test_colour_planes_and_mono_of_the_same_light_agree() -> None:
+    data = simulated("mono").frame.data.astype(np.float32)
+    mono, colour = search(data)[1], search(np.stack([data, data, data]))[1]
+    distance, _ = cKDTree(colour.xy).query(mono.xy[:60])
+    assert np.median(distance) < 0.01
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (1, 1), (5, 400), (64, 48), (33, 31), (3, 48, 64)])
+@pytest.mark.parametrize("value", [0.0, 1234.0, np.nan])
+@pytest.mark.parametrize("bayer", [None, "GRBG"])
+def test_empty_frames_of_any_size_hold_no_stars(shape: tuple[int, ...], value: float, bayer: str | None) -> None:
+    if bayer and (len(shape) == 3 or min(shape) < 2):
+        return
+    data = np.full(shape, value, dtype=np.float32)
+    _, stars = search(data, bayer)
+    assert len(stars) == 0
+    noisy = (data + np.random.default_rng(5).normal(0, 5, shape)).astype(np.float32)
+    assert len(search(noisy, bayer)[1]) <= 1
+
+
+def test_noise_alone_is_no_field_of_stars() -> None:
+    rng = np.random.default_rng(6)
+    counts = [len(search(rng.normal(300, 12, (480, 640)).astype(np.float32))[1]) for _ in range(4)]
+    assert sum(counts) <= 4
+
+
+def test_crowded_stars_are_told_apart() -> None:
+    made = simulated("mono", stars=2500)
+    stars = found_in(made)
+    ours, true = matched(stars, made)
+    assert len(ours) > 500
+    assert len(set(true)) > 0.97 * len(true), "each star once"
+
+
+def test_terrain_is_not_taken_for_stars() -> None:
+    made = simulate_frame(named_scenario("moon", frames=2, width=800, height=600), 0)
+    assert len(found_in(made)) < 3
+
+
+@pytest.mark.skipif(not MOON.is_dir(), reason="the real frames of the Moon are not on this machine")
+def test_the_real_moon_is_not_taken_for_stars() -> None:
+    import cv2
+
+    for path in sorted(MOON.glob("*.png"))[::6]:
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32)
+        assert len(search(image, None, 255.0)[1]) == 0
+
+
+def test_sky_per_colour_of_a_mosaic() -> None:
+    rng = np.random.default_rng(7)
+    data = rng.normal(0, 4, (300, 460)).astype(np.float32)
+    data[0::2, 0::2] += 100
+    data[0::2, 1::2] += 200
+    data[1::2, 0::2] += 200
+    data[1::2, 1::2] += 50
+    sky = measure_sky(data, "RGGB", BANDS)
+    assert np.median(sky.level, axis=(1, 2)) == pytest.approx([100, 200, 50], abs=0.5)
+    assert sky.noise == pytest.approx([4, 4, 4], rel=0.1)
+
+
+def test_sky_follows_a_gradient_and_ignores_stars_and_nan() -> None:
+    rng = np.random.default_rng(8)
+    x = np.arange(800) + np.zeros((480, 1))
+    data = (1000 + 0.05 * x + rng.normal(0, 10, x.shape)).astype(np.float32)
+    data[rng.random(x.shape) < 0.03] = 40000
+    data[rng.random(x.shape) < 0.05] = np.nan
+    sky = measure_sky(data, None, BANDS)
+    cells = sky.level[0].mean(axis=0)
+    assert cells == pytest.approx(1000 + 0.05 * 800 * (np.arange(len(cells)) + 0.5) / len(cells), abs=2)
+    assert sky.noise_adu == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 10, 251])
+def test_clipped_median_is_that_of_its_slow_twin(n: int) -> None:
+    values = np.random.default_rng(n).normal(5, 1, n).astype(np.float32)
+    values[: n // 5] = 90
+    median, sigma = clipped_median(values.copy(), n)
+    part = values
+    for _ in range(3):
+        middle = np.median(part)
+        spread = 1.4826 * np.sort(np.abs(part - middle))[len(part) // 2]
+        part = part[np.abs(part - middle) <= 3 * spread] if spread > 0 else part
+    assert (median, sigma) == pytest.approx((middle, spread), abs=1e-5)
+
+
+def test_the_answer_does_not_depend_on_the_threads() -> None:
+    data = simulated("mono").frame.data.astype(np.float32)
+    with Bands(3) as several:
+        sky = measure_sky(data, None, several)
+        many = find_stars(data, None, sky, 65535.0, DetectionSettings(), several)
+    one = search(data)[1]
+    assert many.xy.tobytes() == one.xy.tobytes()
+    assert many.flux.tobytes() == one.flux.tobytes()
