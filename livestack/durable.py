@@ -177,7 +177,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
                 file.write(piece)
             file.write(digest.digest())
 
-    if free_bytes(path) < total:
+    if 0 < free_bytes(path) < total:  # 0: it cannot be asked, or the first byte will tell
         raise storage_error(path, OSError(errno.ENOSPC, f"{total / 1e6:.0f} MB needed"))
     write_atomically(path, write)
     return total
