@@ -51,7 +51,7 @@ def print_checks(checks: Iterable[Check], write: Callable[[str], object]) -> boo
     verdicts = []
     for check in checks:
         remedy = f"; {check.remedy}" if check.remedy else ""
-        write(f"{check.verdict:8} {check.name}: {check.found}{remedy}.")
+        write(f"{check.verdict:8} {check.name}: {check.found.rstrip('.')}{remedy}.")
         verdicts.append(check.verdict)
     bad, doubtful = verdicts.count("problem"), verdicts.count("warning")
     if bad:

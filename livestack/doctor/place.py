@@ -55,7 +55,7 @@ def check_content(frames: list[Entry]) -> Check:
         info = read_info(Path(newest.path))
     except FrameError as error:
         return Check(
-            "folder", "warning", f"{len(frames)} frames; of the newest: {error}", "look whether it is still written"
+            "folder", "warning", f"{len(frames)} frames; of the newest: {error}", "look again when it is written"
         )
     kind = f"{info.width} x {info.height}" + (f" {info.bayer}" if info.bayer else "")
     return Check("folder", "ok", f"{len(frames)} frames; the newest, {say_name(newest.path)}, can be read ({kind})")
@@ -137,7 +137,7 @@ def check_events(
         why = events.start()
         if why is not None:
             return Check(
-                "folder events", "warning", f"not to be had: {why}", "nothing is missed, but later by a second"
+                "folder events", "warning", f"not to be had ({why})", "nothing is missed, only found a second later"
             )
         try:
             started = time.perf_counter()
