@@ -12,6 +12,8 @@ from astropy.io import fits
 
 from livestack.errors import FrameError, TruncatedFrame, UnreadableFrame
 from livestack.formats import check_complete, count_frames, read_frame, read_frames, read_info
+from livestack.formats.cards import Cards
+from livestack.formats.headers import carried_cards
 
 H, W = 21, 34
 RNG = np.random.default_rng(11)
@@ -290,3 +292,14 @@ def test_carried_cards_make_a_valid_header(tmp_path: Path) -> None:
     assert header["RADESYS"] == "FK5"
     assert (header["CRVAL1"], header["A_ORDER"], header["OBSERVER"]) == (10.5, 2, "e")
     assert "NOTES" not in header
+
+
+def test_long_comments_are_cut_to_the_card() -> None:
+    """astropy warns, and warnings are errors here, when a card is longer than 80 columns."""
+    cards = Cards()
+    cards.add("OBJECT", "O'Neill's " * 4, "x" * 200)
+    cards.add("FILTER", "H alpha", "y" * 200)
+    cards.add("GAIN", 1.23456789012345e-7, "z" * 200)
+    cards.add("OBSERVER", "a name longer than a whole card " * 5, "w" * 90)
+    for card in carried_cards(cards):
+        assert fits.Card.fromstring(fits.Card(*card).image).value == card[1]

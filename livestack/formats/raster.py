@@ -34,8 +34,6 @@ from livestack.formats.guards import (
 from livestack.formats.headers import describe
 from livestack.frame import Frame, FrameInfo
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-
 # OpenCV reports each damaged file on stderr as well, across the dashboard; our own sentence is enough.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 

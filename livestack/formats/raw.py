@@ -27,8 +27,6 @@ from livestack.formats.guards import MAGIC_BYTES, broken_off, check_pixels, deco
 from livestack.formats.headers import describe
 from livestack.frame import BAYER_PATTERNS, Frame, FrameInfo
 
-SUFFIXES = frozenset({".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef"})
-
 _HEAD_BYTES = 1 << 20
 
 

@@ -27,8 +27,6 @@ from livestack.formats.guards import MAGIC_BYTES, broken_off, check_pixels, expe
 from livestack.formats.headers import correct_saturation, describe
 from livestack.frame import Frame, FrameInfo
 
-SUFFIXES = frozenset({".ser"})
-
 _HEADER = struct.Struct("<14s7i40s40s40s2q")
 _PATTERNS = {8: "RGGB", 9: "GRBG", 10: "GBRG", 11: "BGGR"}
 _MONO, _RGB, _BGR = 0, 100, 101

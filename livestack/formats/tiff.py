@@ -34,8 +34,6 @@ from livestack.formats.headers import describe
 from livestack.formats.raster import to_planes
 from livestack.frame import Frame, FrameInfo
 
-SUFFIXES = frozenset({".tif", ".tiff"})
-
 # tifffile logs each oddity of a damaged file; without a handler Python prints that across the dashboard.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 

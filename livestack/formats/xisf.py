@@ -33,8 +33,6 @@ from livestack.formats.guards import (
 from livestack.formats.headers import adc_bits, correct_saturation, describe
 from livestack.frame import Frame, FrameInfo
 
-SUFFIXES = frozenset({".xisf"})
-
 _MAX_HEADER = 64 << 20
 _TYPES = {"UInt8": "u1", "UInt16": "u2", "UInt32": "u4", "UInt64": "u8", "Float32": "f4", "Float64": "f8"}
 _KEPT = {"u1": "u1", "u2": "u2"}
