@@ -33,8 +33,8 @@ PROBE_STARS = 80
 ENOUGH_STARS = 12
 LEAST_AROUND = 0.3
 """Neighbours over peak: 0 for a hot pixel, 2 for a star of FWHM 1.5 px, 5 for one of 3 px, less in a mosaic."""
-DEEP_SIGMA = 4.5
-"""Limit of the second look: about one false detection in a frame of half a million cells."""
+DEEP_SIGMA = 4.8
+"""Limit of the second look: hardly a false detection in a frame of half a million cells."""
 TERRAIN_DISPERSION = 0.2
 TERRAIN_AXES = 0.6
 """Real frames of stars: sizes scatter by 0.04-0.19, axes by 0.65-0.87;

@@ -35,7 +35,7 @@ LEVELS = {
 class Warnings:
     """Watches the measures of frame after frame. `update` returns what is new, `active` what is in force."""
 
-    QUANTITIES = ("n_stars", "fwhm_px", "elongation", "sky_adu", "noise_adu", "transparency", "e1", "e2")
+    QUANTITIES = ("n_stars", "fwhm_px", "elongation", "sky_adu", "noise_adu", "transparency", "narrow_px", "e1", "e2")
 
     def __init__(self) -> None:
         self._history: dict[str, deque[float]] = {name: deque(maxlen=LONG) for name in self.QUANTITIES}
@@ -99,12 +99,14 @@ class Warnings:
 
     def _remember(self, m: FrameMeasures) -> None:
         values: dict[str, float | None] = {
-            name: getattr(m, name) for name in self.QUANTITIES if name not in ("e1", "e2")
+            name: getattr(m, name) for name in self.QUANTITIES if hasattr(m, name)
         }
         elongation = m.elongation
         if elongation is not None and m.elongation_deg is not None:
             size = (elongation**2 - 1) / (elongation**2 + 1)
             angle = math.radians(2 * m.elongation_deg)
+            if m.fwhm_px is not None:
+                values["narrow_px"] = m.fwhm_px * math.sqrt(2 / (1 + elongation**2))
             values["e1"], values["e2"] = size * math.cos(angle), size * math.sin(angle)
         for name, value in values.items():
             if value is not None and known(value):
@@ -118,7 +120,8 @@ class Warnings:
         return float(np.median(values[-lately:])), values[:-lately]
 
     def _focus(self) -> tuple[float, str] | None:
-        found = self._now_and_before("fwhm_px")
+        # Across the trail: a star that wind or tracking draws long is not out of focus.
+        found = self._now_and_before("narrow_px") or self._now_and_before("fwhm_px")
         if found is None:
             return None
         now, before = found
@@ -161,7 +164,7 @@ class Warnings:
         light, stars = light[-2 * DEW_FRAMES :], stars[-2 * DEW_FRAMES :]
         loss, raggedness = _slow_loss(light)
         fewer, _ = _slow_loss(stars)
-        steady = raggedness < 0.35 * max(loss, 1e-6)
+        steady = raggedness < 0.35 * max(loss, 1e-6) and "clouds" not in self._active
         value = min(loss, 2 * fewer) if steady else 0.0
         return value, f"dew? the stars have slowly lost {100 * loss:.0f} % of their light; look at the lens, heat it"
 

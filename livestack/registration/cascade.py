@@ -311,7 +311,7 @@ def _by_one_star(reference: StarReference, stars: StarCatalog, hint: np.ndarray 
     One star proves nothing by itself: it must be about as bright, and within a quarter of the field of where it was.
     """
     n, m = len(stars), len(reference.stars)
-    if min(n, m) != 1 or max(n, m) > (1 if hint is None else 2):
+    if min(n, m) != 1 or max(n, m) > 2:
         return None
     matrix = np.eye(3) if hint is None else hint.copy()
     best: tuple[float, np.ndarray, int, int] | None = None
