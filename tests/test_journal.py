@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -192,6 +193,30 @@ def test_torn_at_every_byte(tmp_path: Path) -> None:
         write(path, [after])
         assert path.read_bytes().startswith(content[:cut])
         assert read_journal(path) == [*whole, after]
+
+
+def test_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """A process writes lines and says each number after `append` returned; it is killed in the middle."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom livestack.journal import Journal, WarningRecord\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for n in range(10**6):\n"
+        "    journal.append(WarningRecord(kind=str(n), message='x' * 2000))\n    print(n, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "j")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(40):
+        process.stdout.readline()
+    process.kill()
+    said = 40 + len(process.stdout.read().splitlines())
+    process.wait(20)
+    process.stdout.close()
+    after = WarningRecord(kind="after", message="")
+    write(tmp_path / "j", [after])
+    kinds = [record.kind for record in read_journal(tmp_path / "j")]
+    assert kinds[-1] == "after"
+    assert kinds[:-1] == [str(number) for number in range(len(kinds) - 1)]
+    assert len(kinds) - 1 >= said - 1  # the last line of the pipe may be torn itself
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -287,6 +288,21 @@ class TestArrivals:
         night.at(6.0, move)
         assert names(night.run(rescan_interval_s=90.0)) == ["a.fits"]
         assert night.looks[0] < 8
+
+    def test_slow_disk_is_not_scanned_all_the_time(self, night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A scan that takes 4 s, as of thousands of files over a poor network, comes every 40 s, not every 1."""
+        scans = []
+
+        def slow_scan(*arguments: object) -> list:
+            scans.append(night.now)
+            night.sleep(4.0)
+            return []
+
+        monkeypatch.setattr("livestack.watcher.scan", slow_scan)
+        night.ends = 200.0
+        night.run(poll=True)
+        pauses = [after - before for before, after in pairwise(scans[1:-1])]
+        assert pauses == [pytest.approx(40.0, abs=0.2)] * 4
 
 
 class TestVanishing:
