@@ -243,9 +243,19 @@ def test_contradicting_structure_is_refused_in_words(tmp_path: Path, keyword: st
 
 
 def test_no_picture_at_all(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.fits", fits.PrimaryHDU(header=fits.Header({"EXPTIME": 1.0})))
-    with pytest.raises(UnreadableFrame, match="holds no picture"):
-        read_frame(path)
+    table = fits.BinTableHDU.from_columns([fits.Column("x", "J", array=np.arange(9))])
+    path = save(tmp_path / "a.fits", fits.PrimaryHDU(), table)
+    for look in (check_complete, read_frame, read_info):
+        with pytest.raises(UnreadableFrame, match="holds no picture"):
+            look(path)
+
+
+def test_an_empty_first_unit_may_be_the_beginning_of_more(tmp_path: Path) -> None:
+    """So it is while a compressed frame is being written."""
+    path = save(tmp_path / "a.fits.fz", fits.PrimaryHDU(header=fits.Header({"EXPTIME": 1.0})))
+    for look in (check_complete, read_frame, read_info):
+        with pytest.raises(TruncatedFrame, match="ends after 2880 bytes without a picture"):
+            look(path)
 
 
 def test_a_missing_tile_is_noticed(tmp_path: Path) -> None:

@@ -267,6 +267,14 @@ def test_tiff_date_and_the_header_that_siril_keeps(tmp_path: Path) -> None:
     assert info.oddities == ("The camera's clock names no time zone; taken as UTC.",)
 
 
+def test_tiff_whose_directory_is_not_written_yet(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + bytes(2000))
+    for look in (check_complete, read_frame):
+        with pytest.raises(TruncatedFrame, match="ends after 2004 bytes without a picture"):
+            look(path)
+
+
 def test_circular_directories_end(tmp_path: Path) -> None:
     content = bytearray(tiff(GREY8))
     entries = struct.unpack_from("<H", content, 8)[0]

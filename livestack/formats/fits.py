@@ -192,13 +192,12 @@ def _shape(flat: np.ndarray, layout: Layout) -> np.ndarray:
 def check(path: Path) -> None:
     """Hold the length against the headers of all units, without looking at a pixel."""
     with opened(path) as (stream, size):
+        _layout(path, find_picture(path, stream)[0])
         start = 0
         for _ in range(MAX_UNITS):
             unit = read_unit(path, stream, start)
             if unit is None:
                 return
-            if unit.is_picture:
-                _layout(path, unit)
             if size is None:
                 check_ratio(path, unit.end, path.stat().st_size)
                 if unit.data_bytes and stream.seek(unit.end) < unit.end:
@@ -206,7 +205,6 @@ def check(path: Path) -> None:
             elif unit.end > size:
                 raise truncated(path, unit.next_start, size)
             start = unit.next_start
-        # more units than anybody writes: what counts has been seen
 
 
 def count(path: Path) -> int:

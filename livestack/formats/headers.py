@@ -94,7 +94,10 @@ def carried_cards(cards: Cards) -> tuple[tuple[str, Value, str], ...]:
             continue
         if keyword == "OBJECT" and str(value).lower() in _NAMELESS:
             continue
-        keyword = "RADESYS" if keyword == "RADECSYS" else keyword  # the name before FITS 3.0
+        if keyword == "RADECSYS":  # its name before FITS 3.0
+            if "RADESYS" in cards:
+                continue
+            keyword = "RADESYS"
         used = max(30, 12 + len(value.replace("'", "''"))) if isinstance(value, str) else 30
         carried.append((keyword, value, _ascii(comment)[: max(0, 77 - used)].strip()))
     return tuple(carried)

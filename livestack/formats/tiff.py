@@ -24,6 +24,7 @@ from livestack.formats.cards import Cards, parse_cards
 from livestack.formats.exif import DESCRIPTION, BrokenStructure, Directory, exif_cards, walk
 from livestack.formats.guards import (
     MAGIC_BYTES,
+    broken_off,
     check_pixels,
     check_ratio,
     decoding,
@@ -63,8 +64,8 @@ def walk_complete(path: Path, stream: BinaryIO) -> list[Directory]:
         if error.needed:
             raise truncated(path, error.needed, size) from error
         raise UnreadableFrame(f"{path.name} cannot be followed as TIFF: {error}; the file is damaged.") from error
-    if not directories:
-        raise UnreadableFrame(f"{path.name} is a TIFF file without a picture.")
+    if not directories:  # the offset of the first one is written last
+        raise broken_off(path, size, "without a picture in it")
     needed = max((end for directory in directories for end in directory.ends + directory.strip_ends), default=0)
     if needed > size:
         raise truncated(path, needed, size)

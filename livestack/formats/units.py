@@ -135,9 +135,11 @@ def _make_unit(path: Path, cards: Cards, start: int) -> Unit:
 def find_picture(path: Path, stream: BinaryIO) -> tuple[Unit, Cards]:
     """The first unit with a picture in it, and the primary header."""
     start, primary = 0, None
-    for _ in range(MAX_UNITS):
+    for number in range(MAX_UNITS):
         unit = read_unit(path, stream, start)
         if unit is None:
+            if number == 1:  # a compressed frame begins with an empty unit, and may get no further for a while
+                raise broken_off(path, start, "without a picture in it")
             break
         primary = primary or unit.cards
         if unit.is_picture:

@@ -24,6 +24,7 @@ from livestack.errors import UnreadableFrame
 from livestack.formats.cards import Cards, read_card
 from livestack.formats.guards import (
     MAGIC_BYTES,
+    broken_off,
     check_pixels,
     check_ratio,
     decoding,
@@ -80,6 +81,8 @@ def _read_picture(path: Path, stream: BinaryIO) -> Picture:
     length = int.from_bytes(start[8:12], "little")
     if 16 + length > size or len(start) < 16:
         raise truncated(path, 16 + length, size)
+    if length == 0:
+        raise broken_off(path, size, "without a header")
     if length > _MAX_HEADER:
         raise UnreadableFrame(f"{path.name} declares a header of {length} bytes; it is damaged.")
     text = stream.read(length).rstrip(b"\0")
