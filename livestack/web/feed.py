@@ -24,7 +24,9 @@ from livestack.web.status import public_status
 SHORTEST_INTERVAL_S = 0.3
 """Most updates in a second are about three: more helps no eye."""
 LONGEST_SIDE = 1920
-GROWN_SIDE = 960
+SMALL_SIDE = 1280
+"""Size of what phones get and of the pictures of how the stack grew: one encoding serves both."""
+SMALL_QUALITY = 75
 KEPT = 4
 """So many of the latest pictures can still be fetched by those who are a little late."""
 
@@ -60,8 +62,8 @@ class Feed:
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._grown: ThinnedAlbum[Grown] = ThinnedAlbum(60)
         self._grown_names: dict[str, bytes] = {}
-        self._arrays: dict[str, np.ndarray | None] = {"stack": None, "frame": None}
-        self._names: dict[str, str | None] = {"stack": None, "frame": None}
+        self._arrays: dict[str, np.ndarray | None] = {"stack": None, "small": None, "frame": None}
+        self._names: dict[str, str | None] = {"stack": None, "small": None, "frame": None}
         self._number = 0
         self._group: tuple[str, str] | None = None
         self._stop = threading.Event()
@@ -84,7 +86,7 @@ class Feed:
         return self._pictures.get(name) or self._grown_names.get(name)
 
     def newest(self, kind: str) -> bytes | None:
-        """Return the newest picture of "stack" or "frame"."""
+        """Return the newest picture of "stack", "small" or "frame"."""
         name = self._names.get(kind)
         return self._pictures.get(name) if name else None
 
@@ -102,20 +104,21 @@ class Feed:
         if self._group is not None and snapshot.group != self._group[0]:
             self._grown.clear()
         self._group = target
-        if self._encode("stack", snapshot.picture) and snapshot.picture is not None and snapshot.n_stacked:
-            name = f"grown-{self.run}-{self._number}"
-            self._grown.add(Grown(name, snapshot.n_stacked, encode_jpeg(snapshot.picture, GROWN_SIDE, 80)))
+        self._encode("stack", snapshot.picture, LONGEST_SIDE, 85)
+        if self._encode("small", snapshot.picture, SMALL_SIDE, SMALL_QUALITY) and snapshot.n_stacked:
+            name = str(self._names["small"])
+            self._grown.add(Grown(name, snapshot.n_stacked, self._pictures[name]))
             self._grown_names = {g.name: g.data for g in self._grown.entries}
-        self._encode("frame", snapshot.last_frame)
+        self._encode("frame", snapshot.last_frame, SMALL_SIDE, SMALL_QUALITY)
         self.view = View(self._number, self._say(snapshot), snapshot, self._names["stack"])
 
-    def _encode(self, kind: str, picture: np.ndarray | None) -> bool:
+    def _encode(self, kind: str, picture: np.ndarray | None, longest_side: int, quality: int) -> bool:
         """Encode a picture where it is another than before; True where it was."""
         if picture is None or picture is self._arrays[kind]:
             return False
         name = f"{kind}-{self.run}-{self._number}"
         kept = OrderedDict(self._pictures)
-        kept[name] = encode_jpeg(picture, LONGEST_SIDE)
+        kept[name] = encode_jpeg(picture, longest_side, quality)
         of_kind = [n for n in kept if n.startswith(kind)]
         for old in of_kind[:-KEPT]:
             del kept[old]
@@ -123,13 +126,14 @@ class Feed:
         return True
 
     def _say(self, snapshot: Snapshot) -> bytes:
-        stack, frame = self._names["stack"], self._names["frame"]
+        stack, small, frame = (self._names[kind] for kind in ("stack", "small", "frame"))
         size = self._arrays["stack"].shape[1::-1] if self._arrays["stack"] is not None else (0, 0)
         told: dict[str, Any] = {
             "number": self._number,
             "run": self.run,
             **public_status(snapshot),
             "picture": f"picture/{stack}.jpg" if stack else None,
+            "small": f"picture/{small}.jpg" if small else None,
             "size": list(size),
             "frame": f"picture/{frame}.jpg" if frame else None,
             "tiles": f"tile/{stack}/" if stack and snapshot.region is not None else None,

@@ -117,6 +117,7 @@ class Publisher:
             "run": "",
             **public_status(snapshot),
             "picture": urls.get("picture"),
+            "small": None,
             "size": list(picture.shape[1::-1]) if picture is not None else [0, 0],
             "frame": urls.get("frame"),
             "tiles": None,

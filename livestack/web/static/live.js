@@ -52,8 +52,9 @@
     $("waiting").hidden = Boolean(s.picture || s.frame);
     viewer.setFull(s.full[0] || s.size[0], s.full[1] || s.size[1]);
     viewer.setTiles(s.tiles);
-    viewer.setPicture("stack", s.picture);
-    viewer.setPicture("frame", s.frame);
+    viewer.setPicture("stack", s.small && viewer.isSmall ? s.small : s.picture);
+    // The single frame is renewed only for those who look at it.
+    if (!viewer.frame || viewer.split > 0 || target || !s.frame) viewer.setPicture("frame", s.frame);
     say("label-stack", s.frames + (s.frames === 1 ? " frame" : " frames stacked"));
     $("view").setAttribute("aria-label", "Live picture of " + title + ", " + s.frames + " frames stacked");
     showCard(s, title, name);
@@ -156,6 +157,8 @@
     told = Date.now();
     say("news", s.frames + " frames stacked, " + duration(s.exposure_total) + " of light");
   };
+
+  viewer.onsplit = () => { if (live.status) viewer.setPicture("frame", live.status.frame); };
 
   // --- the line to the server ---
 

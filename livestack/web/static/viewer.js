@@ -22,6 +22,7 @@ window.LivestackViewer = class {
     this.drawing = false;
     this.later = null;
     this.onview = () => {};
+    this.onsplit = () => {};
     this._listen();
     this._resize();
   }
@@ -70,6 +71,12 @@ window.LivestackViewer = class {
     return h > 1.2 * w && this.full[0] ? Math.min(1.5 * this.fitZoom, Math.max(w / this.full[0], h / this.full[1])) : this.fitZoom;
   }
 
+  /* Device pixels for one screen point, as far as detail in a noisy sky is worth the bytes. */
+  get detail() { return Math.min(2, this.ratio); }
+
+  /* True where the small picture has all the detail that the home view can show. */
+  get isSmall() { return Math.max(this.full[0], this.full[1]) * this.homeZoom * this.detail <= 1400; }
+
   fit() {
     this.fitting = true;
     this.zoom = this.homeZoom;
@@ -112,6 +119,7 @@ window.LivestackViewer = class {
   setSplit(fraction) {
     this.split = Math.min(1, Math.max(0, fraction));
     this.divider.classList.add("used");
+    this.onsplit();
     this.draw();
   }
 
@@ -169,7 +177,7 @@ window.LivestackViewer = class {
   /* True pixels where the preview is too coarse; an old tile stays until its successor is there. */
   _paintTiles(g, x, y, w, h, preview) {
     const side = 512;
-    if (!this.tilePrefix || this.zoom * this.ratio <= 1.05 * preview.naturalWidth / this.full[0]) return;
+    if (!this.tilePrefix || this.zoom * this.detail <= 1.1 * preview.naturalWidth / this.full[0]) return;
     if (this.zoom > 1.5) g.imageSmoothingEnabled = this.zoom < 3;
     const first = [Math.max(0, Math.floor(-x / this.zoom / side)), Math.max(0, Math.floor(-y / this.zoom / side))];
     const last = [
