@@ -277,29 +277,35 @@ class _Flats:
     def __init__(self, group: list[Candidate], subtract: np.ndarray | None) -> None:
         self.group = group
         self.offset = np.float32(abs(group[0].info.pedestal_adu or 0.0)) if subtract is None else subtract
-        self.corrections: np.ndarray | None = None
-        levels, profiles = [], []
+        self.corrections: list[np.ndarray] = []
+        levels, by_frame = [], []
         for candidate in group:
-            data = _read(candidate) - self.offset
-            levels.append(np.mean(to_unit_level(data, candidate.info.bayer)))
-            profiles.append(row_profile(data))
-        self.notes = [
-            f"the flats differ by {100 * np.ptp(levels) / np.mean(levels):.1f} % in brightness: each brought to 1."
-        ]
-        bands = measure_bands(np.array(profiles))
+            data, means = self._at_unit_level(candidate)
+            levels.append(np.mean(means))
+            by_frame.append([row_profile(view) for view in self._views(data)])
+        profiles = [np.array(frames) for frames in zip(*by_frame, strict=True)]
+        change = np.ptp(levels) / np.mean(levels)
+        self.notes = [f"the flats differ by {100 * change:.1f} % in brightness: each brought to 1."]
+        bands = max(measure_bands(profile) for profile in profiles)
         if bands > MIN_BANDS:
-            self.corrections = band_corrections(np.array(profiles))
+            self.corrections = [band_corrections(profile) for profile in profiles]
             self.notes.append(
                 f"the flats show bands of {100 * bands:.1f} % rms that move from frame to frame, as a lamp on the "
                 "mains makes them: taken out row by row; expose longer or use a steady lamp."
             )
 
-    def read(self, number: int) -> np.ndarray:
-        candidate = self.group[number]
+    def _views(self, data: np.ndarray) -> list[np.ndarray]:
+        return [view for part in colour_parts(data, self.group[0].info.bayer) for view in part]
+
+    def _at_unit_level(self, candidate: Candidate) -> tuple[np.ndarray, list[float]]:
         data = _read(candidate) - self.offset
-        to_unit_level(data, candidate.info.bayer)
-        if self.corrections is not None:
-            data /= self.corrections[number][:, None]
+        return data, to_unit_level(data, candidate.info.bayer)
+
+    def read(self, number: int) -> np.ndarray:
+        """Flat `number` of the group, float32, 1 on average in each colour."""
+        data, _ = self._at_unit_level(self.group[number])
+        for view, correction in zip(self._views(data), self.corrections, strict=False):
+            view /= correction[number][:, None]
         return data
 
 

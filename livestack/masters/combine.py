@@ -114,9 +114,11 @@ def pair_noise(frames: np.ndarray) -> float:
     if len(frames) < 2:
         return 0.0
     pairs = [frames[i + 1, ::5, ::5] - frames[i, ::5, ::5] for i in range(min(len(frames) - 1, 4))]
-    spreads = []
+    spreads = [0.0]
     for pair in pairs:
+        if not np.isfinite(pair).any():
+            continue
         jumps = np.abs(pair - np.nanmedian(pair))
         spread = float(np.nanquantile(jumps, 0.6827))
         spreads.append(spread if spread > 0 else float(np.nanstd(jumps)))
-    return float(np.median(spreads)) / 2**0.5
+    return float(np.median(spreads[1:] or spreads)) / 2**0.5

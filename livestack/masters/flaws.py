@@ -50,15 +50,17 @@ def find_flaws(
         excess = _excess(dark, step, bands)
         sample = excess[::3, ::3]
         scatter = 1.4826 * float(np.nanmedian(np.abs(sample - np.nanmedian(sample))))
-        typical = float(np.nanmedian(variance[::3, ::3])) if variance is not None else 0.0
-        limit = max(HOT_SIGMA * scatter, HOT_NOISE * typical**0.5, 1.0)
-        limit = max(limit, float(np.nanquantile(np.abs(sample), 1 - MAX_SHARE)))
-        hot |= excess > limit
-        cold |= excess < -limit
-        if variance is not None and typical > 0:
-            flicker = variance > FLICKER * typical
-            if flicker.mean() < MAX_SHARE:
+        limit = max(HOT_SIGMA * scatter, 1.0, float(np.nanquantile(np.abs(sample), 1 - MAX_SHARE)))
+        noise: np.ndarray | float = 0.0
+        if variance is not None and np.isfinite(variance).any():
+            # Of the neighbours: where the amplifier glows, all pixels are noisier.
+            around = np.fmax(variance - _excess(variance, step, bands), np.float32(np.nanmedian(variance[::3, ::3])))
+            noise = np.sqrt(around)
+            flicker = variance > FLICKER * around
+            if 0 < flicker.mean() < MAX_SHARE:
                 hot |= flicker
+        hot |= excess > np.maximum(limit, HOT_NOISE * noise)
+        cold |= excess < -np.maximum(limit, HOT_NOISE * noise)
     if flat is not None:
         # Excess over neighbours relative to the neighbours: pixel / neighbours - 1.
         excess = _excess(flat, step, bands)

@@ -49,7 +49,7 @@ def load_masters(folder: Path | str, settings: CalibrationSettings | None = None
             ignored.append(f"{path.name} is no use as a master: {error}")
             continue
         kind = info.kind if info.kind is not FrameKind.UNKNOWN else kind_by_name(path, folder)
-        named = "master" in path.stem.lower() or "master" in path.parent.name.lower()
+        named = "master" in path.stem.lower()
         if kind in (FrameKind.LIGHT, FrameKind.UNKNOWN) or not (info.is_master or named):
             ignored.append(f"{path.name} is not called a master by header or name, and is left alone.")
             continue
