@@ -33,6 +33,8 @@ NEIGHBOUR_FLUX = 0.03
 MIN_SHARPNESS = 0.12
 """Mean of the four neighbours over the peak; a hot pixel has less."""
 CLIP_SIGMA = 3.5
+MAX_SPREAD = 0.35
+"""Scatter of the widths, as a share, beyond which the things measured are not stars."""
 SOFTNESS = 0.004
 """What no profile knows of a real star, as a share of its height; keeps bright stars from dictating."""
 MAX_STEPS = 40
@@ -118,7 +120,7 @@ def measure_psf(
     gauss_table, gauss_matrices = _star_table(
         gauss_fit, gauss_covariance, gauss_quality, np.full(len(start), math.inf), snr, gauss_good, "gaussian", math.inf
     )
-    if not table.used.any() or not gauss_table.used.any():
+    if not table.used.any() or not gauss_table.used.any() or not _alike(table):
         return None
     height, width = data.shape
     used = table.used
@@ -294,6 +296,16 @@ def _crowd(fwhm: np.ndarray, error: np.ndarray, matrices: np.ndarray) -> np.ndar
             kept &= np.abs(q - centre) <= CLIP_SIGMA * np.maximum(spread, error / fwhm) + 0.01
         used = kept
     return used
+
+
+def _alike(table: StarTable) -> bool:
+    """False when the widths have nothing in common: craters and clouds are no stars."""
+    fwhm, error = table.fwhm_px[table.used], table.fwhm_error_px[table.used]
+    if len(fwhm) < 4:
+        return True
+    centre = float(np.median(fwhm))
+    spread = 1.4826 * float(np.median(np.abs(fwhm - centre)))
+    return spread**2 - float(np.median(error)) ** 2 < (MAX_SPREAD * centre) ** 2
 
 
 def _average(

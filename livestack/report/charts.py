@@ -180,8 +180,11 @@ def field_map(field_map: FieldMap, size: tuple[int, int], bottom_up: bool = Fals
     scale = 400.0 / max(width, height)
     w, h = width * scale, height * scale
     known = [cell.fwhm_px for cell in field_map.cells if cell.n_stars]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    parts = [f'<svg class="chart map" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="field map">']
+    low, high = (min(known), max(max(known), 1.1 * min(known))) if known else (0.0, 1.0)
+    parts = [
+        f'<svg class="chart map" style="max-width:{1.5 * w:.0f}px" viewBox="0 0 {w:.0f} {h:.0f}" role="img" '
+        'aria-label="field map">'
+    ]
     for cell in field_map.cells:
         x0, x1 = (cell.x0_px + 0.5) * scale, (cell.x1_px + 0.5) * scale
         y0, y1 = (cell.y0_px + 0.5) * scale, (cell.y1_px + 0.5) * scale

@@ -45,7 +45,7 @@ class Lesson:
         the Shapiro-Wilk probability of such a sample when the noise is Gaussian.
     hit : the pixel with the strongest single outlier; `hit_is_real` False when nothing crossed the piece and an outlier
         of 20 sigma was added on paper.
-    noise : noise of the piece combined by mean, median and clipped mean, relative to the mean.
+    noise : noise of half the frames combined by mean, median and clipped mean, relative to the mean.
     pooled : deviations of all samples of the piece from their pixel's median, ADU.
     """
 
@@ -60,24 +60,22 @@ class Lesson:
 
 def clipped_mean(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over axis 0 of the samples within 3 robust sigma of the median, and how many were left out."""
-    centre = np.nanmedian(samples, axis=0)
-    sigma = 1.4826 * np.nanmedian(np.abs(samples - centre), axis=0)
+    centre = np.median(samples, axis=0)
+    sigma = 1.4826 * np.median(np.abs(samples - centre), axis=0)
     kept = np.abs(samples - centre) <= KAPPA * np.maximum(sigma, 1e-9)
     count = kept.sum(axis=0)
     total = np.where(kept, samples, 0.0).sum(axis=0)
-    return np.asarray(total / np.maximum(count, 1)), np.isfinite(samples).sum(axis=0) - count
+    return np.asarray(total / np.maximum(count, 1)), len(samples) - count
 
 
 def learn(samples: Samples) -> Lesson:
     """Draw the lesson from at least three frames' samples."""
-    cube = samples.cube
-    covered = np.isfinite(cube).all(axis=0)
-    if not covered.any():
-        covered = np.isfinite(cube).any(axis=0)
-    centre = np.nanmedian(cube, axis=0)
-    sigma = 1.4826 * np.nanmedian(np.abs(cube - centre), axis=0)
+    covered = np.isfinite(samples.cube).all(axis=0)
+    cube = np.where(covered, samples.cube, np.float32(0))
+    centre = np.median(cube, axis=0)
+    sigma = 1.4826 * np.median(np.abs(cube - centre), axis=0)
     typical = float(np.median(sigma[covered]))
-    farthest = np.nanmax(np.abs(cube - centre), axis=0) / np.maximum(sigma, typical)
+    farthest = np.abs(cube - centre).max(axis=0) / np.maximum(sigma, typical)
     score = np.where(covered, np.abs(sigma / max(typical, 1e-9) - 1) + np.maximum(farthest - 3, 0), np.inf)
     # the sky, not a star: near the piece's median
     score += np.where(covered, np.abs(centre - np.median(centre[covered])) / max(typical, 1e-9), 0.0)
@@ -88,8 +86,7 @@ def learn(samples: Samples) -> Lesson:
     p = float(stats.shapiro(quiet.samples).pvalue) if n >= 3 and np.ptp(quiet.samples) > 0 else math.nan
 
     # a single frame sticking out while the second-farthest does not: satellite, aircraft, cosmic ray
-    deviation = np.where(np.isfinite(cube), cube - centre, 0.0)
-    ordered = np.sort(deviation, axis=0)
+    ordered = np.sort(cube - centre, axis=0)
     lone = np.where(covered, (ordered[-1] - 2.0 * np.maximum(ordered[-2], 0.0)) / np.maximum(sigma, typical), 0.0)
     hy, hx = np.unravel_index(int(np.argmax(lone)), lone.shape)
     real = bool(lone[hy, hx] > OUTLIER_SIGMA)
@@ -97,18 +94,33 @@ def learn(samples: Samples) -> Lesson:
         hit = _story(samples, int(hx), int(hy), cube[:, hy, hx])
     else:
         told = quiet.samples.copy()
-        told[len(told) // 2] += 20.0 * quiet.sigma
+        told[len(told) // 2] = quiet.median + 20.0 * quiet.sigma
         hit = _story(samples, int(qx), int(qy), told)
 
-    mean = np.nanmean(cube, axis=0)
-    base = block_noise(mean)
-    noise = (1.0, block_noise(centre) / base, block_noise(clipped_mean(cube)[0].astype(np.float32)) / base)
+    noise = _method_noise(cube, covered)
     pooled = (cube - centre)[:, covered].ravel()[::7] * math.sqrt(n / max(n - 1, 1))
     return Lesson(quiet, theory, p, hit, real, noise, pooled)
 
 
+def _method_noise(cube: np.ndarray, covered: np.ndarray) -> tuple[float, float, float]:
+    """Noise of mean, median and clipped mean over that of the mean.
+
+    Taken from the difference of two halves of the frames, in which everything that is really in the sky cancels.
+    """
+    noises = []
+    for combine in (
+        lambda half: half.mean(axis=0),
+        lambda half: np.median(half, axis=0),
+        lambda half: clipped_mean(half)[0],
+    ):
+        difference = np.where(covered, combine(cube[0::2]) - combine(cube[1::2]), np.nan)
+        noises.append(block_noise(difference.astype(np.float32)))
+    base = max(noises[0], 1e-12)
+    return noises[0] / base, noises[1] / base, noises[2] / base
+
+
 def _story(samples: Samples, x: int, y: int, values: np.ndarray) -> PixelStory:
-    values = values[np.isfinite(values)].astype(np.float64)
+    values = values.astype(np.float64)
     mean, left_out = clipped_mean(values[:, None])
     median = float(np.median(values))
     return PixelStory(

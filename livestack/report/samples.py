@@ -21,6 +21,8 @@ from livestack.report.gather import Group, Night, StackFile
 PIECE = 192
 """Side of the piece of sky, in pixels."""
 MOST_FRAMES = 60
+COVERED_SHARE = 0.5
+"""All frames together must cover so much of the piece."""
 BLOCK = 4
 """Noise is measured on means of 4 x 4 pixels: single pixels would flatter an interpolation that blurs."""
 
@@ -120,12 +122,14 @@ def sample_piece(night: Night, group: Group, corner: tuple[int, int]) -> Samples
             layer = _piece_of(night.source(record), record, corner, night.settings.calibration.debayer)
         except (FrameError, OSError):
             continue
-        if layer is not None:
+        if layer is not None and np.isfinite(layer).mean() > 0.9:
             layers.append(layer)
             names.append(Path(record.file).name)
     if len(layers) < 3:
         return None
     cube = np.stack(layers)
+    if np.isfinite(cube).all(axis=0).mean() < COVERED_SHARE:
+        return None
     level = np.nanmedian(cube, axis=(1, 2))
     cube += (np.median(level) - level)[:, None, None]
     return Samples(cube, names, corner, len(registered))

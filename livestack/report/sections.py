@@ -98,7 +98,7 @@ def summary(night: Night, group: Group, psf: PSFModel | None) -> str:
         ("First and last frame", f"{_clock(times[0])} – {_clock(times[-1])} UTC" if times else ""),
         ("Camera, telescope", ", ".join(str(header[k]) for k in ("INSTRUME", "TELESCOP") if header.get(k))),
         ("Reference frame", Path(group.reference.file).name if group.reference else str(header.get("REFFRAME", ""))),
-        ("Stars in single frames", f"{np.median(fwhm):.2f} px wide (median FWHM)" if fwhm else ""),
+        ("Stars in single frames", f"{np.median(fwhm):.2f} px wide (quick measure, pixels included)" if fwhm else ""),
         ("Stars in the stack", _star_words(psf) if psf else ""),
         ("Rejection", _rejection_words(header)),
         ("Masters", ", ".join(f"{Path(m.file).name} ({m.kind})" for m in night.start.masters) if night.start else ""),
@@ -138,6 +138,8 @@ def trends(night: Night, group: Group, psf: PSFModel | None) -> str:
         made = []
         for status, kind, tone in (("stacked", "dots", "a"), ("refused", "crosses", "bad")):
             own = [f for f in frames if f.status == status and getattr(f, value) is not None]
+            if not any(getattr(f, value) for f in own):
+                continue
             made.append(
                 Series(
                     [where[id(f)] for f in own], [factor * getattr(f, value) for f in own],
@@ -176,7 +178,7 @@ def trends(night: Night, group: Group, psf: PSFModel | None) -> str:
 
 def _stack_fwhm(group: Group, factor: float) -> list[Series]:
     known = [(float(r.n_frames), factor * r.fwhm_px) for r in group.psf if r.fwhm_px]
-    return [Series([n for n, _ in known], [v for _, v in known], "", "dots", "a")] if len(known) > 1 else []
+    return [Series([n for n, _ in known], [v for _, v in known], "", "dots", "a")] if len(known) > 2 else []
 
 
 def refused(night: Night, group: Group) -> str:

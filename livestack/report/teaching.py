@@ -65,7 +65,7 @@ def lesson_chapter(samples: Samples, lesson: Lesson) -> str:
     return (
         "<h2 id=why>Why stacking works, on your own frames</h2>"
         "<p>A sensor is a crowd of cheap thermometers: each reading is a little wrong, too high as often as too low. "
-        f"Here is one pixel of empty sky in {n} frames. Its readings scatter by {quiet.sigma:.3g} ADU, yet "
+        f"Here is one quiet pixel in {n} frames. Its readings scatter by {quiet.sigma:.3g} ADU, yet "
         f"their mean is known to "
         f"{quiet.sigma / np.sqrt(n):.2g} ADU, because the errors cancel: by the square root of the number of "
         f"frames.</p>"
