@@ -15,7 +15,7 @@ PACKAGE = Path(livestack.__file__).parent
 
 ROWS = """
 errors
-settings frame snapshot kernels wording version durable defects folder events noise
+settings frame snapshot kernels wording version durable defects folder events noise records
 formats calibrate cosmetic debayer stars transform stack render wcs timelapse lock configuration
 masters registration features psf quality simulate enhance normalise compose develop journal settling
 group watcher report artist darkroom
