@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,16 +20,17 @@ import numpy as np
 import pytest
 from fake_session import FakeSession
 
-from livestack.errors import LivestackError, SessionError, UsageError
+from livestack.errors import FrameError, LivestackError, SessionError, UsageError
+from livestack.quality.reasons import REASONS
 from livestack.snapshot import Slot, Snapshot, TrendPoint
 from livestack.timelapse import ThinnedAlbum, Timelapse, write_film
+from livestack.web import doorman, streaming
 from livestack.web import feed as web_feed
-from livestack.web import streaming
 from livestack.web.catalogue import find_card, find_designation
 from livestack.web.guard import HostKey, RateLimit
 from livestack.web.publish import Publisher
 from livestack.web.server import WebServer, bind_port, qr_text
-from livestack.web.status import host_status, public_status, thin
+from livestack.web.status import PLAIN_WORDS, host_status, public_status, thin
 
 TOKEN = "correct-horse-battery"
 ACTIONS = {
@@ -194,6 +197,9 @@ class TestVisitors:
     def test_static_files_stay_in_their_folder(self, client: httpx.Client) -> None:
         for name in ("..%2fapp.py", "../app.py", "%2e%2e/app.py", "host.html", "nothing.js"):
             assert client.get(f"/static/{name}").status_code == 404
+
+    def test_head_of_the_events_ends(self, client: httpx.Client) -> None:
+        assert client.head("/events", timeout=5).status_code == 200
 
     def test_qr_code_is_drawn(self, client: httpx.Client) -> None:
         answer = client.get("/qr.svg")
@@ -396,6 +402,33 @@ class TestServer:
 
         asyncio.run(look())
 
+    def test_connections_are_counted_at_the_door(self, session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert doorman.may_enter("10.0.0.1", ["10.0.0.1"] * (doorman.MOST_PER_CALLER - 1))
+        assert not doorman.may_enter("10.0.0.1", ["10.0.0.1"] * doorman.MOST_PER_CALLER)
+        assert doorman.may_enter("127.0.0.1", ["127.0.0.1"] * doorman.MOST_PER_CALLER)
+        monkeypatch.setattr(doorman, "MOST_CONNECTIONS", 3)
+        with serving(session) as server:
+            address = ("127.0.0.1", server._port)
+            held = [socket.create_connection(address) for _ in range(3)]
+            try:
+                assert until(lambda: server._server is not None and len(server._server.server_state.connections) == 3)
+                with socket.create_connection(address) as turned_away:
+                    turned_away.settimeout(5)
+                    with contextlib.suppress(ConnectionError):
+                        assert turned_away.recv(10) == b""
+            finally:
+                for connection in held:
+                    connection.close()
+            assert until(lambda: server._server is not None and not server._server.server_state.connections)
+            assert httpx.get(f"{server.public_url}status.json").status_code == 200
+
+    def test_who_says_nothing_is_let_go(self, session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doorman, "SILENCE_S", 0.3)
+        with serving(session) as server, socket.create_connection(("127.0.0.1", server._port)) as silent:
+            silent.sendall(b"GET / HTTP/1.1\r\nHost:")
+            silent.settimeout(5)
+            assert silent.recv(10) == b""
+
     def test_stop_is_quick_and_the_port_is_free_again(self, session: FakeSession) -> None:
         with serving(session) as server:
             port = server._port
@@ -480,6 +513,10 @@ class TestWords:
         assert told["noise"][-1][0] == 2999
         assert told["fwhm_px"] is None
         assert len(json.dumps(host_status(night), allow_nan=False)) < 200_000
+
+    def test_every_reason_has_plain_words(self) -> None:
+        reasons = {*REASONS, *(kind.reason for kind in FrameError.__subclasses__())}
+        assert reasons <= set(PLAIN_WORDS)
 
     def test_thin_keeps_both_ends(self) -> None:
         assert thin(range(10), 4) == [0, 3, 6, 9]

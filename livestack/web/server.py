@@ -14,10 +14,10 @@ import uvicorn
 from livestack.errors import UsageError
 from livestack.snapshot import Controls, Slot
 from livestack.web.app import Site, make_app
+from livestack.web.doorman import BoundedProtocol
 
 __all__ = ["WebServer", "bind_port", "find_lan_address", "make_app", "qr_text"]
 
-MOST_CONNECTIONS = 1000
 START_TIMEOUT_S = 15.0
 
 
@@ -122,7 +122,7 @@ class WebServer:
         config = uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=BoundedProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -130,8 +130,7 @@ class WebServer:
             access_log=False,  # the secret link must not end up in a log
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=20,
+            timeout_keep_alive=10,
             timeout_graceful_shutdown=2,
         )
         self._server = server = uvicorn.Server(config)

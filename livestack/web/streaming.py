@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from livestack.web.feed import Feed
 
 MOST_STREAMS = 200
-MOST_STREAMS_PER_CALLER = 40
+MOST_STREAMS_PER_CALLER = 60
 """Of the 200 event streams one address may hold so many (this machine itself, where a proxy may run: any number)."""
 TICK_S = 10.0
 """A sign of life when nothing changes: pages that miss it say "reconnecting"."""
@@ -88,6 +88,10 @@ class EventStream:
                 send({"type": "http.response.body", "body": text, "more_body": True}), SEND_TIMEOUT_S
             )
 
+        if scope.get("method") == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
         self._streams.per_caller[self._caller] += 1
         gone = asyncio.create_task(until_gone())
