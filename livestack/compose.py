@@ -21,7 +21,7 @@ import numpy as np
 from livestack.errors import UsageError
 from livestack.kernels.render import LUMA
 from livestack.render.background import measure_sky
-from livestack.render.look import measure_balance
+from livestack.render.balance import measure_balance
 from livestack.render.reduction import reduce_planes
 
 Palette = Mapping[str, Mapping[str, float]]

@@ -89,6 +89,15 @@ class TestColour:
         red, green, blue = np.median(rgb.reshape(-1, 3), axis=0)
         assert max(red, green, blue) - min(red, green, blue) <= 1
 
+    @pytest.mark.parametrize("n_stars", [0, 1])
+    def test_a_galaxy_without_stars_is_not_green(self, n_stars):
+        image = star_field(seed=31, n_stars=n_stars)
+        y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+        galaxy = 600 * np.exp(-np.hypot((x - 150) / 30, (y - 250) / 12))
+        rgb = draw((image + galaxy * RESPONSE[:, None, None]).astype(np.float32)).astype(float)
+        red, green, blue = rgb[244:257, 135:166].mean(axis=(0, 1))
+        assert green <= 1.03 * max(red, blue)
+
     @pytest.mark.parametrize("noise", [10.0, 60.0])
     @pytest.mark.parametrize("n_stars", [0, 3, 150])
     def test_there_is_never_a_green_cast(self, noise, n_stars):
@@ -218,6 +227,17 @@ class TestStability:
         brighter = image + np.array([300, 500, 200], np.float32)[:, None, None]
         rgb = render(brighter, measure_look(brighter, SETTINGS, first)).rgb
         assert np.abs(np.median(rgb.reshape(-1, 3), axis=0) - 0.12 * 255).max() < 4
+
+    def test_another_gradient_is_taken_out_at_once_and_noise_is_not_followed(self):
+        """The Moon rises, or another frame becomes the reference and turns the field."""
+        first = measure_look(star_field(tilt=0.15), SETTINGS)
+        turned = star_field(tilt=-0.25)
+        rgb = render(turned, measure_look(turned, SETTINGS, first)).rgb
+        assert abs(np.median(rgb[:, :90]) - np.median(rgb[:, -90:])) <= 3
+        again = star_field_of(3)
+        alone, blended = measure_look(again, SETTINGS), measure_look(again, SETTINGS, first)
+        shape = [look.surface.coefficients[:, 1, 0] for look in (first, alone, blended)]
+        np.testing.assert_allclose(shape[2], 0.7 * shape[0] + 0.3 * shape[1])
 
     def test_new_settings_take_effect_at_once(self):
         image = star_field()

@@ -5,9 +5,9 @@ file are the same picture. It is measured on a copy reduced to the size of the p
 previous one, so that nothing jumps from frame to frame. The sky's level and noise are followed at once (they are known
 to a thousandth); the colours and the white point, which hang on a few stars, follow over several frames.
 
-Colour: the median colour of bright, unsaturated stars is made neutral, with a prior of a few imaginary neutral stars;
-after the sky is subtracted channel by channel there is nothing left that could be green. Where most of the frame shows
-something else than sky (Moon, planets, daylight) black and white are percentiles instead.
+Colour: the median colour of bright, unsaturated stars is made neutral, with a mild prior (see `balance`); after the
+sky is subtracted channel by channel there is nothing left that could be green. Where most of the frame shows something
+else than sky (Moon, planets, daylight) black and white are percentiles instead.
 
 It leaves the drawing to `picture`.
 """
@@ -22,16 +22,12 @@ import cv2
 import numpy as np
 
 from livestack.kernels.bands import Bands
-from livestack.kernels.render import LUMA
 from livestack.render.background import Surface, fit_background, measure_sky
+from livestack.render.balance import STATISTICS_PIXELS, measure_balance, mix_luma, normalise_gains, statistics_stride
 from livestack.render.reduction import reduce_planes
 from livestack.settings import RenderSettings
 
-STATISTICS_PIXELS = 120_000
 PREVIEW_DEGREE = 4
-MAX_STARS = 150
-PRIOR_STARS = 2.0
-"""How many neutral stars the white balance believes in beforehand."""
 FOLLOW = 0.3
 """Share of a new measurement of colour, shape of the sky and white point that is taken over."""
 
@@ -111,7 +107,7 @@ def measure_look(
     share = FOLLOW if look.kind == "sky" else 0.5
     return replace(
         look,
-        gains=_normalised(np.exp(_mix(np.log(previous.gains), np.log(look.gains), share))),
+        gains=normalise_gains(np.exp(_mix(np.log(previous.gains), np.log(look.gains), share))),
         white=math.exp(_mix(math.log(previous.white), math.log(look.white), share)),
         black=_mix(previous.black, look.black, share),
         midtone=_mix(previous.midtone, look.midtone, share),
@@ -170,15 +166,15 @@ def _measure_sky_look(
         and previous.kind == "sky"
         and previous.settings.gradient_removal == settings.gradient_removal
     ):
-        surface = previous.surface.blended(surface, FOLLOW)
+        surface = previous.surface.blended(surface, _surface_share(previous, surface, scale))
     above = small - surface.evaluate(*small.shape[1:])
-    stride = _stride(small)
+    stride = statistics_stride(small)
     levels, sigmas = np.array([measure_sky(plane[::stride, ::stride]) for plane in above]).T
     surface = surface.raised(levels)
     above -= levels[:, None, None].astype(np.float32)
     gains, n_stars = np.ones(len(small)), 0
     if len(small) == 3 and not settings.linked:
-        gains = _normalised(1 / np.maximum(sigmas, 1e-6))
+        gains = normalise_gains(1 / np.maximum(sigmas, 1e-6))
     elif len(small) == 3 and settings.white_balance == "stars":
         gains, n_stars = measure_balance(above, small, sigmas)
     luma = mix_luma(above, gains)
@@ -192,8 +188,16 @@ def _measure_sky_look(
     return Look("sky", size, surface, gains, by_scale, 0.0, white, 0.5, n_stars, settings)
 
 
+def _surface_share(previous: Look, surface: Surface, scale: float) -> float:
+    """How much of a new sky surface to take over: slowly as long as the shapes agree within the noise, else at once."""
+    change = surface.evaluate(12, 16) - previous.surface.evaluate(12, 16)
+    change -= change.mean(axis=(1, 2), keepdims=True)
+    rms = float(np.sqrt((change**2).mean(axis=(1, 2))).max())
+    return min(1.0, FOLLOW * max(1.0, 2 * rms / previous.noise_at(scale)))
+
+
 def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int, int]) -> Look:
-    stride = _stride(small)
+    stride = statistics_stride(small)
     view = small[:, ::stride, ::stride]
     gains = np.ones(len(small))
     floor = np.array([np.nanpercentile(plane, 0.3) for plane in view])
@@ -204,7 +208,7 @@ def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int
         # A cast of the bare sensor is taken out; a picture that is nearly balanced keeps its own colours.
         cast = np.log(np.maximum(colour, 1e-9) / np.mean(np.maximum(colour, 1e-9)))
         if np.abs(cast).max() > 0.15:
-            gains = _normalised(np.exp(-np.clip(cast, -1.2, 1.2)))
+            gains = normalise_gains(np.exp(-np.clip(cast, -1.2, 1.2)))
     surface = Surface.constant(floor)
     luma = mix_luma(view - floor[:, None, None], gains)
     white = max(float(np.nanpercentile(luma, 99.8)), 1e-9)
@@ -213,61 +217,6 @@ def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int
     # A midtone below one half lifts the shadows; near one half the picture is linear, as the eye saw it.
     midtone = min(max(middle / 0.35 * 0.5, 0.35), 0.5)
     return Look("bright", size, surface, gains, ((1.0, noise),), 0.0, white, midtone, 0, settings)
-
-
-def measure_balance(above: np.ndarray, small: np.ndarray, sigmas: np.ndarray) -> tuple[np.ndarray, int]:
-    """Gains (3,) that make the median star neutral, and the number of stars that say so.
-
-    `above` is (3, h, w) with the sky at 0 and noise `sigmas` (3,); `small` is the same before the sky was subtracted
-    (for saturation). Stars are local maxima; their light is what stands above the median of a ring around.
-    """
-    sigmas = np.maximum(sigmas, 1e-9)
-    stride = _stride(above)
-    # Channels are weighed by their noise: a red star must be found as well as a blue one.
-    detect = np.nan_to_num((above / sigmas[:, None, None]).sum(axis=0) / math.sqrt(3)).astype(np.float32)
-    detect = cv2.GaussianBlur(detect, (0, 0), 0.8)
-    peak = detect >= cv2.dilate(detect, np.ones((7, 7), np.uint8))
-    noise = max(measure_sky(detect[::stride, ::stride])[1], 1e-9)
-    peak &= detect > 8 * noise
-    peak[:8], peak[-8:], peak[:, :8], peak[:, -8:] = False, False, False, False
-    ys, xs = np.nonzero(peak)
-    if not len(ys):
-        return np.ones(3), 0
-    order = np.argsort(-detect[ys, xs], kind="stable")[: MAX_STARS * 4]
-    ys, xs = ys[order], xs[order]
-    offsets = np.arange(-8, 9)
-    window = above[:, ys[:, None, None] + offsets[:, None], xs[:, None, None] + offsets]
-    distance = np.hypot(offsets[:, None], offsets)
-    light = window - np.median(window[..., distance > 6.5], axis=-1)[..., None, None]
-    top, bottom = np.nanmax(small, axis=(1, 2)), np.nanmin(small, axis=(1, 2))
-    peaks = (small[:, ys, xs] - bottom[:, None]) / (top - bottom)[:, None].clip(1e-9)
-    # The stretch shows a star's wings as broad as its core, so both have their say, by the square root of their light;
-    # wide enough, too, for a lens whose red or blue is less sharp than its green.
-    together = np.where(distance <= 6.5, np.maximum(light.sum(axis=0), 0), 0)
-    sigma = float(np.linalg.norm(sigmas))
-    flux = (light / np.sqrt(together + 3 * sigma) * (together > 3 * sigma)).sum(axis=(2, 3))
-    total = flux.sum(axis=0)
-    # Selected by their light in all channels together: to ask for a clear signal in each would prefer blue stars.
-    clear = light[..., distance <= 2.5].sum(axis=(0, 2)) > 12 * math.sqrt(21) * sigma
-    good = np.isfinite(total) & (total > 0) & clear & (peaks < 0.7).all(axis=0)
-    brightest = np.argsort(-total[good], kind="stable")[:MAX_STARS]
-    share = (flux[:, good] / total[good])[:, brightest]
-    n_stars = len(brightest)
-    if not n_stars:
-        return np.ones(3), 0
-    # Faint stars are redder, by nature and by dust; white is what the conspicuous ones are on average.
-    weight = total[good][brightest]
-    colour = np.log(np.maximum([_weighted_median(one, weight) for one in share], 0.03) * 3)
-    gains = np.exp(-np.clip(colour * n_stars / (n_stars + PRIOR_STARS), -1.6, 1.6))
-    return _normalised(gains), n_stars
-
-
-def mix_luma(planes: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Luminance (h, w) of balanced planes (C, h, w)."""
-    if len(planes) == 1:
-        return planes[0] * np.float32(gains[0])
-    weights = (np.array(LUMA) * gains).astype(np.float32)
-    return np.tensordot(weights, planes, axes=1)
 
 
 def _full_noise(linear: np.ndarray, gains: np.ndarray) -> float:
@@ -282,21 +231,6 @@ def _full_noise(linear: np.ndarray, gains: np.ndarray) -> float:
     difference = first - second
     difference = difference[np.isfinite(difference)]
     return 1.4826 * float(np.median(np.abs(difference))) / math.sqrt(2) if difference.size else 0.0
-
-
-def _normalised(gains: np.ndarray) -> np.ndarray:
-    """Scale gains so that white keeps its luminance."""
-    return gains / (gains @ np.array(LUMA)) if len(gains) == 3 else np.ones(1)
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values, kind="stable")
-    half = np.cumsum(weights[order]) - 0.5 * weights[order]
-    return float(np.interp(0.5 * weights.sum(), half, values[order]))
-
-
-def _stride(planes: np.ndarray) -> int:
-    return max(1, round((planes.shape[1] * planes.shape[2] / STATISTICS_PIXELS) ** 0.5))
 
 
 def _mix(old: float, new: float, share: float) -> float:
