@@ -16,14 +16,19 @@ import numpy as np
 BLOCK = 8
 PATCH = 256
 MIN_BLOCKS = 60
+DARK_SHARE = 0.7
 
 
-def _bends(planes: np.ndarray) -> np.ndarray:
-    """Second differences of block means along x, in the mean of the channels; slopes of the sky drop out."""
+def _block_means(planes: np.ndarray) -> np.ndarray:
+    """Means of blocks, in the mean of the channels."""
     plane = planes.mean(axis=0, dtype=np.float64)
     h, w = (side // BLOCK * BLOCK for side in plane.shape)
-    means = plane[:h, :w].reshape(h // BLOCK, BLOCK, w // BLOCK, BLOCK).mean(axis=(1, 3))
-    return np.asarray((means[:, :-2] - 2 * means[:, 1:-1] + means[:, 2:]).ravel() / 6.0**0.5)
+    return np.asarray(plane[:h, :w].reshape(h // BLOCK, BLOCK, w // BLOCK, BLOCK).mean(axis=(1, 3)))
+
+
+def _bends(means: np.ndarray) -> np.ndarray:
+    """Second differences of block means along x; slopes of the sky drop out."""
+    return np.asarray((means[:, :-2] - 2 * means[:, 1:-1] + means[:, 2:]) / 6.0**0.5)
 
 
 def _variance(values: np.ndarray) -> float:
@@ -49,8 +54,11 @@ def measure_noise(stack: np.ndarray, frame: np.ndarray, share: float) -> tuple[f
     for y in rows:
         for x in columns:
             patch = np.s_[:, y : y + PATCH, x : x + PATCH]
-            s, f = _bends(stack[patch]), _bends(frame[patch])
-            both = np.isfinite(s) & np.isfinite(f)
+            means = _block_means(stack[patch])
+            s, f = _bends(means), _bends(_block_means(frame[patch]))
+            # blocks with stars in them are too many for any median: only the darker part of the patch is looked at
+            dark = means <= np.nanquantile(means, DARK_SHARE) if np.isfinite(means).any() else means < 0
+            both = np.isfinite(s) & np.isfinite(f) & dark[:, :-2] & dark[:, 1:-1] & dark[:, 2:]
             if both.sum() < MIN_BLOCKS:
                 continue
             s, f = s[both], f[both]

@@ -56,8 +56,8 @@ class Sky:
 
     @property
     def level_adu(self) -> float:
-        """Median sky over cells and channels."""
-        return float(np.nanmedian(self.level))
+        """Median sky over cells and channels; NaN where no cell has a level."""
+        return float(np.nanmedian(self.level)) if np.isfinite(self.level).any() else math.nan
 
     @property
     def noise_adu(self) -> float:

@@ -19,7 +19,7 @@ settings frame snapshot kernels wording version durable defects folder events no
 formats calibrate cosmetic debayer stars transform stack render wcs timelapse lock configuration
 masters registration features psf quality simulate enhance normalise compose develop journal settling
 group watcher report artist darkroom
-pipeline
+pipeline library
 saving
 session doctor
 terminal desktop web
