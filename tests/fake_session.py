@@ -75,7 +75,7 @@ class FakeSession:
         """One more frame: stacked, or refused where `REASONS` says so."""
         frame, before = self._frames, self.snapshot
         self._frames += 1
-        raw = self._truth + self._rng.normal(0, 0.16, self._truth.shape).astype(np.float32)
+        raw = self._truth + np.float32(0.16) * self._rng.standard_normal(self._truth.shape, np.float32)
         reason = REASONS.get(frame)
         name = f"Light_{frame:04d}.fits"
         point = TrendPoint(
