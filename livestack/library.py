@@ -33,7 +33,8 @@ def read_frames(place: str | os.PathLike[str]) -> Iterator[Frame]:
     """
     path = Path(place)
     if path.is_dir():
-        files = sorted((file for file in path.iterdir() if is_frame_name(file)), key=lambda file: natural_key(file.name))
+        found = (file for file in path.iterdir() if is_frame_name(file))
+        files = sorted(found, key=lambda file: natural_key(file.name))
         for file in files:
             try:
                 yield from read_file(file)

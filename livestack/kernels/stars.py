@@ -106,6 +106,29 @@ def clipped_median(values: np.ndarray, n: int) -> tuple[float, float]:
 
 
 @njit(nogil=True, cache=True)
+def _unquantised(ordered: np.ndarray, n: int, median: float, sigma: float) -> tuple[float, float]:
+    """Level and sigma of sorted values: moments in place of median and MAD where few distinct numbers occur.
+
+    In 8-bit pictures many pixels equal the median exactly; median and MAD then know the sky to a whole number at best.
+    """
+    equal = 0
+    for k in range(n):
+        equal += 1 if ordered[k] == median else 0
+    if equal * 10 < n:
+        return median, sigma
+    first, last = n // 50, n - n // 50
+    while last > first + 1 and ordered[last - 1] > 2.0 * ordered[n // 2] - ordered[n // 50] + 1.0:
+        last -= 1  # the bright side no longer than the dark one: stars are no sky
+    total = 0.0
+    squares = 0.0
+    for k in range(first, last):
+        total += ordered[k]
+        squares += ordered[k] * ordered[k]
+    mean = total / (last - first)
+    return np.float32(mean), np.float32(math.sqrt(max(squares / (last - first) - mean * mean, 0.0)))  # type: ignore[return-value]
+
+
+@njit(nogil=True, cache=True)
 def sky_mesh(
     plane: np.ndarray, phase_y: int, phase_x: int, step: int, level: np.ndarray, noise: np.ndarray,
     row0: int, row1: int, samples: int,
@@ -139,6 +162,7 @@ def sky_mesh(
                 y += down
             if n >= 8:
                 m, s = clipped_median(buffer, n)
+                m, s = _unquantised(buffer, n, m, s)
                 level[j, i] = m
                 noise[j, i] = s
             else:
