@@ -84,7 +84,7 @@ def estimate_noise(data: np.ndarray, bayer: str | None) -> np.ndarray:
     (2, 2) float32: 1.4826 x median |difference| / sqrt(2), ADU; where the picture is textured, an upper bound.
     """
     step = 1 if bayer is None else 2
-    stride = 2 * max(1, data.shape[0] // 64)
+    stride = 2 * max(1, data.shape[0] // 48)
     sigmas = np.empty((2, 2), np.float32)
     for j in range(2):
         for i in range(2):

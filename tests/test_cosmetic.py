@@ -10,6 +10,7 @@ from scipy.special import erf
 from livestack.cosmetic import DefectLearner, estimate_noise, find_cosmic_rays, repair
 from livestack.defects import DefectMap
 from livestack.kernels.bands import Bands
+from livestack.kernels.cosmetic import excess_rows
 
 SHAPE = (180, 260)
 
@@ -231,6 +232,19 @@ def test_cosmic_rays_are_found_and_stars_spared(bayer, fwhm_px):
     assert (mask & ~hits).sum() <= 0.2 * hits.sum()
     with Bands(3) as bands:
         np.testing.assert_array_equal(find_cosmic_rays(image, noise, bayer, bands=bands), mask)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_excess_is_over_the_median_of_the_ring(step):
+    rng = np.random.default_rng(7)
+    image = rng.normal(0, 1, (23, 31)).astype(np.float32)
+    image[11, 12] = np.nan
+    out = np.empty_like(image)
+    excess_rows(image, step, out, 0, 23)
+    for y, x in np.ndindex(*image.shape):
+        near = [(y + j, x + i) for j in (-step, 0, step) for i in (-step, 0, step) if (j, i) != (0, 0)]
+        ring = [image[p] for p in near if 0 <= p[0] < 23 and 0 <= p[1] < 31]
+        assert out[y, x] == pytest.approx(image[y, x] - np.nanmedian(ring), abs=1e-6, nan_ok=True)
 
 
 def test_maps_are_joined_and_described():

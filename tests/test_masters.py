@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from livestack import cli
 from livestack.calibrate import calibrate
 from livestack.cosmetic import DefectLearner, repair
 from livestack.errors import MasterError, UsageError
@@ -321,6 +323,21 @@ class TestSorting:
     def test_a_wrong_path_is_named(self, tmp_path):
         with pytest.raises(UsageError, match="nowhere: no such file or folder"):
             build_masters([tmp_path / "nowhere"], tmp_path / "out")
+
+
+def test_the_command_tells_what_went_in_and_what_was_refused(tmp_path, capsys, monkeypatch):
+    write_set(tmp_path / "raw", "dark", 3, 500)
+    write(tmp_path / "raw" / "flat_bright.fits", np.full(SHAPE, 64000), IMAGETYP="Flat", **camera())
+    words = ["livestack", "masters", str(tmp_path / "raw"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 0
+    told = capsys.readouterr().out
+    assert "only 3 frames" in told
+    assert "refused" in told
+    assert "it clips" in told
+    assert [m.kind for m in load_masters(tmp_path / "out").masters] == ["dark"]
 
 
 class TestFlats:

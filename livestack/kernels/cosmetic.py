@@ -234,10 +234,38 @@ def count_column_sides(image, step, edges, above, below, s0, s1):
 
 
 @njit(nogil=True, cache=True)
+def _median_row(up, row, down, step, out):
+    """out = median of the eight of each pixel's ring, except at the ends; how many rings are not all finite."""
+    n = len(row) - 2 * step
+    up0, up1, up2 = up[:n], up[step : step + n], up[2 * step :]
+    left, right = row[:n], row[2 * step :]
+    down0, down1, down2 = down[:n], down[step : step + n], down[2 * step :]
+    inner = out[step : step + n]
+    bad = 0
+    for i in range(n):
+        a1, a2, a3, a4 = _sort4(up0[i], up1[i], up2[i], left[i])
+        b1, b2, b3, b4 = _sort4(right[i], down0[i], down1[i], down2[i])
+        # The k-th of two sorted lists is the least of max(a_i, b_j) over i + j = k.
+        fourth = min(min(a4, b4), min(max(a1, b3), min(max(a2, b2), max(a3, b1))))
+        fifth = min(min(max(a1, b4), max(a2, b3)), min(max(a3, b2), max(a4, b1)))
+        inner[i] = F(0.5) * (fourth + fifth)
+        total = ((up0[i] + up1[i]) + (up2[i] + left[i])) + ((right[i] + down0[i]) + (down1[i] + down2[i]))
+        bad += 1 if total - total != F(0) else 0
+    return bad
+
+
+@njit(nogil=True, cache=True)
 def excess_rows(image, step, out, y0, y1):
     """out = image less the median of the pixel's ring; NaN where the ring is empty."""
+    h, w = image.shape
     ring = np.empty(8, F)
     for y in range(y0, y1):
-        for x in range(image.shape[1]):
-            n = _collect_ring(image, y, x, step, ring)
-            out[y, x] = image[y, x] - _median(ring, n) if n > 0 else F(np.nan)
+        whole = 1
+        if step <= y < h - step:
+            whole = _median_row(image[y - step], image[y], image[y + step], step, out[y])
+        for x in range(w):
+            if whole != 0 or x < step or x >= w - step:
+                n = _collect_ring(image, y, x, step, ring)
+                out[y, x] = _median(ring, n) if n > 0 else F(np.nan)
+        for x in range(w):
+            out[y, x] = image[y, x] - out[y, x]
