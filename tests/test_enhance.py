@@ -8,6 +8,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.ndimage import gaussian_filter
 from test_psf import draw_star
 
 from livestack.darkroom import enhance_stack, kernels_of, parse_wishes
@@ -208,8 +209,9 @@ def test_files_of_a_colour_stack(tmp_path, stack):
 
 def test_no_stars_means_moon(tmp_path):
     rng = np.random.default_rng(2)
-    yy, xx = np.mgrid[:200, :260]
-    moon = 3000 + 900 * np.sin(xx / 9) * np.cos(yy / 7) + rng.normal(0, 4, (200, 260))
+    moon = 20000 + rng.normal(0, 4, (200, 260))
+    for size in (2, 4, 8, 16, 32):  # craters of every size
+        moon += 900 * size * gaussian_filter(rng.normal(0, 1, (200, 260)), size)
     write_stack(tmp_path / "stack.fits", moon.astype(np.float32), np.ones((200, 260), np.float32))
     made = enhance_stack(tmp_path / "stack.fits")
     assert any("Moon" in word for word in made.words)

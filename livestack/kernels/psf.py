@@ -248,7 +248,7 @@ def fit_stars(
             p[i] = start[star, i]
         fwhm = 1.0 / math.sqrt(math.sqrt(max(p[4] * p[6] - p[5] * p[5], 1e-12)))
         n_nodes = 2 if fwhm >= 3.2 else (3 if fwhm >= 1.8 else 4)
-        core = max(1.5 * fwhm, 6.0)
+        core = max(1.5 * fwhm, 6.0) if fwhm < 5.0 else fwhm + 1.0
         n_pixels = 0
         inside = 0
         cx = round(p[2])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import cv2
 import numpy as np
 import sep
 from scipy.spatial import cKDTree
@@ -20,8 +21,11 @@ from livestack.kernels.psf import CONVERGED, fit_stars, half_maximum_size
 from livestack.psf.field import axes_of, map_field
 from livestack.psf.model import Profile, PSFModel, StarTable
 from livestack.settings import PSFSettings
+from livestack.stars import FWHM_PER_SIGMA
 
 DETECTION_SIGMA = 3.0
+DETECTION_FWHM_PX, SMOOTH_FROM_PX = 2.5, 4.5
+"""Width of the filter through which stars are looked for; those wider than the latter, through one of their own."""
 MIN_SNR = 12.0
 """Fainter stars add noise and no knowledge."""
 FULL_WELL_SHARE = 0.9
@@ -154,19 +158,15 @@ def _choose_stars(
         return None
     above = filled - sky.back()
     above[missing] = 0.0
-    sep.set_extract_pixstack(max(300_000, data.size // 4))
-    objects, segments = sep.extract(
-        above, DETECTION_SIGMA, err=sky_sigma, mask=missing, minarea=5, deblend_cont=0.005, segmentation_map=True
-    )
+    objects, segments, size, peak = _detect(above, sky_sigma, missing, 0.0)
+    if len(objects) and (wide := _typical_size(size, peak)) > SMOOTH_FROM_PX:
+        objects, segments, size, peak = _detect(above, sky_sigma, missing, wide)
     if len(objects) == 0:
         return None
-    segments = np.ascontiguousarray(segments, dtype=np.int32)
     numbers = np.arange(1, len(objects) + 1, dtype=np.int32)
     x, y = objects["x"].astype(np.float64), objects["y"].astype(np.float64)
     local = sky.back()[np.clip(np.rint(y).astype(int), 0, height - 1), np.clip(np.rint(x).astype(int), 0, width - 1)]
     local = local.astype(np.float64)
-    size, peak = np.zeros(len(objects)), np.zeros(len(objects))
-    half_maximum_size(filled, segments, numbers, x, y, local, 40, size, peak)
     top = _highest_pixels(filled, objects)
     sharpness = _sharpness(above, objects)
 
@@ -176,9 +176,7 @@ def _choose_stars(
     clean &= (top < FULL_WELL_SHARE * saturation_adu) & (sharpness > MIN_SHARPNESS) & (peak > 0)
     if not clean.any():
         return None
-    bright = np.flatnonzero(clean)[np.argsort(-peak[clean], kind="stable")[:60]]
-    typical = float(np.median(size[bright]))
-    typical = max(typical, 1.2)
+    typical = _typical_size(size[clean], peak[clean])
     within, _, _ = sep.sum_circle(above, x, y, np.full(len(x), typical), mask=missing, subpix=5)
     snr = within / (sky_sigma * typical * math.sqrt(math.pi / (2.0 * math.log(2.0))))
     reach = WINDOW_FWHM * typical
@@ -197,6 +195,35 @@ def _choose_stars(
     start[:, 4] = start[:, 6] = 1.0 / np.clip(size[chosen], 1.2, None) ** 2
     start[:, 7] = 1.0 / 3.0
     return start, segments, numbers[chosen], sky_sigma, snr[chosen]
+
+
+def _detect(
+    above: np.ndarray, sky_sigma: float, missing: np.ndarray, fwhm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Objects, segment map, and each object's half-maximum size (px) and peak (ADU); `fwhm` 0 when not known yet."""
+    sep.set_extract_pixstack(max(300_000, above.size // 4))
+    sigma = max(fwhm, DETECTION_FWHM_PX) / FWHM_PER_SIGMA
+    seen = cv2.GaussianBlur(above, (0, 0), sigma)
+    noise = sky_sigma / (2.0 * math.sqrt(math.pi) * sigma)
+    objects, segments = sep.extract(
+        seen, DETECTION_SIGMA, err=noise, mask=missing, minarea=5, filter_kernel=None, deblend_cont=0.005,
+        segmentation_map=True,
+    )  # fmt: skip
+    segments = np.ascontiguousarray(segments, dtype=np.int32)
+    numbers = np.arange(1, len(objects) + 1, dtype=np.int32)
+    x, y = objects["x"].astype(np.float64), objects["y"].astype(np.float64)
+    size, peak = np.zeros(len(objects)), np.zeros(len(objects))
+    if fwhm == 0:
+        seen = cv2.GaussianBlur(above, (0, 0), 0.5 * sigma)
+    half_maximum_size(seen, segments, numbers, x, y, np.zeros(len(objects)), 60, size, peak)
+    blur = sigma * FWHM_PER_SIGMA * (0.5 if fwhm == 0 else 1.0)
+    size = np.sqrt(np.maximum(size**2 - blur**2, 0.2 * size**2))
+    return objects, segments, size, peak
+
+
+def _typical_size(size: np.ndarray, peak: np.ndarray) -> float:
+    """Median half-maximum size of the highest sixty."""
+    return max(float(np.median(size[np.argsort(-peak, kind="stable")[:60]])), 1.2)
 
 
 def _highest_pixels(data: np.ndarray, objects: np.ndarray) -> np.ndarray:
