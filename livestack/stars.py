@@ -103,6 +103,13 @@ class StarCatalog:
         """The same stars in the coordinates that the (3, 3) `matrix` leads to."""
         return self.placed(self.xy @ matrix[:2, :2].T + matrix[:2, 2])
 
+    def select(self, keep: np.ndarray) -> StarCatalog:
+        """The stars for which `keep` (n,) bool is True, in the same order."""
+        return StarCatalog(
+            self.x[keep], self.y[keep], self.flux[keep], self.snr[keep], self.fwhm[keep], self.eccentricity[keep],
+            self.theta_deg[keep], self.saturated[keep], self.radius_px,
+        )  # fmt: skip
+
     @property
     def fwhm_px(self) -> float | None:
         """Median FWHM of the stars that were measured."""

@@ -9,7 +9,7 @@ is computed. A false match is worse than a refusal.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -36,6 +36,8 @@ FLUX_SHARE = 0.35
 """Share of the reference's stars that look like a given one by brightness."""
 FLUX_SLACK = 0.13
 """How far, in ln(flux), a well measured star may be wrong."""
+SOLID_SNR = 8.0
+TWO_STARS_OVERLAP = 0.4
 ONE_STAR_FLUX = math.log(3.0)
 """A single star fainter than this factor is behind a cloud, or another star."""
 HINT_TURN_RAD = math.radians(2.0)
@@ -96,9 +98,9 @@ def register_stars(
             return found
     found = None if few else _by_asterisms(reference, stars, settings)
     if found is None:
-        found = _by_pairs(reference, stars, last, settings)
-    if found is None:
-        found = _by_one_star(reference, stars, last)
+        found = _by_few(reference, stars, last, settings)
+    if found is None and few:
+        found = _by_solid_stars(reference, stars, last, settings)
     if found is not None:
         return found
     return Unregistered(
@@ -232,6 +234,34 @@ def _by_asterisms(
     return None if best is None else best.named("asterisms")
 
 
+def _by_few(
+    reference: StarReference, stars: StarCatalog, last: np.ndarray | None, settings: RegistrationSettings
+) -> Registration | None:
+    return _by_pairs(reference, stars, last, settings) or _by_one_star(reference, stars, last)
+
+
+def _by_solid_stars(
+    reference: StarReference, stars: StarCatalog, last: np.ndarray | None, settings: RegistrationSettings
+) -> Registration | None:
+    """The same without what is barely detected: beside a bright star or two, a bump of the noise is a third star."""
+    mine, theirs = _solid(stars), _solid(reference.stars)
+    if mine.all() and theirs.all():
+        return None
+    clean = StarReference(reference.stars.select(theirs), reference.width, reference.height)
+    found = _by_few(clean, stars.select(mine), last, settings)
+    if found is None:
+        return None
+    return replace(
+        found,
+        frame_index=np.flatnonzero(mine)[found.frame_index],
+        reference_index=np.flatnonzero(theirs)[found.reference_index],
+    )
+
+
+def _solid(stars: StarCatalog) -> np.ndarray:
+    return np.asarray(stars.snr >= min(SOLID_SNR, 0.25 * float(stars.snr.max())))
+
+
 def _slack(stars: StarCatalog, n: int) -> np.ndarray:
     """How far ln(flux) may be wrong: noise, and saturation that swallows light."""
     return np.asarray(
@@ -296,6 +326,9 @@ def _two_stars_hold(
 ) -> bool:
     """Two stars fix a similarity and leave nothing over; their distance must then agree to the centroids' accuracy."""
     if found.expected > 2:
+        return False
+    size = reference.width, reference.height
+    if tf.overlap_fraction(found.matrix, *size, *size) < TWO_STARS_OVERLAP:
         return False
     base = float(np.hypot(*(stars.xy[found.frame_index[1]] - stars.xy[found.frame_index[0]])))
     scale = math.sqrt(abs(float(np.linalg.det(found.matrix[:2, :2]))))
