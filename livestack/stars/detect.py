@@ -1,14 +1,8 @@
-"""Stars and sky of one frame: detected once, on binned data; refined on full-size windows.
-
-Detection is `sep` (background mesh, matched filter) on a frame binned so that 26 megapixels cost a tenth of a
-second; accuracy comes from the windowed centroids at full size. A mosaic is measured on the mean of each 2 x 2 cell,
-one of every colour, so that no chromatic checkerboard pulls a centroid. What is matched with what is `registration`'s.
-"""
+"""Detection on binned data, measurement on full-size windows: `find_stars`."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -18,12 +12,9 @@ from scipy.spatial import cKDTree
 from livestack.kernels import stars as kernel
 from livestack.kernels.bands import Bands
 from livestack.settings import DetectionSettings
+from livestack.stars.catalog import FWHM_PER_SIGMA, StarCatalog
+from livestack.stars.sky import Sky
 
-FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-"""FWHM of a Gaussian over its sigma."""
-
-MESH_CELL_PX = 160
-MESH_SAMPLES = 400
 DETECTION_PIXELS = 1.7e6
 DETECTION_CELL = 64
 DETECTION_SAMPLES = 250
@@ -39,138 +30,6 @@ TERRAIN_DISPERSION = 0.2
 TERRAIN_AXES = 0.6
 """Real frames of stars: sizes scatter by 0.04-0.19, axes by 0.65-0.87;
 the Moon: 0.22-0.36 and 0.5. Trailed stars scatter little."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sky:
-    """Sky of one frame on a coarse mesh.
-
-    Attributes
-    ----------
-    level : (C, gy, gx) float32, ADU, NaN where a cell had too few good pixels; cells divide the frame evenly.
-    noise : (C,) float32, ADU, sigma of one pixel (median over the cells).
-    """
-
-    level: np.ndarray
-    noise: np.ndarray
-
-    @property
-    def level_adu(self) -> float:
-        """Median sky over cells and channels; NaN where no cell has a level."""
-        return float(np.nanmedian(self.level)) if np.isfinite(self.level).any() else math.nan
-
-    @property
-    def noise_adu(self) -> float:
-        """Noise of one pixel, mean of the channels."""
-        return float(np.mean(self.noise))
-
-
-@dataclass(frozen=True, eq=False)
-class StarCatalog:
-    """Stars of one frame, brightest first.
-
-    Attributes
-    ----------
-    x, y : (n,) float64, pixel coordinates (0-based, integers at centres).
-    flux : (n,) float64, sky-subtracted ADU within `radius_px`.
-    snr : (n,) float64, matched-filter signal to noise.
-    fwhm_px, eccentricity, theta_deg : (n,) float64 from adaptive moments; NaN where not measured (saturated or faint).
-    saturated : (n,) bool, True = core clipped: the position is good, the flux is not.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    flux: np.ndarray
-    snr: np.ndarray
-    fwhm: np.ndarray
-    eccentricity: np.ndarray
-    theta_deg: np.ndarray
-    saturated: np.ndarray
-    radius_px: float
-    xy: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "xy", np.column_stack([self.x, self.y]).astype(float))
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def placed(self, xy: np.ndarray) -> StarCatalog:
-        """The same stars at other positions (n, 2)."""
-        return replace(self, x=xy[:, 0].copy(), y=xy[:, 1].copy())
-
-    def moved(self, matrix: np.ndarray) -> StarCatalog:
-        """The same stars in the coordinates that the (3, 3) `matrix` leads to."""
-        return self.placed(self.xy @ matrix[:2, :2].T + matrix[:2, 2])
-
-    def select(self, keep: np.ndarray) -> StarCatalog:
-        """The stars for which `keep` (n,) bool is True, in the same order."""
-        return StarCatalog(
-            self.x[keep], self.y[keep], self.flux[keep], self.snr[keep], self.fwhm[keep], self.eccentricity[keep],
-            self.theta_deg[keep], self.saturated[keep], self.radius_px,
-        )  # fmt: skip
-
-    @property
-    def fwhm_px(self) -> float | None:
-        """Median FWHM of the stars that were measured."""
-        good = np.isfinite(self.fwhm)
-        return float(np.median(self.fwhm[good])) if good.any() else None
-
-    @property
-    def median_eccentricity(self) -> float | None:
-        """Eccentricity sqrt(1 - b^2/a^2) of the *mean* star: what all stars share (trailing), not each one's noise."""
-        return self._mean_shape()[0]
-
-    @property
-    def elongation_deg(self) -> float | None:
-        """Direction of that shared elongation, degrees in [-90, 90)."""
-        return self._mean_shape()[1]
-
-    def _mean_shape(self) -> tuple[float | None, float | None]:
-        good = np.isfinite(self.eccentricity)
-        if not good.any():
-            return None, None
-        # Average the shapes as spin-2 vectors e = (1-q^2)/(1+q^2): the noise of single stars then cancels.
-        q2 = 1 - self.eccentricity[good] ** 2
-        size = (1 - q2) / (1 + q2)
-        angle = 2 * np.radians(self.theta_deg[good])
-        e1, e2 = np.median(size * np.cos(angle)), np.median(size * np.sin(angle))
-        e = math.hypot(e1, e2)
-        return math.sqrt(2 * e / (1 + e)), math.degrees(0.5 * math.atan2(e2, e1))
-
-
-def phase_planes(bayer: str | None) -> list[list[tuple[int, int]]]:
-    """(row, column) parities of the pixels of each channel; for mono one channel with all pixels."""
-    if bayer is None:
-        return [[(0, 0)]]
-    return [[(k // 2, k % 2) for k in range(4) if bayer[k] == colour] for colour in "RGB"]
-
-
-def measure_sky(data: np.ndarray, bayer: str | None, bands: Bands) -> Sky:
-    """Robust sky on a coarse mesh, per channel.
-
-    Parameters
-    ----------
-    data : (H, W) mono or mosaic, or (3, H, W), float32, ADU.
-    bayer : pattern of a mosaic, else None.
-    """
-    height, width = data.shape[-2:]
-    gy, gx = (max(2, min(32, round(side / MESH_CELL_PX))) for side in (height, width))
-    step = 2 if bayer else 1
-    planes = phase_planes(bayer)
-    sources = [(data, phases) for phases in planes] if data.ndim == 2 else [(plane, planes[0]) for plane in data]
-    level = np.empty((len(sources), gy, gx), dtype=np.float32)
-    noise = np.empty_like(level)
-    for c, (plane, phases) in enumerate(sources):
-        py, px = phases[0]
-
-        def part(row0: int, row1: int, plane=plane, py=py, px=px, c=c) -> None:  # type: ignore[no-untyped-def]
-            kernel.sky_mesh(plane, py, px, step, level[c], noise[c], row0, row1, MESH_SAMPLES)
-
-        bands.run(part, gy)
-    finite = np.isfinite(noise)
-    sigma = [float(np.median(noise[c][finite[c]])) if finite[c].any() else 0.0 for c in range(len(sources))]
-    return Sky(level, np.array(sigma, dtype=np.float32))
 
 
 def luminance(data: np.ndarray) -> np.ndarray:

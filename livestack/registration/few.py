@@ -1,0 +1,156 @@
+"""Few stars: every pair on every pair, two stars, one star; fluxes and empty places speak as well as positions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from livestack import transform as tf
+from livestack.kernels import match as kernel
+from livestack.registration.reference import StarReference
+from livestack.registration.verify import MATCH_RADIUS_PX, Candidate, verify
+from livestack.settings import RegistrationSettings
+from livestack.stars import StarCatalog
+from livestack.transform import Registration
+
+PAIR_STARS = 20
+LOG_CHANCE_FEW = math.log(3e-4)
+"""With a handful of stars, where fluxes and the empty places speak as well."""
+FLUX_SHARE = 0.35
+"""Share of the reference's stars that look like a given one by brightness."""
+FLUX_SLACK = 0.13
+"""How far, in ln(flux), a well measured star may be wrong."""
+SOLID_SNR = 8.0
+TWO_STARS_OVERLAP = 0.4
+ONE_STAR_FLUX = math.log(3.0)
+"""A single star fainter than this factor is behind a cloud, or another star."""
+HINT_TURN_RAD = math.radians(2.0)
+
+
+def by_few(
+    reference: StarReference, stars: StarCatalog, last: np.ndarray | None, settings: RegistrationSettings
+) -> Registration | None:
+    return _by_pairs(reference, stars, last, settings) or _by_one_star(reference, stars, last)
+
+
+def by_solid_stars(
+    reference: StarReference, stars: StarCatalog, last: np.ndarray | None, settings: RegistrationSettings
+) -> Registration | None:
+    """The same without what is barely detected: beside a bright star or two, a bump of the noise is a third star."""
+    mine, theirs = _solid(stars), _solid(reference.stars)
+    if mine.all() and theirs.all():
+        return None
+    clean = StarReference(reference.stars.select(theirs), reference.width, reference.height)
+    found = by_few(clean, stars.select(mine), last, settings)
+    if found is None:
+        return None
+    return replace(
+        found,
+        frame_index=np.flatnonzero(mine)[found.frame_index],
+        reference_index=np.flatnonzero(theirs)[found.reference_index],
+    )
+
+
+def _solid(stars: StarCatalog) -> np.ndarray:
+    return np.asarray(stars.snr >= min(SOLID_SNR, 0.25 * float(stars.snr.max())))
+
+
+def _slack(stars: StarCatalog, n: int) -> np.ndarray:
+    """How far ln(flux) may be wrong: noise, and saturation that swallows light."""
+    return np.asarray(
+        FLUX_SLACK + 2.0 / np.maximum(stars.snr[:n], 2.0) + np.where(stars.saturated[:n], 1.5, 0.0), dtype=float
+    )
+
+
+def _by_pairs(
+    reference: StarReference, stars: StarCatalog, hint: np.ndarray | None, settings: RegistrationSettings
+) -> Registration | None:
+    """Every pair of bright stars on every pair: first near the hint's rotation and scale, then anywhere."""
+    n, m = min(PAIR_STARS, len(stars)), min(PAIR_STARS, len(reference.stars))
+    if n < 2 or m < 2:
+        return None
+    everywhere = (math.log1p(settings.max_scale_change), 0.0, math.pi)
+    rounds = [everywhere]
+    if hint is not None:
+        rounds.insert(0, (0.01, math.atan2(hint[1, 0], hint[0, 0]), HINT_TURN_RAD))
+    mags = np.log(np.maximum(stars.flux[:n], 1e-9)), np.log(np.maximum(reference.stars.flux[:m], 1e-9))
+    slack = _slack(stars, n), _slack(reference.stars, m)
+    best = np.zeros((8, 6))
+    for max_log_scale, turn, max_turn in rounds:
+        tried = kernel.pair_similarities(
+            stars.xy[:n], mags[0], slack[0], reference.stars.xy[:m], mags[1], slack[1],
+            max_log_scale, turn, max_turn, 20.0, 1.5, best,
+        )  # fmt: skip
+        for hits, _, a, b, tx, ty in best:
+            if hits < 2:
+                break
+            matrix = np.array([[a, -b, tx], [b, a, ty], [0.0, 0.0, 1.0]])
+            found = verify(reference, stars, matrix, settings, MATCH_RADIUS_PX, 2)
+            if found is None or found.hits < 0.5 * found.expected:
+                continue
+            if found.hits == 2:
+                # No star is left to confirm it: the scale alone must, and nothing else may be in the overlap.
+                if _two_stars_hold(reference, stars, found, tried, max_turn):
+                    return found.named("two stars")
+                continue
+            if not _fluxes_agree(reference, stars, found):
+                continue
+            chance = reference.log_chance(
+                max(found.in_overlap, found.hits), found.hits, max(2 * found.spread_px, 0.15), 2, FLUX_SHARE
+            )
+            if chance + math.log(max(1, tried)) < LOG_CHANCE_FEW:
+                return found.named("pairs")
+    return None
+
+
+def _fluxes_agree(reference: StarReference, stars: StarCatalog, found: Candidate) -> bool:
+    """The matched stars keep their brightness, but for one factor (a thin cloud) and their own uncertainty."""
+    ratio = np.log(np.maximum(stars.flux[found.frame_index], 1e-9)) - np.log(
+        np.maximum(reference.stars.flux[found.reference_index], 1e-9)
+    )
+    slack = _slack(stars, len(stars))[found.frame_index] + _slack(reference.stars, len(reference.stars))[
+        found.reference_index
+    ]
+    return bool(np.mean(np.abs(ratio - np.median(ratio)) < slack) > 0.6)
+
+
+def _two_stars_hold(
+    reference: StarReference, stars: StarCatalog, found: Candidate, tried: int, max_turn: float
+) -> bool:
+    """Two stars fix a similarity and leave nothing over; their distance must then agree to the centroids' accuracy."""
+    if found.expected > 2:
+        return False
+    size = reference.width, reference.height
+    if tf.overlap_fraction(found.matrix, *size, *size) < TWO_STARS_OVERLAP:
+        return False
+    base = float(np.hypot(*(stars.xy[found.frame_index[1]] - stars.xy[found.frame_index[0]])))
+    scale = math.sqrt(abs(float(np.linalg.det(found.matrix[:2, :2]))))
+    off = abs(scale - 1.0) * base
+    if max_turn < math.pi:  # near the last known rotation and scale
+        return off < max(1.5, 0.004 * base)
+    return off < 0.75 and tried <= 4 and len(stars) == 2 and len(reference.stars) == 2
+
+
+def _by_one_star(reference: StarReference, stars: StarCatalog, hint: np.ndarray | None) -> Registration | None:
+    """A shift under the last known rotation, when one of the frames has a single star and the other no more than two.
+
+    One star proves nothing by itself: it must be about as bright, and within a quarter of the field of where it was.
+    """
+    n, m = len(stars), len(reference.stars)
+    if min(n, m) != 1 or max(n, m) > 2:
+        return None
+    matrix = np.eye(3) if hint is None else hint.copy()
+    best: tuple[float, np.ndarray, int, int] | None = None
+    for i in range(n):
+        for k in range(m):
+            difference = abs(math.log(max(stars.flux[i], 1e-9) / max(reference.stars.flux[k], 1e-9)))
+            move = reference.stars.xy[k] - tf.apply(matrix, stars.xy[i : i + 1])[0]
+            far = max(abs(move[0]) / reference.width, abs(move[1]) / reference.height)
+            if difference < ONE_STAR_FLUX and far < 0.25 and (best is None or far < best[0]):
+                best = (far, move, i, k)
+    if best is None:
+        return None
+    matrix[:2, 2] += best[1]
+    return Registration(matrix, "one star", np.array([best[2]]), np.array([best[3]]), 0.0)
