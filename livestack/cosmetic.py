@@ -25,6 +25,7 @@ from livestack.kernels.bands import Bands, run_bands
 MIN_SIDE = 8
 STAND_OUT_SIGMA = 3.5
 MIN_OBSERVATIONS = 6
+LOOK_GROWTH = 1.15
 MIN_SHARE = 0.6
 """A defect stands out in at least this share of the observations: noise hides weak ones at times, stars cover some."""
 CHANCE = 0.1
@@ -124,7 +125,7 @@ class DefectLearner:
         self._positions: list[tuple[float, float]] = []
         self._shares: list[float] = []
         self._known = DefectMap.of(shape)
-        self._fresh = True
+        self._next_look = MIN_OBSERVATIONS
 
     @property
     def observations(self) -> int:
@@ -152,7 +153,6 @@ class DefectLearner:
             self._halve()
         x, y = self._positions[-1] if self._positions else (0.0, 0.0)
         self._positions.append((x + float(shift_px[0]), y + float(shift_px[1])))
-        self._fresh = False
 
         sigmas = estimate_noise(frame, self.bayer)
         if not np.all(np.isfinite(sigmas)):
@@ -168,6 +168,14 @@ class DefectLearner:
         run_bands(bands, work, self.shape[0])
         self._shares.append(sum(counts) / frame.size)
         self._observe_columns(frame, bands)
+        if self.observations >= self._next_look:
+            self._look_through()
+            self._next_look = self._look_after(self.observations)
+
+    @staticmethod
+    def _look_after(n: int) -> int:
+        """Looking through all counters takes longer than counting: 6, 7, 9, 11, 13, 15, 18, 21, 25 ... observations."""
+        return int(np.ceil(LOOK_GROWTH * n))
 
     def _observe_columns(self, frame: np.ndarray, bands: Bands | None) -> None:
         """Count a column's segment when it exceeds its neighbours in far more rows than noise would make it."""
@@ -214,12 +222,12 @@ class DefectLearner:
         return need
 
     def defects(self) -> DefectMap:
-        """All defects learned so far."""
-        if self._fresh or self.observations < MIN_OBSERVATIONS:
-            return self._known
-        self._fresh = True
-        n = self.observations
-        need = self.appearances_needed()
+        """All defects learned so far; the same object until there are more."""
+        return self._known
+
+    def _look_through(self) -> None:
+        """Take in the pixels that have stood out often enough by now."""
+        n, need = self.observations, self.appearances_needed()
         hot = np.zeros(0, np.int64)
         cold, column = hot, np.zeros(self.shape, bool)
         if need <= n:
@@ -229,8 +237,9 @@ class DefectLearner:
                 column[y0:y1, np.abs(self._column_score[s]) >= need] = True
         if n >= MIN_STATIC_OBSERVATIONS:
             hot = np.union1d(hot, np.flatnonzero(self._sharp >= max(MIN_STATIC_SHARE * n, MIN_STATIC_OBSERVATIONS)))
-        self._known = self._known | DefectMap.of(self.shape, hot, cold, column)
-        return self._known
+        found = self._known | DefectMap.of(self.shape, hot, cold, column)
+        if len(found) > len(self._known):
+            self._known = found
 
     def _halve(self) -> None:
         self._score //= 2
@@ -238,6 +247,7 @@ class DefectLearner:
         self._column_score //= 2
         self._positions = self._positions[1::2]
         self._shares = self._shares[1::2]
+        self._next_look = self._look_after(self.observations)
 
 
 def find_cosmic_rays(

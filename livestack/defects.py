@@ -62,6 +62,10 @@ class DefectMap:
         """The defects of both."""
         if self.shape != other.shape:
             raise ValueError(f"defects: of sensors of different shape, {self.shape} and {other.shape}.")
+        if not len(other) or other is self:
+            return self
+        if not len(self):
+            return other
         pairs = ((self.hot, other.hot), (self.cold, other.cold), (self.column, other.column))
         return DefectMap(self.shape, *(np.union1d(a, b) for a, b in pairs))
 
