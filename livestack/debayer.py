@@ -98,6 +98,8 @@ def debayer_region(
     """
     red_y, red_x = red_position(pattern)
     _check_mosaic(mosaic)
+    if method not in ("mhc", "bilinear"):
+        raise ValueError(f"method: expected mhc or bilinear for a region at full size, found {method!r}.")
     h, w = mosaic.shape
     if not (0 <= y0 < y1 <= h and 0 <= x0 < x1 <= w):
         raise ValueError(f"region: rows {y0}..{y1}, columns {x0}..{x1} do not lie within {h} rows and {w} columns.")

@@ -148,6 +148,7 @@ def test_result_goes_where_the_caller_says(noise):
         (lambda m: debayer(m[:3], "RGGB"), "4 x 4 or more"),
         (lambda m: debayer(m, "RGGB", out=np.empty((3, 4, 4), np.float32)), "out: expected"),
         (lambda m: debayer_region(m, "RGGB", 0, 40, 0, 5), "do not lie within 37 rows"),
+        (lambda m: debayer_region(m, "RGGB", 0, 4, 0, 5, "superpixel"), "mhc or bilinear for a region"),
     ],
 )
 def test_wrong_arguments_are_named(call, text):
