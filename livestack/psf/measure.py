@@ -24,6 +24,8 @@ from livestack.settings import PSFSettings
 from livestack.stars import FWHM_PER_SIGMA
 
 DETECTION_SIGMA = 3.0
+MOST_LIT = 20.0
+"""No more than so many percent of the pixels are taken for stars."""
 DETECTION_FWHM_PX, SMOOTH_FROM_PX = 2.5, 4.5
 """Width of the filter through which stars are looked for; those wider than the latter, through one of their own."""
 MIN_SNR = 12.0
@@ -91,7 +93,8 @@ def measure_psf(
             fitted, covariance, quality, status,
         )  # fmt: skip
         good = (status == CONVERGED) & (fitted[:, 1] > 0) & np.isfinite(fitted).all(axis=1)
-        good &= np.hypot(fitted[:, 2] - start[:, 2], fitted[:, 3] - start[:, 3]) < np.median(fwhm) + 1.0
+        narrow = fitted[:, 4] * fitted[:, 6] - fitted[:, 5] ** 2 > (0.6 * radius) ** -4.0  # FWHM well inside the window
+        good &= narrow & (np.hypot(fitted[:, 2] - start[:, 2], fitted[:, 3] - start[:, 3]) < np.median(fwhm) + 1.0)
         return fitted, covariance, quality, good
 
     round_fit, _, _, good = fit(start, 0.0, 0.0, True, 7)
@@ -201,14 +204,16 @@ def _detect(
     above: np.ndarray, sky_sigma: float, missing: np.ndarray, fwhm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Objects, segment map, and each object's half-maximum size (px) and peak (ADU); `fwhm` 0 when not known yet."""
-    sep.set_extract_pixstack(max(300_000, above.size // 4))
     sigma = max(fwhm, DETECTION_FWHM_PX) / FWHM_PER_SIGMA
     seen = cv2.GaussianBlur(above, (0, 0), sigma)
     noise = sky_sigma / (2.0 * math.sqrt(math.pi) * sigma)
+    # the Moon, or a nebula that fills the frame: look only at what stands highest
+    limit = max(DETECTION_SIGMA * noise, float(np.percentile(seen[:: 1 + above.shape[0] // 1000], 100 - MOST_LIT)))
+    sep.set_extract_pixstack(int((seen > limit).sum()) + 10_000)
+    sep.set_sub_object_limit(8192)
     objects, segments = sep.extract(
-        seen, DETECTION_SIGMA, err=noise, mask=missing, minarea=5, filter_kernel=None, deblend_cont=0.005,
-        segmentation_map=True,
-    )  # fmt: skip
+        seen, limit, mask=missing, minarea=5, filter_kernel=None, deblend_cont=0.005, segmentation_map=True
+    )
     segments = np.ascontiguousarray(segments, dtype=np.int32)
     numbers = np.arange(1, len(objects) + 1, dtype=np.int32)
     x, y = objects["x"].astype(np.float64), objects["y"].astype(np.float64)

@@ -70,7 +70,8 @@ def _head(night: Night) -> str:
 def _group_part(night: Night, group: Group, several: bool) -> str:
     """All chapters of one group."""
     stack = group.stack
-    psf = None if stack is None else _measure(stack)
+    n_stars = [f.n_stars for f in group.stacked if f.n_stars is not None]
+    psf = None if stack is None or (n_stars and np.median(n_stars) < 3) else _measure(stack)
     single = None if stack is None else frame_on_grid(night, group, stack.image.shape)
     corner = None if stack is None else choose_piece(stack)
     samples = None if corner is None else sample_piece(night, group, corner)
