@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from livestack import transform as tf
+from livestack.kernels.bands import Bands
 from livestack.registration import Registration, StarReference, Unregistered, asterisms, register_stars
-from livestack.settings import RegistrationSettings
-from livestack.stars import StarCatalog
+from livestack.settings import DetectionSettings, RegistrationSettings
+from livestack.stars import StarCatalog, find_stars, measure_sky
 
 WIDTH, HEIGHT = 1936, 1096
 SETTINGS = RegistrationSettings()
@@ -230,3 +231,52 @@ def test_asterisms_ignore_shift_scale_and_rotation_but_not_mirrors() -> None:
     assert np.allclose(shapes, moved, atol=1e-9)
     mirrored, _ = asterisms(xy * (-1, 1))
     assert np.allclose(mirrored[:, 1], -shapes[:, 1], atol=1e-9)
+
+
+def search(data: np.ndarray, bayer: str | None, saturation: float) -> StarCatalog:
+    with Bands() as bands:
+        return find_stars(data, bayer, measure_sky(data, bayer, bands), saturation, DetectionSettings(), bands)
+
+
+def chain(catalogs: list[StarCatalog], width: int, height: int) -> list[Registration]:
+    """Register all onto the first as a session does: the last transform is the hint."""
+    reference, hints, found = StarReference(catalogs[0], width, height), [], []
+    for stars in catalogs:
+        one = register_stars(reference, stars, hints, SETTINGS)
+        assert isinstance(one, Registration), one
+        found.append(one)
+        hints = [one.matrix]
+    return found
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real frames are not on this machine")
+def test_the_field_of_a_real_alt_az_mount_turns_smoothly() -> None:
+    import cv2
+
+    paths = sorted((DATA / "m44_altaz_jpeg").glob("*.jpeg"))
+    planes = [cv2.imread(str(path)).astype(np.float32).transpose(2, 0, 1).copy() for path in paths]
+    found = chain([search(data, None, 255.0) for data in planes], 1304, 976)
+    turns = np.array([tf.decompose(one.matrix, 1304, 976).rotation_deg for one in found])
+    assert len(turns) == 18
+    assert turns[-1] == pytest.approx(-0.62, abs=0.02)
+    assert np.diff(turns) == pytest.approx(np.full(17, -0.62 / 17), abs=0.012)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real frames are not on this machine")
+@pytest.mark.parametrize(("folder", "bayer", "count"), [("m94_osc_seestar", "GRBG", 12), ("m27_osc_asi224", "RGGB", 5)])
+def test_every_whole_real_frame_is_registered(folder: str, bayer: str, count: int) -> None:
+    from astropy.io import fits
+
+    catalogs = []
+    for path in sorted((DATA / folder).glob("*.fit*")):
+        if path.name == "Light_1283.fits":  # broken off
+            continue
+        data = fits.getdata(path).astype(np.float32)
+        catalogs.append(search(data, bayer, 65535.0))
+    found = chain(catalogs, data.shape[1], data.shape[0])
+    assert len(found) == count
+    for one in found:
+        said = tf.decompose(one.matrix, data.shape[1], data.shape[0])
+        assert abs(said.scale - 1) < 0.0005
+        assert abs(said.rotation_deg) < 0.05
+        assert one.rms_px < 0.6

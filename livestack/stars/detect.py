@@ -18,9 +18,9 @@ from livestack.stars.sky import Sky
 DETECTION_PIXELS = 1.7e6
 DETECTION_CELL = 64
 DETECTION_SAMPLES = 250
-SHAPE_STARS = 300
+SHAPE_STARS = 150
 """Shapes are measured of so many of the brightest: their median says all there is to say of a frame."""
-PROBE_STARS = 80
+PROBE_STARS = 50
 ENOUGH_STARS = 12
 LEAST_AROUND = 0.3
 """Neighbours over peak: 0 for a hot pixel, 2 for a star of FWHM 1.5 px, 5 for one of 3 px, less in a mosaic."""
