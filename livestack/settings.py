@@ -73,7 +73,7 @@ class QualitySettings(Section):
 
     enabled: bool = Field(True, description="refuse clouds, trailing, defocus ... and weight the rest")
     limit_sigma: float = Field(5.0, gt=0, description="robust sigma beyond which a frame is refused")
-    min_transparency: float = Field(0.3, ge=0, le=1, description="flux of the stars relative to the reference")
+    min_transparency: float = Field(0.3, ge=0, le=1, description="flux of the stars relative to the accepted frames")
     max_fwhm_ratio: float = Field(1.8, gt=1, description="FWHM relative to the accepted frames")
     max_elongation: float = Field(2.0, gt=1, description="ratio of the star's axes, relative to the accepted frames")
     max_rejected_fraction: float = Field(0.25, gt=0, le=1, description="share of rejected samples")
@@ -85,8 +85,8 @@ class StackSettings(Section):
 
     rejection: Literal["live", "none"] = Field("live", description="moderated streaming rejection, or plain mean")
     warmup_frames: int = Field(10, ge=1, description="frames that are combined robustly before streaming begins")
-    kappa: float = Field(3.3, gt=0, description="prediction limit in sigma, both sides")
-    prior_dof: float = Field(9.0, gt=0, description="how many samples the noise model is worth")
+    kappa: float = Field(3.5, gt=0, description="prediction limit in sigma, both sides")
+    prior_dof: float = Field(12.0, gt=0, description="how many samples the noise model is worth")
     gradient: float = Field(0.25, ge=0, description="allowance around stars, in pixels of misregistration or seeing")
     mode: Literal["mean", "maximum", "sum"] = Field("mean", description="mean; maximum: star trails; sum: total counts")
     window_minutes: float | None = Field(
