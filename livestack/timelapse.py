@@ -19,7 +19,7 @@ from livestack.errors import SessionError, UsageError
 from livestack.snapshot import Slot, Snapshot
 
 Entry = TypeVar("Entry")
-MP4_ENCODERS = ("VP90", "mp4v")
+MP4_ENCODERS = ("vp09", "mp4v")
 SHORTEST_INTERVAL_S = 0.5
 
 

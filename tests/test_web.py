@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,10 +27,11 @@ from livestack.snapshot import Slot, Snapshot, TrendPoint
 from livestack.timelapse import ThinnedAlbum, Timelapse, write_film
 from livestack.web import doorman, streaming
 from livestack.web import feed as web_feed
-from livestack.web.catalogue import find_card, find_designation
+from livestack.web.catalogue import CONSTELLATIONS, find_card, find_designation
 from livestack.web.guard import HostKey, RateLimit
 from livestack.web.publish import Publisher
 from livestack.web.server import WebServer, bind_port, qr_text
+from livestack.web.showpieces import SHOWPIECES
 from livestack.web.status import PLAIN_WORDS, host_status, public_status, thin
 
 TOKEN = "correct-horse-battery"
@@ -544,6 +546,33 @@ class TestWords:
         assert card.magnitude == pytest.approx(7.4, abs=0.2)
         assert find_card("Jupiter") is None
         assert find_card("M 999") is None
+
+    def test_showpieces_agree_with_the_catalogue(self) -> None:
+        ongc = pytest.importorskip("pyongc.ongc", reason="the extra `catalogue` is not installed")
+        kinds = {
+            "Galaxy": {"Galaxy"}, "Globular cluster": {"Globular Cluster"}, "Open cluster": {"Open Cluster"},
+            "Planetary": {"Planetary Nebula"}, "Dark": {"Dark Nebula"}, "Remnant": {"Supernova remnant"},
+        }  # fmt: skip
+        for designation, shown in SHOWPIECES.items():
+            entry = ongc.get(designation)
+            assert entry is not None, designation
+            assert CONSTELLATIONS[entry.constellation] == shown.constellation, designation
+            for word, types in kinds.items():
+                if shown.kind.startswith(word):
+                    assert entry.type in types, (designation, entry.type)
+            names = entry.identifiers[3] or [] if entry.identifiers else []
+            if shown.common_name and names and designation not in ("NGC869", "NGC884", "IC434"):  # known by two names
+                words = {w for n in names for w in n.lower().split()} - {"nebula", "galaxy", "cluster"}
+                assert words & set(shown.common_name.lower().split()), (designation, names)
+
+    def test_card_without_the_catalogue(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pyongc", None)
+        find_card.cache_clear()
+        card = find_card("M 31")
+        assert card is not None
+        assert (card.common_name, card.magnitude, card.distance_ly) == ("Andromeda Galaxy", None, 2.5e6)
+        assert find_card("NGC 1") is None
+        find_card.cache_clear()
 
     def test_rate_limit_refills(self) -> None:
         rate = RateLimit(per_s=2, burst=3, callers=2)

@@ -1,8 +1,9 @@
 """What an object is: common name, type, constellation, size and brightness, for the card beside the picture.
 
 The facts come from OpenNGC (https://github.com/mattiaverga/OpenNGC) through the package `pyongc`. OpenNGC is licensed
-CC-BY-SA 4.0, which cannot be bundled into a BSD package, so `pyongc` is the extra `catalogue`; without it, or for a
-comet, the Moon or a planet, there is no card and the page shows the name as the host wrote it.
+CC-BY-SA 4.0, which cannot be bundled into a BSD package, so `pyongc` is the extra `catalogue`; without it the most
+shown objects have a short card all the same (`showpieces`). For anything else, a comet, the Moon or a planet, there is
+no card and the page shows the name as the host wrote it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+
+from livestack.web.showpieces import SHOWPIECES
 
 _DESIGNATION = re.compile(
     r"(?<![A-Za-z])(messier|caldwell|barnard|sh\s*2|ngc|ic|ugc|pgc|mel|cr|m|c|b)[\s_-]*0*(\d{1,6})(?!\d)", re.IGNORECASE
@@ -45,7 +48,7 @@ CONSTELLATIONS = dict(entry.split(" ", 1) for entry in _CONSTELLATIONS.split(","
 
 @dataclass(frozen=True)
 class Card:
-    """What the public reads about an object; None where the catalogue is silent. Size in arcminutes."""
+    """What the public reads about an object; None where unknown. Size in arcminutes, distance in light years."""
 
     designation: str
     common_name: str | None
@@ -53,7 +56,8 @@ class Card:
     constellation: str | None
     size_arcmin: tuple[float, float] | None
     magnitude: float | None
-    source: str = "OpenNGC, CC BY-SA 4.0"
+    distance_ly: float | None
+    source: str | None
 
 
 def find_designation(text: str) -> str | None:
@@ -68,23 +72,32 @@ def find_designation(text: str) -> str | None:
 
 @lru_cache(maxsize=64)
 def find_card(name: str) -> Card | None:
-    """Return what the catalogue knows of the object in `name`; None without catalogue, number or entry."""
+    """Return what is known of the object in `name`; None without a catalogue number or an entry."""
+    designation = find_designation(name)
+    if designation is None:
+        return None
+    shown = SHOWPIECES.get(designation)
+    distance = shown.distance_ly if shown else None
     try:
         from pyongc import ongc
     except ImportError:
-        return None
-    designation = find_designation(name)
-    entry = ongc.get(designation) if designation else None
-    if designation is None or entry is None:
-        return None
+        entry = None
+    else:
+        entry = ongc.get(designation)
+    if entry is None:
+        if shown is None:
+            return None
+        return Card(designation, shown.common_name, shown.kind, shown.constellation, None, None, distance, None)
     major, minor, _angle = entry.dimensions
     blue, visual = entry.magnitudes[:2]
     names = entry.identifiers[3] or ()
     return Card(
         designation=designation,
-        common_name=max(names, key=len) if names else None,
+        common_name=(shown.common_name if shown else None) or (max(names, key=len) if names else None),
         kind=_TYPES.get(entry.type, entry.type),
         constellation=CONSTELLATIONS.get(entry.constellation, entry.constellation or None),
         size_arcmin=(major, minor or major) if major else None,
         magnitude=visual if visual is not None else blue,
+        distance_ly=distance,
+        source="OpenNGC, CC BY-SA 4.0",
     )

@@ -26,7 +26,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'"
 )
-LONGEST_SIDE = 1920
+LONGEST_SIDE = 1600
 SHORTEST_INTERVAL_S = 5.0
 
 
@@ -105,7 +105,7 @@ class Publisher:
             self._write_page()
         for name, picture in (("picture", snapshot.picture), ("frame", snapshot.last_frame)):
             if picture is not None and picture is not self._written.get(name):
-                replace_file(self._folder / f"{name}.jpg", encode_jpeg(picture, LONGEST_SIDE))
+                replace_file(self._folder / f"{name}.jpg", encode_jpeg(picture, LONGEST_SIDE, 80))
                 self._written[name], self._versions[name] = picture, self._number
         replace_file(self._folder / "status.json", json.dumps(self._status(snapshot), ensure_ascii=False).encode())
 

@@ -81,10 +81,14 @@
         rows.push(["Size in the sky", long === short ? angle(long) : angle(long) + " × " + angle(short)]);
         if (moons >= 0.15) rows.push(["", moons >= 1.5 ? Math.round(moons) + " full Moons wide" : moons.toFixed(1) + " × the full Moon"]);
       }
+      if (card.distance_ly !== null) {
+        const d = card.distance_ly;
+        rows.push(["Distance", (d >= 1e6 ? (d / 1e6).toLocaleString("en") + " million" : d.toLocaleString("en")) + " light years"]);
+      }
       if (card.magnitude !== null) rows.push(["Brightness", "magnitude " + card.magnitude.toFixed(1)]);
     }
     facts("card-facts", rows);
-    say("card-source", card ? "Facts: " + card.source : "");
+    say("card-source", card && card.source ? "Facts: " + card.source : "");
   };
 
   const showLight = (s) => {

@@ -116,6 +116,16 @@ window.LivestackViewer = class {
     }
   }
 
+  /* Left and right end of what is seen of the picture; the divider moves between them. */
+  get span() {
+    const w = this.size[0];
+    if (!this.full[0] || !this.zoom) return [0, w];
+    const left = w / 2 - this.centre[0] * this.zoom;
+    return [Math.max(0, left), Math.min(w, left + this.full[0] * this.zoom)];
+  }
+
+  get splitPlace() { const [left, right] = this.span; return left + this.split * (right - left); }
+
   setSplit(fraction) {
     this.split = Math.min(1, Math.max(0, fraction));
     this.divider.classList.add("used");
@@ -149,7 +159,7 @@ window.LivestackViewer = class {
       if (this.frame && this.split > 0) {
         g.save();
         g.beginPath();
-        g.rect(0, 0, w * this.split, h);
+        g.rect(0, 0, this.splitPlace, h);
         g.clip();
         g.drawImage(this.frame, x, y, width, height);
         g.restore();
@@ -167,7 +177,7 @@ window.LivestackViewer = class {
     this.divider.style.top = Math.max(0, above) + "px";
     this.divider.style.bottom = Math.max(0, below) + "px";
     // At the ends the grip stays on the screen.
-    this.divider.style.left = Math.min(w - 26, Math.max(26, w * this.split)) + "px";
+    this.divider.style.left = Math.min(w - 26, Math.max(26, this.splitPlace)) + "px";
     this.divider.classList.toggle("at-start", percent <= 3);
     this.divider.classList.toggle("at-end", percent >= 97);
     this.divider.setAttribute("aria-valuenow", String(percent));
@@ -287,7 +297,7 @@ window.LivestackViewer = class {
     });
     const d = this.divider;
     let dragging = false;
-    const drag = (e) => { const box = c.getBoundingClientRect(); this.setSplit((e.clientX - box.left) / box.width); };
+    const drag = (e) => { const [left, right] = this.span; this.setSplit((e.clientX - c.getBoundingClientRect().left - left) / (right - left)); };
     d.addEventListener("pointerdown", (e) => { dragging = true; d.setPointerCapture(e.pointerId); e.preventDefault(); d.focus(); });
     d.addEventListener("pointermove", (e) => { if (dragging) drag(e); });
     d.addEventListener("pointerup", () => { dragging = false; });
