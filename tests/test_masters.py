@@ -288,6 +288,19 @@ class TestSorting:
             assert kind_by_content(silent(simulate_calibration(scenario, kind, 0))) is kind
         assert kind_by_content(silent(simulate_frame(scenario, 0).frame)) is FrameKind.UNKNOWN
 
+    @real_frames
+    @pytest.mark.parametrize(
+        "pattern, kind",
+        [
+            ("calib_osc_asi120/bias/*", "bias"), ("calib_osc_asi120/dark_10s/*", "dark"),
+            ("calib_osc_asi120/flat/*", "flat"), ("moon_png/*", "unknown"), ("m44_altaz_jpeg/*0.jpeg", "unknown"),
+        ],
+    )  # fmt: skip
+    def test_real_frames_by_content(self, pattern, kind):
+        files = sorted(DATA.glob(pattern))
+        assert files
+        assert {kind_by_content(read_frame(file)).value for file in files[::3]} == {kind}
+
     def test_frames_are_grouped_by_all_keys(self, tmp_path):
         write_set(tmp_path / "a", "dark", 3, 500, EXPTIME=10.0)
         write_set(tmp_path / "b", "dark", 3, 510, EXPTIME=30.0)

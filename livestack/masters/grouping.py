@@ -28,6 +28,8 @@ _PATTERNS = tuple(
 )
 FLAT_LEVEL = 0.1
 """Share of the range above which a smooth frame is a flat."""
+MAX_ROUGHNESS = 3.0
+"""Of a flat; dust covers too little of it to count. Real flats have 1.1, landscapes of the Moon 13 to 28."""
 SHORT_S = 0.01
 SAMPLE_PX = 512
 
@@ -99,11 +101,28 @@ def kind_by_content(frame: Frame) -> FrameKind:
     if count >= 10 and (strong & neighbours).sum() > 0.5 * count:
         return FrameKind.UNKNOWN
     if level > FLAT_LEVEL:
-        return FrameKind.FLAT if count <= 1e-3 * part.size else FrameKind.UNKNOWN
+        smooth = count <= 1e-3 * part.size and _roughness(part[::step, ::step]) < MAX_ROUGHNESS
+        return FrameKind.FLAT if smooth else FrameKind.UNKNOWN
     exposure = frame.info.exposure_s
     if exposure is not None:
         return FrameKind.BIAS if exposure < SHORT_S else FrameKind.DARK
     return FrameKind.DARK if count > 2e-5 * part.size else FrameKind.BIAS
+
+
+def _roughness(part: np.ndarray) -> float:
+    """How much 8 x 8 means vary along the rows, beyond a slope, relative to what the pixels' own noise makes them.
+
+    1 for light without structure; along the rows only, since a flickering lamp leaves bands from row to row.
+    """
+    h, w = part.shape
+    blocks = part[: h // 8 * 8, : w // 8 * 8].reshape(h // 8, 8, w // 8, 8).mean(axis=(1, 3))
+    if blocks.shape[1] < 3:
+        return 1.0
+
+    def bend(values: np.ndarray) -> float:
+        return float(np.percentile(np.abs(np.diff(values, 2, axis=1)), 68.27))
+
+    return 8 * bend(blocks) / max(bend(part), 1e-6)
 
 
 def key_of(candidate: Candidate) -> tuple[object, ...]:
