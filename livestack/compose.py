@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -34,6 +35,8 @@ PALETTES: dict[str, Palette] = {
     "HOO": {"R": {"Ha": 1.0}, "G": {"OIII": 1.0}, "B": {"OIII": 1.0}},
 }
 NARROWBAND = frozenset({"Ha", "Hb", "OIII", "SII", "NII"})
+LIT_SNR2 = 25.0
+"""Square of the signal to noise at which the luminance begins to work by the ratio."""
 STARS_SIDE = 1920
 """Stars are compared on a copy of at most this size."""
 MAX_BOOST = 10.0
@@ -50,6 +53,49 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "B": ("b", "blue", "blau", "bleu", "blu"),
     "L": ("l", "lum", "lumi", "luminance", "luminanz", "clear", "clr", "c", "uvir", "uvircut", "ircut", "ir-cut"),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How stacks become a colour image.
+
+    Attributes
+    ----------
+    palette : what goes where.
+    skies, gains : for each role the sky, ADU, and the factor of what is above it.
+    light : of a luminance: its factor, and the noise of the colours' own luminance, ADU; None without one.
+    """
+
+    palette: Palette
+    skies: Mapping[str, float]
+    gains: Mapping[str, float]
+    light: tuple[float, float] | None = None
+
+    def apply(self, channels: Mapping[str, np.ndarray], noisier: float = 1.0) -> np.ndarray:
+        """(3, h, w) float32 of a part of the stacks; `noisier` times the noise of the data that were measured."""
+        return self.mix(_planes_by_role(channels), noisier)
+
+    def mix(self, planes: Mapping[str, np.ndarray], noisier: float = 1.0) -> np.ndarray:
+        """The same, of planes by role."""
+        rgb = np.stack([self._mixture(planes, colour) for colour in "RGB"])
+        if self.light is None:
+            return rgb
+        factor, noise = self.light
+        light = self._mixture(planes, "L") * np.float32(factor)
+        luma = np.tensordot(np.array(LUMA, np.float32), rgb, axes=1)
+        snr2 = (np.maximum(luma, 0) / np.float32(max(noise * noisier, 1e-9))) ** 2
+        lit = snr2 / (snr2 + np.float32(LIT_SNR2))
+        by_ratio = rgb * np.clip(light / np.maximum(luma, np.float32(1e-9)), 0, 20)
+        return (lit * by_ratio + (1 - lit) * (rgb + (light - luma))).astype(np.float32)
+
+    def _mixture(self, planes: Mapping[str, np.ndarray], target: str) -> np.ndarray:
+        weights = self.palette[target]
+        total = sum(weights.values())
+        # Weights need not add up to 1; the brightness of a mixture is that of its parts.
+        mixed = np.zeros_like(planes[next(iter(weights))], dtype=np.float32)
+        for role, weight in weights.items():
+            mixed += np.float32(weight / total * self.gains[role]) * (planes[role] - np.float32(self.skies[role]))
+        return mixed
 
 
 def filter_role(name: str) -> str | None:
@@ -134,15 +180,37 @@ def compose(channels: Mapping[str, np.ndarray], palette: str | Palette = "auto")
     planes = _planes_by_role(channels)
     if isinstance(palette, str):
         palette = PALETTES[choose_palette(set(planes))] if palette.lower() == "auto" else parse_palette(palette)
+    recipe = _measure(planes, palette)
+    return recipe.mix(planes)
+
+
+def measure_recipe(channels: Mapping[str, np.ndarray], palette: Palette) -> Recipe:
+    """What `compose` measures, to be used on other parts or sizes of the same stacks; see there."""
+    return _measure(_planes_by_role(channels), palette)
+
+
+def _measure(planes: Mapping[str, np.ndarray], palette: Palette) -> Recipe:
+    for weights in palette.values():
+        if sum(weights.values()) <= 0:
+            raise UsageError(f"compose: the weights of {_listed(set(weights))} add up to 0; expected more than 0.")
     needed = {role for mixture in palette.values() for role in mixture}
     if missing := needed - planes.keys():
         raise UsageError(
             f"compose: the palette needs {_listed(missing)}; there is {_listed(set(planes))}. "
             "Choose another palette or stack the missing filter."
         )
-    level = _equalise({role: planes[role] for role in planes if role in needed})
-    rgb = np.stack([_mixture(level, palette[colour]) for colour in "RGB"])
-    return _with_luminance(rgb, _mixture(level, palette["L"])) if "L" in palette else rgb
+    skies, gains = _equalise({role: planes[role] for role in planes if role in needed})
+    recipe = Recipe({colour: palette[colour] for colour in "RGB"}, skies, gains)
+    if "L" not in palette:
+        return recipe
+    sampled = {role: _sampled(plane) for role, plane in planes.items() if role in needed}
+    luma = np.tensordot(np.array(LUMA, np.float32), recipe.mix(sampled), axes=1)
+    whole = Recipe(palette, skies, gains)
+    luminance = whole._mixture(sampled, "L")
+    noise_luma, noise_light = measure_sky(luma)[1], measure_sky(luminance)[1]
+    both = (luma > 10 * noise_luma) & (luminance > 10 * noise_light)
+    ratio = float(np.median(luma[both] / luminance[both])) if both.sum() >= 20 else 1.0
+    return Recipe(palette, skies, gains, (ratio, noise_luma))
 
 
 def _planes_by_role(channels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -172,24 +240,23 @@ def _planes_by_role(channels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return planes
 
 
-def _equalise(planes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Sky to zero, filters to one scale."""
+def _equalise(planes: dict[str, np.ndarray]) -> tuple[dict[str, float], dict[str, float]]:
+    """For each role its sky, and the factor that brings what is above it to the scale of the others."""
     skies = {role: measure_sky(_sampled(plane)) for role, plane in planes.items()}
-    level = {role: (plane - np.float32(skies[role][0])).astype(np.float32) for role, plane in planes.items()}
-    if {"R", "G", "B"} <= level.keys():
+    factors = dict.fromkeys(planes, 1.0)
+    if {"R", "G", "B"} <= planes.keys():
         small, _ = reduce_planes(np.stack([planes[role] for role in "RGB"]).astype(np.float32, copy=False), STARS_SIDE)
         measured = np.array([measure_sky(_sampled(plane)) for plane in small])
         above = small - measured[:, 0, None, None].astype(np.float32)
         gains, _ = measure_balance(above, small, measured[:, 1])
-        for role, gain in zip("RGB", gains / gains[1], strict=True):
-            level[role] = level[role] * np.float32(gain)
-    narrow = sorted(NARROWBAND & level.keys())
-    strengths = {role: extended_strength(level[role], skies[role][1]) for role in narrow}
+        factors |= dict(zip("RGB", (float(gain) for gain in gains / gains[1]), strict=True))
+    narrow = sorted(NARROWBAND & planes.keys())
+    strengths = {role: extended_strength(planes[role] - np.float32(skies[role][0]), skies[role][1]) for role in narrow}
     most = max(strengths.values(), default=0.0)
     for role, strength in strengths.items():
         if strength > 0:
-            level[role] = level[role] * np.float32(min(most / strength, MAX_BOOST))
-    return level
+            factors[role] = min(most / strength, MAX_BOOST)
+    return {role: float(sky) for role, (sky, _) in skies.items()}, factors
 
 
 def extended_strength(level: np.ndarray, noise: float) -> float:
@@ -199,30 +266,6 @@ def extended_strength(level: np.ndarray, noise: float) -> float:
     smooth = cv2.blur(cv2.medianBlur(cv2.medianBlur(view, 5), 5), (5, 5))
     seen = smooth[np.isfinite(level[::step, ::step])]
     return max(float(np.percentile(seen, 99.0)), noise) if seen.size else 0.0
-
-
-def _mixture(level: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    total = sum(weights.values())
-    if total <= 0:
-        raise UsageError(f"compose: the weights of {_listed(set(weights))} add up to {total}; expected more than 0.")
-    # Weights need not add up to 1; the brightness of a mixture is that of its parts.
-    mixed = np.zeros_like(level[next(iter(weights))])
-    for role, weight in weights.items():
-        mixed += np.float32(weight / total) * level[role]
-    return mixed
-
-
-def _with_luminance(rgb: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-    """Give `rgb` (3, H, W) the brightness of `luminance` (H, W), scaled to match; both have a sky of zero."""
-    luma = np.tensordot(np.array(LUMA, np.float32), rgb, axes=1)
-    noise_luma, noise_light = measure_sky(_sampled(luma))[1], measure_sky(_sampled(luminance))[1]
-    both = (_sampled(luma) > 10 * noise_luma) & (_sampled(luminance) > 10 * noise_light)
-    ratio = float(np.median(_sampled(luma)[both] / _sampled(luminance)[both])) if both.sum() >= 20 else 1.0
-    light = luminance * np.float32(ratio)
-    snr = np.maximum(luma, 0) / np.float32(max(noise_luma, 1e-9))
-    lit = snr**2 / (snr**2 + 25)
-    by_ratio = rgb * np.clip(light / np.maximum(luma, np.float32(1e-9)), 0, 20)
-    return (lit * by_ratio + (1 - lit) * (rgb + (light - luma))).astype(np.float32)
 
 
 def _sampled(plane: np.ndarray) -> np.ndarray:
