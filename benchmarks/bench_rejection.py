@@ -68,6 +68,7 @@ class Session:
     twin: np.ndarray
     touched: np.ndarray
     ideal: np.ndarray
+    peak: np.ndarray
     weights: np.ndarray
     seeing: np.ndarray
     gain_e_adu: float
@@ -127,7 +128,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
         results["final"] = group.stack.image()
         shape = (len(members), *group.stack.shape)
         twin = np.empty(shape, np.float32)
-        ideal = np.empty(shape, np.float32)
+        ideal, peak = np.empty(shape, np.float32), np.empty(shape, np.float32)
         touched = np.zeros(shape, bool)
         seen = np.empty(shape if cube else (1, 1, 1, 1), np.float32)
         for n, member in enumerate(members):
@@ -138,6 +139,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
             twin[n] = _on_grid(_planes(pure.twin, group, live, True), member, group, live)
             noiseless = Frame(np.minimum(pure.expected, scenario.saturation_adu).astype(np.float32), pure.frame.info)
             ideal[n] = _on_grid(_planes(noiseless, group, live, True), member, group, live)
+            peak[n] = (ideal[n] - member.normalisation.surface[:, :1, None]) / member.normalisation.factor[:, None, None]
             if cube:
                 seen[n] = _on_grid(_planes(simulated.frame, group, live, False), member, group, live)
             mask = simulated.artefact_mask.astype(np.float32)
@@ -150,7 +152,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
         if scenario.bayer:
             touched = binary_dilation(touched, np.ones((1, 1, 5, 5)))
         return Session(
-            seen, twin, touched, ideal, np.array([m.weight for m in members]),
+            seen, twin, touched, ideal, peak, np.array([m.weight for m in members]),
             np.array([m.fwhm_px or np.nan for m in members]), scenario.gain_e_adu, scenario.saturation_adu, results,
             seconds, group.n_refused,
         )  # fmt: skip
@@ -242,12 +244,15 @@ class Places:
     stars: np.ndarray
     trails: np.ndarray
     crossed: np.ndarray
+    whole: np.ndarray
 
 
 def places(session: Session) -> Places:
     """Truth and the regions of the table."""
     w, twin = session.weights, session.twin
-    whole = np.isfinite(twin).all(axis=0) & np.isfinite(session.ideal).all(axis=0)
+    # A core that is full in some frame has no truth: clipped samples, scaled through thin cloud, are no mean's business.
+    full = binary_dilation((session.peak > 0.98 * session.saturation_adu).any(axis=0), np.ones((1, 5, 5)))
+    whole = np.isfinite(twin).all(axis=0) & np.isfinite(session.ideal).all(axis=0) & ~full
     truth = weighted(twin, w, np.isfinite(twin))
     expected = weighted(session.ideal, w, np.isfinite(session.ideal))
     scatter = ((twin - session.ideal) ** 2).mean(axis=0)
@@ -264,7 +269,7 @@ def places(session: Session) -> Places:
         stars[c] = whole[c] & (expected[c] - _smooth_sky(expected[c], whole[c]) > 1.0 * np.sqrt(floor))
     touched = session.touched.any(axis=0)
     return Places(
-        truth, expected, noise, whole & ~stars & ~touched, stars & ~touched, whole & touched & ~stars, touched & stars
+        truth, expected, noise, whole & ~stars & ~touched, stars & ~touched, whole & touched & ~stars, touched & stars, whole,
     )
 
 
@@ -314,7 +319,7 @@ def star_biases(result: np.ndarray, at: Places, session: Session, seeing: float)
             window = np.s_[c, y - radius : y + radius + 1, x - radius : x + radius + 1]
             flux = float(light[window[1:]][disc].sum())
             error = float((result[window] - at.truth[window])[disc].sum())
-            if np.isfinite(flux) and flux > 150 * float(np.sqrt((at.noise[window][disc] ** 2).sum())):
+            if at.whole[window][disc].all() and flux > 150 * float(np.sqrt((at.noise[window][disc] ** 2).sum())):
                 biases.append(error / flux)
     return np.array(biases)
 

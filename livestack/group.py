@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,11 @@ BETTER_REFERENCE = 2.0
 two grids, which small gains are not worth."""
 FEW_STARS = 8
 STARLESS_STRUCTURE = 4.0
+SHAPE_ERROR = 0.5
+"""How far the flank of a star may be from what its Laplacian tells, as a share of the local range and for each unit of
+ln(width ratio)."""
+BLUR_TRUSTED = 1.25
+"""Ratio of widths up to which a frame's stars are the stack's stars plus a multiple of their Laplacian."""
 UNMATCHED_KEPT = 3
 INTERPOLATION_GAIN = 0.75
 """Variance that interpolation leaves to a sample on average, until the warm-up has measured it."""
@@ -148,8 +154,14 @@ class GroupStack:
     Parameters
     ----------
     name : of the group, a slug; `settings`, `bands` as everywhere.
-    anchor : star reference of a sibling (the same target through another filter) whose grid this group shall share.
+    anchor : reference of a sibling (the same target through another filter) whose grid this group shares.
     on_reference : told when a frame becomes the reference (name, index, why).
+    keep : where the rejected samples of each frame are kept; None holds them in memory.
+    grids : asked (name, header of the first frame) for the groups whose grid this one may share, likeliest first.
+
+    Attributes
+    ----------
+    grid : name of the group whose reference frame is the grid: its own, or a sibling's.
     """
 
     def __init__(
@@ -159,12 +171,18 @@ class GroupStack:
         bands: Bands,
         anchor: Reference | None = None,
         on_reference: Callable[[Reference, str], None] | None = None,
+        keep: Callable[[RejectedSamples], RejectedSamples] | None = None,
+        grids: Callable[[str, FrameInfo], Sequence[GroupStack]] | None = None,
     ) -> None:
         self.name = name
+        self.grid = name
+        self.lends_grid = False
+        self._grids = grids
         self.settings = settings
         self.bands = bands
         self.anchor = anchor
         self.on_reference = on_reference
+        self._keep = keep or (lambda rejected: rejected)
         self.reference: Reference | None = None
         self.stack: Stack | None = None
         self.judge = Judge(settings.quality)
@@ -254,7 +272,7 @@ class GroupStack:
             self.reference.light, prepared.sky, found.matrix, ratio, frame.info.width, frame.info.height, width, height
         )
         member = Member(
-            frame.name, frame.path, frame.index, frame.info, found.matrix, normalisation, verdict.weight,
+            frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix, normalisation, verdict.weight,
             prepared.sky.noise.astype(float), measures.fwhm_px, measures.rms_px,
             RejectedSamples.pack(np.empty(0, np.int64)),
         )  # fmt: skip
@@ -264,7 +282,8 @@ class GroupStack:
             if not verdict.accepted:
                 self._take_out(replace(member, rejected=added.rejected), developer)
                 return replace(self._refuse(outcome, verdict), warnings=warned, normalisation=normalisation)
-        member = replace(member, rejected=added.rejected, rejected_fraction=added.rejected_fraction)
+        kept = member.rejected if self.warming else self._keep(added.rejected)
+        member = replace(member, rejected=kept, rejected_fraction=added.rejected_fraction)
         self.members.append(member)
         self.judge.accept(measures)
         self._fingerprints[prepared.fingerprint] = frame.name
@@ -345,21 +364,64 @@ class GroupStack:
 
     def _first(self, prepared: Prepared, developer: Developer) -> Registration | Unregistered:
         """The first frame sets the grid, or takes its place on the sibling's."""
-        matrix = np.eye(3)
         found: Registration = reference_registration(len(prepared.stars))
-        if self.anchor is not None and not self.anchor.starless:
-            on_anchor = register_stars(self.anchor.stars, prepared.stars, [np.eye(3)], self.settings.registration)
-            if isinstance(on_anchor, Registration):
-                matrix = on_anchor.matrix
-                found = replace(found, matrix=matrix, method=on_anchor.method, rms_px=on_anchor.rms_px)
-        self._set_reference(prepared, developer, matrix, "the first frame")
+        info = prepared.frame.info
+        siblings = self._grids(self.name, info) if self._grids is not None else ()
+        for sibling in siblings:
+            placed = sibling.place(prepared, self._luminance(developer) if sibling.is_starless else None)
+            if isinstance(placed, Registration):
+                self.anchor, self.grid = sibling.reference, sibling.grid
+                sibling.lends_grid = True
+                found = replace(found, matrix=placed.matrix, method=placed.method, rms_px=placed.rms_px)
+                break
+        else:
+            if siblings and info.object_name:
+                # the header says that it is the same target: a cloud, not another grid
+                return Unregistered(f"it does not fit the frames of {siblings[0].name}, the same target")
+        self._set_reference(prepared, developer, found.matrix, "the first frame")
         return found
+
+    @property
+    def is_starless(self) -> bool:
+        """True when the reference shows no stars: frames are found by their features."""
+        return self.reference is not None and self.reference.starless
+
+    def place(self, prepared: Prepared, luminance: np.ndarray | None) -> Registration | Unregistered:
+        """Where another group's frame lies on this grid; `luminance` (H, W) is needed where there are no stars."""
+        reference, settings = self.reference, self.settings.registration
+        if reference is None:
+            return Unregistered("there is no reference yet")
+        if settings.method == "none" and prepared.frame.info.size == reference.info.size:
+            return Registration(np.eye(3), "none", np.empty(0, int), np.empty(0, int), math.nan)
+        if not reference.starless:
+            return register_stars(reference.stars, prepared.stars, [np.eye(3)], settings)
+        if reference.features is None or luminance is None:
+            return Unregistered("there are no stars")
+        return reference.features.register(luminance, None, methods=("features", "phase"))
+
+    def recognises(self, prepared: Prepared) -> bool:
+        """True when a frame, beyond doubt, shows this group's field."""
+        reference = self.reference
+        if reference is None or reference.starless or min(len(prepared.stars), len(reference.stars.stars)) < FEW_STARS:
+            return False
+        hint = np.eye(3) if self._last is None else self._last
+        found = register_stars(reference.stars, prepared.stars, [hint], self.settings.registration)
+        return isinstance(found, Registration) and found.n_matched >= FEW_STARS
+
+    def forget_unmatched(self) -> None:
+        """The frame refused last was no frame of this group."""
+        self.n_refused -= 1
+        self._unmatched = self._unmatched[:-1]
+
+    def stand_alone(self) -> None:
+        """Stop looking for a sibling's grid: the next frame sets a grid of its own."""
+        self._grids = None
 
     def _set_reference(self, prepared: Prepared, developer: Developer, matrix: np.ndarray, why: str) -> None:
         info = prepared.frame.info
         height, width = developer.shape
-        anchored = self.anchor is not None and not np.array_equal(matrix, np.eye(3))
-        grid = self.anchor.shape if anchored and self.anchor is not None else (height, width)
+        anchor = self.anchor if self.grid != self.name else None
+        grid = (height, width) if anchor is None else anchor.shape
         stars = prepared.stars
         on_grid = stars if np.array_equal(matrix, np.eye(3)) else stars.moved(matrix)
         starless = self._is_starless(prepared)
@@ -372,13 +434,16 @@ class GroupStack:
             stars=StarReference(on_grid, grid[1], grid[0]),
             light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height),
             starless=starless,
-            features=FeatureReference(self._luminance(developer)) if wants_features and not anchored else None,
+            features=anchor.features if anchor is not None else self._features(developer) if wants_features else None,
         )
         channels = prepared.frame.channels
         sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in prepared.sky.level]
         self.stack = Stack(channels, *grid, origin=np.array(sky))
         if self.on_reference is not None:
             self.on_reference(self.reference, why)
+
+    def _features(self, developer: Developer) -> FeatureReference:
+        return FeatureReference(self._luminance(developer))
 
     def _is_starless(self, prepared: Prepared) -> bool:
         """True for the Moon, planets, landscapes: structure everywhere, and no common size of what looks like stars."""
@@ -456,8 +521,8 @@ class GroupStack:
 
     # Stacking
 
-    def limits_for(self, member: Member) -> Limits:
-        """What this frame's samples are tested with."""
+    def limits_for(self, member: Member, width_px: float | None = None) -> Limits:
+        """What this frame's samples are tested with, against stars of that FWHM (default: the stack's)."""
         factor = member.normalisation.factor
         variance = (factor * member.noise) ** 2
         if self.noise is not None:
@@ -467,18 +532,33 @@ class GroupStack:
             floor = INTERPOLATION_GAIN * variance
             # Photon noise unknown as yet: at most the sky's own variance is photon noise over the sky's level.
             slope = floor / np.maximum(np.abs(self.stack.origin if self.stack is not None else floor), 1.0)
-        return Limits(floor, slope, self._structure(member), self.settings.stack.kappa, self.settings.stack.prior_dof)
+        structure = self.settings.stack.gradient
+        if self.noise is not None and self.noise.structure is not None:
+            structure = min(max(self.noise.structure, 0.2 * structure), 3.0 * structure)
+        excess, blur = self._unlike(member, width_px or self._stacked_fwhm_px())
+        return Limits(floor, slope, structure, excess, blur, self.settings.stack.kappa, self.settings.stack.prior_dof)
 
-    def _structure(self, member: Member) -> float:
-        """Allowance around stars, in units of the local range: seeing unlike the stack's, and registration error."""
-        allowance = self.settings.stack.gradient + 0.5 * min(member.rms_px or 0.0, 1.0)
-        usual = self.judge.usual("fwhm_px")
-        if member.fwhm_px and usual:
-            sigma = usual / FWHM_PER_SIGMA
-            # A star's peak goes with 1 / FWHM^2; its 3 x 3 range is this share of the peak.
-            share = 1.0 - math.exp(-1.0 / sigma**2)
-            allowance += 2.0 * abs(math.log(member.fwhm_px / usual)) / (self.settings.stack.kappa * max(share, 0.05))
-        return allowance
+    def _unlike(self, member: Member, width: float | None) -> tuple[float, float]:
+        """What sets this frame's stars apart from stars of that FWHM: share of the local range it may be out, and its blur."""
+        usual_rms = self.judge.usual("rms_px") or 0.0
+        excess = 0.5 * max(0.0, min(member.rms_px or 0.0, 1.0) - usual_rms)
+        if not member.fwhm_px or not width:
+            return excess, 0.0
+        variance = (width / FWHM_PER_SIGMA) ** 2
+        ratio = member.fwhm_px / width
+        near = min(max(ratio, 1 / BLUR_TRUSTED), BLUR_TRUSTED)
+        # A star's peak goes with 1 / FWHM^2, and its discrete Laplacian there is 4 (exp(-1 / 2 sigma^2) - 1) of the peak.
+        blur = (1.0 - near**-2) / (4.0 * (1.0 - math.exp(-0.5 / variance)))
+        # Beyond where the Laplacian tells: its 3 x 3 range is this share of the peak.
+        share = max(0.05, 1.0 - math.exp(-1.0 / variance))
+        excess += abs(ratio**-2 - near**-2) / (self.settings.stack.kappa * share) + SHAPE_ERROR * abs(math.log(near))
+        return excess, blur
+
+    def _stacked_fwhm_px(self) -> float | None:
+        """Width of the stars in the stack: that of the mean of peaks, which go with 1 / FWHM^2."""
+        peaks = [(member.weight, member.weight / member.fwhm_px**2) for member in self.members if member.fwhm_px]
+        total = sum(weight for weight, _ in peaks)
+        return math.sqrt(total / sum(peak for _, peak in peaks)) if total > 0 else None
 
     def _add(self, member: Member, developer: Developer, outcome: Outcome) -> Added:
         assert self.stack is not None
@@ -526,6 +606,7 @@ class GroupStack:
         assert self.stack is not None
         fresh = Stack(*self.stack.shape, origin=self.stack.origin)
         tested = []
+        width = self._stacked_fwhm_px()
         ahead = reader.submit(fetch, self.members[0])
         for number, member in enumerate(self.members):
             if stopped is not None and stopped():
@@ -541,16 +622,61 @@ class GroupStack:
                 member.matrix,
                 member.normalisation,
                 member.weight,
-                self.limits_for(member),
+                self.limits_for(member, width),
                 member.rejected,
                 self.bands,
             )
-            tested.append(replace(member, rejected=added.rejected, rejected_fraction=added.rejected_fraction))
+            tested.append(replace(member, rejected=self._keep(added.rejected), rejected_fraction=added.rejected_fraction))
             if progress is not None:
                 progress(number + 1, len(self.members))
         self.stack = fresh
         self.members = tested
         return True
+
+    # Going on after an interruption
+
+    _STATE = ("anchor", "reference", "noise", "members", "n_refused", "warming", "master_defects", "history")
+    _HIDDEN = ("grid", "lends_grid", "_learner", "_last", "_before", "_learned_at", "_unmatched", "_fingerprints")
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on as if nothing had been; holds our own objects, and the live arrays themselves.
+
+        While the warm-up lasts, the frames that it holds are named only: their pixels are read again.
+        """
+        state = {name: getattr(self, name) for name in (*self._STATE, *self._HIDDEN)}
+        state["judge"], state["warnings"] = self.judge.state(), self.warnings.state()
+        state["held"] = [(held.member, held.measures) for held in self._held]
+        if self.stack is not None:
+            state["grid"] = self.stack.shape
+            state["origin"] = self.stack.origin
+            state["n_frames"] = self.stack.n_frames
+            state["arrays"] = {} if self.warming else self.stack.arrays()
+        return state
+
+    def restore(self, state: Mapping[str, Any], fetch: Callable[[Member], Prepared]) -> None:
+        """Go on from what `state` returned; `fetch` reads and prepares a frame that the warm-up held.
+
+        Raises
+        ------
+        FrameError : such a frame cannot be read any more.
+        ValueError : the accumulators do not belong together.
+        """
+        for name in (*self._STATE, *self._HIDDEN):
+            setattr(self, name, state[name])
+        self.judge.restore(state["judge"])
+        self.warnings.restore(state["warnings"])
+        if "grid" not in state:
+            return
+        if not self.warming:
+            self.stack = Stack.restore(state["arrays"], state["origin"], state["n_frames"])
+            return
+        self.stack = Stack(*state["grid"], origin=state["origin"])
+        for member, measures in state["held"]:
+            prepared = fetch(member)
+            developer = Developer(prepared, self.settings.calibration.debayer, keep_raw=True)
+            planes = developer.whole(None, self.bands)
+            self.stack.add(planes, member.matrix, member.normalisation, member.weight, None, self.bands)
+            self._held.append(Held(member, developer, prepared.stars, measures, replace(prepared, data=None)))
 
     # Warm-up
 
@@ -572,13 +698,13 @@ class GroupStack:
             fitted = self.stack.fit_noise(samples, self.bands)
             if fitted is not None:
                 mean = np.mean([s.limits.floor / INTERPOLATION_GAIN for s in samples], axis=0)
-                self.noise = NoiseModel(fitted.floor / np.maximum(mean, 1e-12), fitted.slope)
+                self.noise = NoiseModel(fitted.floor / np.maximum(mean, 1e-12), fitted.slope, fitted.structure)
                 samples = self._samples()
             added = self.stack.start_robustly(samples, True, self.bands)
         else:
             added = self.stack.start_robustly(self._samples(), False, self.bands)
         self.members = [
-            replace(held.member, rejected=one.rejected, rejected_fraction=one.rejected_fraction)
+            replace(held.member, rejected=self._keep(one.rejected), rejected_fraction=one.rejected_fraction)
             for held, one in zip(self._held, added, strict=True)
         ]
         self._held.clear()
@@ -586,6 +712,8 @@ class GroupStack:
 
     def _samples(self) -> list[WarmSample]:
         defects = self.defects
+        widths = [held.member.fwhm_px for held in self._held if held.member.fwhm_px]
+        middle, stacked = float(np.median(widths)) if widths else None, self._stacked_fwhm_px()
 
         def view(held: Held) -> WarmSample:
             def develop(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
@@ -598,7 +726,8 @@ class GroupStack:
                 member.matrix,
                 member.normalisation,
                 member.weight,
-                self.limits_for(member),
+                self.limits_for(member, stacked),
+                self.limits_for(member, middle),
             )
 
         return [view(held) for held in self._held]
@@ -611,7 +740,8 @@ class GroupStack:
     def _best_reference(self) -> Held | None:
         """The frame that should be the reference instead of the present one, or None."""
         assert self.reference is not None
-        if self.anchor is not None or self.settings.registration.reference is not None or len(self._held) < 3:
+        fixed = self.anchor is not None or self.lends_grid or self.settings.registration.reference is not None
+        if fixed or len(self._held) < 3:
             return None
         scores = [self._score(held.measures) for held in self._held]
         best = int(np.argmax(scores))

@@ -118,6 +118,11 @@ class RenderSettings(Section):
     white_balance: Literal["stars", "none"] = Field(
         "stars", description="stars: the median star becomes neutral; none: as it is, for narrowband palettes"
     )
+    palette: str = Field(
+        "auto",
+        description="colour picture of a target stacked through several filters: auto, LRGB, RGB, SHO, HOO, a mixture "
+        "such as R=SII, G=0.8*Ha+0.2*OIII, B=OIII, or none",
+    )
     background: float = Field(0.12, gt=0, lt=1, description="where the sky ends up in the picture, 0 black to 1 white")
     saturation: float = Field(1.5, ge=0, description="colour strength; 0 grey, 1 as in the data")
     gradient_removal: bool = Field(

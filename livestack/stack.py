@@ -28,6 +28,10 @@ from livestack.kernels.bands import Bands
 
 STRIP_ROWS = 64
 TILE_ROWS, TILE_COLUMNS = 128, 1024
+MIN_STRUCTURED = 100
+STRUCTURE_QUANTILE = 0.75
+"""Of the squared shares that pixels on stars show, the one that stands for all: more than the median, for no two places on
+a star are alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +56,37 @@ class Normalisation:
 
 @dataclass(frozen=True, eq=False)
 class NoiseModel:
-    """Variance of one sample of the reference: floor + slope * max(mean above sky, 0); (C,) each, ADU^2 and ADU."""
+    """Variance of one sample of the reference: floor + slope * max(mean above sky, 0) + (structure * local range)^2.
+
+    Attributes
+    ----------
+    floor, slope : (C,) ADU^2 and ADU.
+    structure : share of the 3 x 3 range, left by registration, interpolation and shape when seeing is allowed for; None
+        where too few stars tell.
+    """
 
     floor: np.ndarray
     slope: np.ndarray
+    structure: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """What a frame's samples are tested with: the noise model on this frame's scale, and the allowance g around stars."""
+    """What a frame's samples are tested with: the noise model on this frame's scale, and allowances around stars.
+
+    Attributes
+    ----------
+    floor, slope, structure : noise model, see there.
+    excess : share of the 3 x 3 range by which this frame may be out beyond that.
+    blur : how much wider this frame's stars are than the stack's: its samples are expected at the mean plus blur times the
+        mean's Laplacian (px^2; for small changes half the difference of sigma^2).
+    """
 
     floor: np.ndarray
     slope: np.ndarray
     structure: float
+    excess: float
+    blur: float
     kappa: float
     prior_dof: float
 
@@ -122,6 +144,8 @@ class WarmSample:
     normalisation: Normalisation
     weight: float
     limits: Limits
+    limits_median: Limits
+    """Against the median of the warm-up, whose stars are not as wide as those of the mean."""
 
 
 def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -253,7 +277,8 @@ class Stack:
                         source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
                         limits is not None, f(limits.kappa**2 if limits else 0), f(limits.prior_dof if limits else 1),
                         f(limits.floor[c] if limits else 0), f(limits.slope[c] if limits else 0),
-                        f(limits.structure if limits else 0), self.mean[c], self.m2[c], self.weight[c], self.count[c],
+                        f(limits.structure**2 if limits else 0), f(limits.excess**2 if limits else 0),
+                        f(limits.blur if limits else 0), self.mean[c], self.m2[c], self.weight[c], self.count[c],
                         self.low[c], self.high[c], y0, y1, above[s] if limits else blank, below[s] if limits else blank,
                         codes[: y1 - y0],
                     )  # fmt: skip
@@ -321,7 +346,7 @@ class Stack:
                     n_seen, n_out = kernel.final_strip(
                         source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
                         f(limits.kappa**2), f(limits.prior_dof), f(limits.floor[c]), f(limits.slope[c]),
-                        f(limits.structure), self.mean[c], self.m2[c], self.weight[c], self.count[c],
+                        f(limits.structure**2), f(limits.excess**2), f(limits.blur), self.mean[c], self.m2[c], self.weight[c], self.count[c],
                         _codes(live, (c * height + y0) * width, (y1 - y0, width)),
                         fresh.mean[c], fresh.m2[c], fresh.weight[c], fresh.count[c], fresh.low[c], fresh.high[c], y0, y1,
                         self.mean[c, max(0, y0 - 1)], self.mean[c, min(height - 1, y1)], codes[: y1 - y0],
@@ -353,7 +378,11 @@ class Stack:
         k = len(samples)
         f32 = np.float32
         weights = np.array([s.weight for s in samples], dtype=f32)
-        structures = np.array([s.limits.structure for s in samples], dtype=f32)
+        excesses2 = np.array([s.limits.excess**2 for s in samples], dtype=f32)
+        blurs = np.array([s.limits.blur for s in samples], dtype=f32)
+        excesses_m = np.array([s.limits_median.excess**2 for s in samples], dtype=f32)
+        blurs_m = np.array([s.limits_median.blur for s in samples], dtype=f32)
+        structure2 = samples[0].limits.structure ** 2
         kappa, dof = samples[0].limits.kappa, samples[0].limits.prior_dof
         found: list[list[list[np.ndarray]]] = [[[] for _ in tiles] for _ in samples]
         seen = np.zeros((k, len(tiles)), dtype=np.int64)
@@ -371,15 +400,16 @@ class Stack:
                     median = np.empty(cube.shape[2:], dtype=f32)
                     mad = np.empty_like(median)
                     spread = np.empty_like(median)
+                    curve = np.empty_like(median)
                     kernel.median_and_mad(cube[:, c], median, mad)
-                    kernel.local_range_tile(median, spread)
+                    kernel.local_shape_tile(median, spread, curve)
                     codes = np.empty((k, y1 - y0, x1 - x0), dtype=np.uint8)
                     out = [np.s_[c, y0:y1, x0:x1]]
                     kernel.combine_tile(
-                        cube[:, c][(slice(None), *inner)], median[inner], mad[inner], spread[inner], weights,
+                        cube[:, c][(slice(None), *inner)], median[inner], mad[inner], spread[inner], curve[inner], weights,
                         np.array([s.limits.floor[c] for s in samples], dtype=f32),
                         np.array([s.limits.slope[c] for s in samples], dtype=f32),
-                        structures, kappa, dof, reject, self.mean[out[0]], self.m2[out[0]], self.weight[out[0]],
+                        structure2, excesses2, blurs, excesses_m, blurs_m, kappa, dof, reject, self.mean[out[0]], self.m2[out[0]], self.weight[out[0]],
                         self.count[out[0]], self.low[out[0]], self.high[out[0]], codes,
                     )  # fmt: skip
                     for i in range(k):
@@ -440,38 +470,43 @@ class Stack:
         rows = np.linspace(0, max(0, height - side), 5).astype(int)
         columns = np.linspace(0, max(0, width - side), 7).astype(int)
         spots = sorted({(int(y), int(x)) for y in rows for x in columns})
-        levels: list[list[np.ndarray]] = [[] for _ in range(channels)]
-        variances: list[list[np.ndarray]] = [[] for _ in range(channels)]
-        pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray] | None] = [None] * len(spots)
+        pieces: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in spots]
+        blurs = np.array([s.limits_median.blur for s in samples], dtype=np.float32)[:, None, None]
 
         def part(first: int, last: int) -> None:
             for s in range(first, last):
                 y, x = spots[s]
                 cube = self._warp_tile(samples, y, min(height, y + side), x, min(width, x + side), u_scale, v_scale)
-                shape = (channels, *cube.shape[2:])
-                median, mad, spread = (np.empty(shape, dtype=np.float32) for _ in range(3))
-                for c in range(channels):
-                    kernel.median_and_mad(cube[:, c], median[c], mad[c])
-                    kernel.local_range_tile(median[c], spread[c])
                 whole = np.isfinite(cube).all(axis=(0, 1))
-                pieces[s] = (median[:, whole], mad[:, whole], spread[:, whole])
+                # the edges know no Laplacian
+                whole[[0, -1], :] = whole[:, [0, -1]] = False
+                median, mad, spread, curve = (np.empty(cube.shape[2:], dtype=np.float32) for _ in range(4))
+                for c in range(channels):
+                    kernel.median_and_mad(cube[:, c], median, mad)
+                    kernel.local_shape_tile(median, spread, curve)
+                    structured = spread >= 12 * np.median(mad[whole]) if whole.any() else ~whole
+                    bent = cube[:, c] - blurs * np.where(structured, curve, np.float32(0))
+                    kernel.median_and_mad(bent, np.empty_like(median), mad)
+                    pieces[s].append((median[whole], mad[whole], np.where(structured, spread, 0)[whole]))
 
         bands.run(part, len(spots))
         correction = 1.0 / _mad_bias(len(samples)) ** 2
-        for piece in pieces:
-            if piece is not None:
-                for c in range(channels):
-                    smooth = piece[2][c] < 12 * np.median(piece[1][c]) if piece[1][c].size else piece[2][c] < 0
-                    levels[c].append(piece[0][c][smooth])
-                    variances[c].append((piece[1][c][smooth].astype(float) ** 2) * correction)
-        floor = np.zeros(channels)
-        slope = np.zeros(channels)
+        floor, slope = np.zeros(channels), np.zeros(channels)
+        shares = []
         for c in range(channels):
-            fitted = _fit_variance(np.concatenate(levels[c]), np.concatenate(variances[c]))
+            level, mad, spread = (np.concatenate([piece[c][i] for piece in pieces]) for i in range(3))
+            variance = mad.astype(float) ** 2 * correction
+            smooth = spread == 0
+            fitted = _fit_variance(level[smooth], variance[smooth])
             if fitted is None:
                 return None
             floor[c], slope[c] = fitted
-        return NoiseModel(floor, slope)
+            rough = ~smooth
+            rest = variance[rough] - floor[c] - slope[c] * np.maximum(level[rough], 0)
+            shares.append(rest / spread[rough].astype(float) ** 2)
+        share = np.concatenate(shares)
+        structure = float(np.sqrt(max(0.0, np.quantile(share, STRUCTURE_QUANTILE)))) if len(share) >= MIN_STRUCTURED else None
+        return NoiseModel(floor, slope, structure)
 
     def merge(self, other: Stack, bands: Bands) -> None:
         """Add another stack on the same grid and origin, exactly."""

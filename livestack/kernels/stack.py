@@ -15,8 +15,18 @@ from livestack.kernels.resample import sample_row
 ACCEPTED, LOW, HIGH = 0, 1, 2
 """Codes a sample gets; also ACCEPTED where there was no data."""
 
+MOST = np.uint16(65535)
+"""Counts stop here."""
+
 CONSISTENCY = 0.985
 """Variance that clipping a normal distribution at 3.3 sigma leaves (about; 0.9850 at 3.0, 0.9951 at 3.3)."""
+
+
+BEND_NOISE = np.float32(12.0)
+"""Variance of the mean's Laplacian over that of the mean; 20 for white noise, less after interpolation."""
+
+BEND_ERROR = np.float32(0.1)
+"""Variance of the expected change by seeing over its square: a PSF is no Gaussian, and a Laplacian no differential."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -39,8 +49,8 @@ def offset_row(coefficients, v, u0, du, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def local_range_row(above, row, below, out, scratch_low, scratch_high):
-    """Largest minus smallest of the 3 x 3 neighbourhood, along a row; the rows' ends repeat."""
+def local_shape_row(above, row, below, spread, curve, scratch_low, scratch_high):
+    """Largest minus smallest of the 3 x 3 neighbourhood, and the Laplacian, along a row; the rows' ends repeat."""
     n = row.shape[0]
     for k in range(n):
         a = above[k]
@@ -51,12 +61,36 @@ def local_range_row(above, row, below, out, scratch_low, scratch_high):
     for k in range(1, n - 1):
         low = min(min(scratch_low[k - 1], scratch_low[k]), scratch_low[k + 1])
         high = max(max(scratch_high[k - 1], scratch_high[k]), scratch_high[k + 1])
-        out[k] = high - low
-    if n > 1:
-        out[0] = max(scratch_high[0], scratch_high[1]) - min(scratch_low[0], scratch_low[1])
-        out[n - 1] = max(scratch_high[n - 1], scratch_high[n - 2]) - min(scratch_low[n - 1], scratch_low[n - 2])
-    else:
-        out[0] = np.float32(0.0)
+        spread[k] = high - low
+        curve[k] = (above[k] + below[k]) + (row[k - 1] + row[k + 1]) - np.float32(4.0) * row[k]
+    for k in (0, n - 1):
+        left = max(k - 1, 0)
+        right = min(k + 1, n - 1)
+        spread[k] = max(scratch_high[left], scratch_high[right]) - min(scratch_low[left], scratch_low[right])
+        curve[k] = (above[k] + below[k]) + (row[left] + row[right]) - np.float32(4.0) * row[k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def predict(m, squares, n, spread, curve, kappa2, dof, floor, slope, structure2, excess2, blur):
+    """Where a sample is expected relative to the mean, and how far from there it may lie, squared.
+
+    Parameters
+    ----------
+    m, squares, n : mean, unweighted sum of squares about it and number (at least 1) of the samples so far.
+    spread, curve : 3 x 3 range and Laplacian of the mean.
+    structure2, excess2 : (share of the range)^2 that the noise model, and this frame alone, is allowed around stars.
+    blur : a frame with wider stars is expected to be the mean plus blur times its Laplacian.
+    """
+    one = np.float32(1.0)
+    zero = np.float32(0.0)
+    range2 = spread * spread
+    model = floor + slope * max(m, zero) + structure2 * range2
+    s2 = (dof * model + squares * np.float32(1.0 / CONSISTENCY)) / (dof + max(n - one, zero))
+    # the Laplacian is noisy itself: believed by what it is over its own variance
+    bend2 = curve * curve
+    shift = blur * curve * (bend2 / (bend2 + BEND_NOISE * s2 / n + np.float32(1e-20)))
+    limit = kappa2 * (s2 * (one + one / n) + excess2 * range2 + BEND_ERROR * shift * shift)
+    return shift, limit
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -74,35 +108,35 @@ def normalise_row(values, factor, offsets, present):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def test_row(values, present, mean, m2, weight, count, low, high, local_range, kappa2, dof, floor, slope, structure, codes):
+def test_row(
+    values, present, mean, m2, weight, count, low, high, spread, curve,
+    kappa2, dof, floor, slope, structure2, excess2, blur, codes,
+):
     """Prediction limit: codes = LOW or HIGH where a sample is not believed. Returns the number rejected.
 
     Parameters
     ----------
     kappa2 : limit squared; dof : samples that the noise model is worth; floor, slope : its variance a + b max(mean, 0);
-    structure : allowance as a fraction of the local 3 x 3 range.
+    the others as in `predict`.
     """
     n = values.shape[0]
     rejected = 0
-    g2 = structure * structure
     one = np.float32(1.0)
     zero = np.float32(0.0)
-    inv_c = np.float32(1.0 / 0.985)
     for k in range(n):
         m = mean[k]
         c = np.float32(count[k])
-        d = values[k] - m
-        model = floor + slope * max(m, zero)
         safe_count = max(c, one)
-        squares = m2[k] * safe_count / max(weight[k], np.float32(1e-20)) * inv_c
-        s2 = (dof * model + squares) / (dof + max(c - one, zero))
+        squares = m2[k] * safe_count / max(weight[k], np.float32(1e-20))
+        shift, limit = predict(
+            m, squares, safe_count, spread[k], curve[k], kappa2, dof, floor, slope, structure2, excess2, blur
+        )
         # Where most samples have been refused the pixel, not the sky, is wrong: open the limit until truth gets in.
         refused = np.float32(low[k]) + np.float32(high[k])
         open_up = one + np.float32(4.0) * max(refused / (c + one) - np.float32(0.35), zero)
-        r = local_range[k]
-        limit = kappa2 * open_up * open_up * (s2 * (one + one / safe_count) + g2 * r * r)
+        d = values[k] - m - shift
         # Branch-free on purpose: the compiler then treats eight pixels at a time.
-        out = np.uint8(d * d > limit) & np.uint8(count[k] > 0) & present[k]
+        out = np.uint8(d * d > limit * open_up * open_up) & np.uint8(count[k] > 0) & present[k]
         codes[k] = out + (out & np.uint8(d > zero))
         rejected += np.int64(out)
     return rejected
@@ -122,7 +156,7 @@ def add_row(values, present, codes, w, mean, m2, weight, count):
         m2[k] += wk * d * (values[k] - m)
         mean[k] = m
         weight[k] = total
-        count[k] += np.uint16(use)
+        count[k] += np.uint16(use & np.uint8(count[k] < MOST))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -150,13 +184,13 @@ def remove_row(values, present, codes, w, mean, m2, weight, count):
 def count_row(codes, low, high):
     """Count the rejected samples of one row."""
     for k in range(codes.shape[0]):
-        low[k] += np.uint16(1) if codes[k] == LOW else np.uint16(0)
-        high[k] += np.uint16(1) if codes[k] == HIGH else np.uint16(0)
+        low[k] += np.uint16(np.uint8(codes[k] == LOW) & np.uint8(low[k] < MOST))
+        high[k] += np.uint16(np.uint8(codes[k] == HIGH) & np.uint8(high[k] < MOST))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def accumulate_strip(
-    source, inverse, factor, coefficients, u_scale, v_scale, w, reject, kappa2, dof, floor, slope, structure,
+    source, inverse, factor, coefficients, u_scale, v_scale, w, reject, kappa2, dof, floor, slope, structure2, excess2, blur,
     mean, m2, weight, count, low, high, y_first, y_last, row_above, row_below, codes,
 ):
     """Rows y_first..y_last of one channel: sample the frame, normalise, test, accumulate.
@@ -177,6 +211,7 @@ def accumulate_strip(
     offsets = np.empty(width, dtype=np.float32)
     present = np.empty(width, dtype=np.uint8)
     spread = np.empty(width, dtype=np.float32)
+    curve = np.empty(width, dtype=np.float32)
     low_scratch = np.empty(width, dtype=np.float32)
     high_scratch = np.empty(width, dtype=np.float32)
     previous = row_above.copy()
@@ -194,10 +229,10 @@ def accumulate_strip(
                 current[k] = mean[y, k]
             if here > 0:
                 below = mean[y + 1] if y + 1 < y_last else row_below
-                local_range_row(previous, current, below, spread, low_scratch, high_scratch)
+                local_shape_row(previous, current, below, spread, curve, low_scratch, high_scratch)
                 out = test_row(
-                    values, present, mean[y], m2[y], weight[y], count[y], low[y], high[y], spread,
-                    kappa2, dof, floor, slope, structure, line,
+                    values, present, mean[y], m2[y], weight[y], count[y], low[y], high[y], spread, curve,
+                    kappa2, dof, floor, slope, structure2, excess2, blur, line,
                 )
                 if out > 0:
                     rejected += out
@@ -302,17 +337,19 @@ def median_and_mad(cube, median, mad):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def combine_tile(
-    cube, median, mad, local_range, weights, floors, slopes, structures, kappa, dof, reject, mean, m2, weight, count, low, high, codes
+    cube, median, mad, local_range, local_curve, weights, floors, slopes, structure2, excesses2, blurs,
+    excesses_median2, blurs_median, kappa, dof, reject,
+    mean, m2, weight, count, low, high, codes,
 ):
     """Robust start: combine (K, h, w) samples, clipping from median and MAD, then iterating leave-one-out.
 
     Parameters
     ----------
-    median, mad, local_range : (h, w) of the cube; weights, floors, slopes, structures : (K,) per frame.
+    median, mad, local_range, local_curve : (h, w) of the cube; weights, floors, slopes, excesses2, blurs : (K,) per frame, against
+        the mean and (..._median) against the median.
     mean, m2, weight, count, low, high : (h, w), filled; codes : (K, h, w) uint8, filled.
     """
     frames, height, width = cube.shape
-    inv_c = 1.0 / CONSISTENCY
     use = np.empty(frames, dtype=np.uint8)
     for j in range(height):
         for i in range(width):
@@ -329,7 +366,8 @@ def combine_tile(
                 weight[j, i] = 0.0
                 count[j, i] = 0
                 continue
-            spread = local_range[j, i]
+            spread = float(local_range[j, i])
+            curve = float(local_curve[j, i])
             if reject and n >= 2:
                 centre = float(median[j, i])
                 level = max(centre, 0.0)
@@ -338,12 +376,14 @@ def combine_tile(
                 for k in range(frames):
                     x = cube[k, j, i]
                     if abs(x) < np.float32(3e38):
-                        model = floors[k] + slopes[k] * level
+                        model = floors[k] + slopes[k] * level + structure2 * spread * spread
                         s2 = (dof * model + worth * s_mad) / (dof + worth)
-                        g = structures[k] * spread
-                        limit2 = kappa * kappa * (s2 * (1.0 + 1.57 / n) + g * g)
-                        use[k] = 1 if (x - centre) ** 2 <= limit2 else 0
-                for _ in range(4):
+                        shift = blurs_median[k] * curve * (curve * curve / (curve * curve + BEND_NOISE * 1.57 * s2 / n + 1e-20))
+                        limit2 = kappa * kappa * (
+                            s2 * (1.0 + 1.57 / n) + excesses_median2[k] * spread * spread + BEND_ERROR * shift * shift
+                        )
+                        use[k] = 1 if (x - centre - shift) ** 2 <= limit2 else 0
+                for _ in range(frames):
                     total = 0.0
                     first = 0.0
                     taken = 0
@@ -373,11 +413,11 @@ def combine_tile(
                                 continue
                             c = (first - weights[k] * x) / (total - weights[k])
                             q = max(0.0, squares - (x - centre) * (x - c))
-                        model = floors[k] + slopes[k] * max(c, 0.0)
-                        s2 = (dof * model + q * inv_c) / (dof + max(others - 1, 0))
-                        g = structures[k] * spread
-                        limit2 = kappa * kappa * (s2 * (1.0 + 1.0 / others) + g * g)
-                        keep = 1 if (x - c) ** 2 <= limit2 else 0
+                        shift, limit2 = predict(
+                            c, q, float(others), spread, curve, kappa * kappa, dof, floors[k], slopes[k], structure2,
+                            excesses2[k], blurs[k],
+                        )
+                        keep = 1 if (x - c - shift) ** 2 <= limit2 else 0
                         if keep != use[k]:
                             changed = True
                             use[k] = keep
@@ -420,13 +460,15 @@ def combine_tile(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def local_range_tile(image, out):
-    """3 x 3 range of (h, w); the edges repeat."""
+def local_shape_tile(image, spread, curve):
+    """3 x 3 range and Laplacian of (h, w); the edges repeat."""
     height, width = image.shape
     a = np.empty(width, dtype=np.float32)
     b = np.empty(width, dtype=np.float32)
     for j in range(height):
-        local_range_row(image[max(j - 1, 0)], image[j], image[min(j + 1, height - 1)], out[j], a, b)
+        local_shape_row(
+            image[max(j - 1, 0)], image[j], image[min(j + 1, height - 1)], spread[j], curve[j], a, b
+        )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -442,14 +484,14 @@ def merge_rows(mean, m2, weight, count, low, high, mean_b, m2_b, weight_b, count
                 mean[y, x] += d * (wb / total)
                 m2[y, x] += m2_b[y, x] + d * d * (wa * (wb / total))
                 weight[y, x] = total
-                count[y, x] = min(65535, count[y, x] + count_b[y, x])
-            low[y, x] = min(65535, low[y, x] + low_b[y, x])
-            high[y, x] = min(65535, high[y, x] + high_b[y, x])
+                count[y, x] = min(65535, np.int64(count[y, x]) + np.int64(count_b[y, x]))
+            low[y, x] = min(65535, np.int64(low[y, x]) + np.int64(low_b[y, x]))
+            high[y, x] = min(65535, np.int64(high[y, x]) + np.int64(high_b[y, x]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def final_strip(
-    source, inverse, factor, coefficients, u_scale, v_scale, w, kappa2, dof, floor, slope, structure,
+    source, inverse, factor, coefficients, u_scale, v_scale, w, kappa2, dof, floor, slope, structure2, excess2, blur,
     mean_t, m2_t, weight_t, count_t, live_codes,
     mean, m2, weight, count, low, high, y_first, y_last, row_above, row_below, codes,
 ):
@@ -462,13 +504,12 @@ def final_strip(
     offsets = np.empty(width, dtype=np.float32)
     present = np.empty(width, dtype=np.uint8)
     spread = np.empty(width, dtype=np.float32)
+    curve = np.empty(width, dtype=np.float32)
     scratch_a = np.empty(width, dtype=np.float32)
     scratch_b = np.empty(width, dtype=np.float32)
-    inv_c = np.float32(1.0 / 0.985)
     one = np.float32(1.0)
     zero = np.float32(0.0)
     tiny = np.float32(1e-20)
-    g2 = structure * structure
     seen = 0
     rejected = 0
     for y in range(y_first, y_last):
@@ -482,7 +523,7 @@ def final_strip(
         seen += here
         above = mean_t[y - 1] if y > y_first else row_above
         below = mean_t[y + 1] if y + 1 < y_last else row_below
-        local_range_row(above, mean_t[y], below, spread, scratch_a, scratch_b)
+        local_shape_row(above, mean_t[y], below, spread, curve, scratch_a, scratch_b)
         live = live_codes[y - y_first]
         mt = mean_t[y]
         qt = m2_t[y]
@@ -500,11 +541,11 @@ def final_strip(
             # mean and squares without this sample
             d = d_all * wt[k] / max(left, tiny) if inside > zero else d_all
             squares_w = max(qt[k] - wi * d_all * d, zero)
-            squares = squares_w * n / max(left, tiny) * inv_c
-            model = floor + slope * max(mt[k], zero)
-            s2 = (dof * model + squares) / (dof + max(n - one, zero))
-            r = spread[k]
-            limit = kappa2 * (s2 * (one + one / max(n, one)) + g2 * r * r)
+            squares = squares_w * n / max(left, tiny)
+            shift, limit = predict(
+                mt[k], squares, max(n, one), spread[k], curve[k], kappa2, dof, floor, slope, structure2, excess2, blur
+            )
+            d -= shift
             out = np.uint8(d * d > limit) & np.uint8(n > np.float32(1.5)) & present[k]
             line[k] = out + (out & np.uint8(d > zero))
             out_here += np.int64(out)
