@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from livestack.composite import Composite, Mixed
 from livestack.kernels.bands import Bands
 from livestack.noise import measure_noise
-from livestack.render import Look, Picture, measure_look, render
+from livestack.render import Look, Picture, measure_look, render, render_part
 from livestack.settings import RenderSettings
 from livestack.stack import Normalisation, Stack
 
@@ -34,7 +35,15 @@ class LastFrame:
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """What the artist made of one request."""
+    """What the artist made of one request.
+
+    Attributes
+    ----------
+    look : of the picture, in true pixels.
+    picture : the stack, or the colour picture of all filters of its target; `last_frame` has the same size.
+    noise : of one frame and of the stack, measured.
+    mixed : how the colour picture was made; None where the picture is the stack.
+    """
 
     group: str
     n_frames: int
@@ -42,7 +51,17 @@ class Drawing:
     picture: Picture
     last_frame: np.ndarray | None
     noise: tuple[float, float] | None
-    """Of one frame and of the stack, measured."""
+    mixed: Mixed | None = None
+
+    def region(self, stack: Stack, x: int, y: int, w: int, h: int, bottom_up: bool) -> np.ndarray:
+        """(h, w, 3) uint8, true pixels of the upright picture as it is now; `stack` is that of the group."""
+        height, width = stack.shape[1:]
+        # 16 pixels around, for what the renderer smooths
+        x0, y0, x1, y1 = max(0, x - 16), max(0, y - 16), min(width, x + w + 16), min(height, y + h + 16)
+        rows, columns = slice(height - y1, height - y0) if bottom_up else slice(y0, y1), slice(x0, x1)
+        part = stack.image(rows, columns) if self.mixed is None else self.mixed.part(rows, columns)
+        drawn = render_part(part, self.look, (x0, rows.start), bottom_up=bottom_up).rgb
+        return drawn[y - y0 : y - y0 + h, x - x0 : x - x0 + w]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +71,7 @@ class _Request:
     last: LastFrame | None
     settings: RenderSettings
     bottom_up: bool
+    composite: Composite | None
 
 
 class Artist:
@@ -80,10 +100,13 @@ class Artist:
         """Nothing is being drawn or waits."""
         return self._wanted is None and not self._busy
 
-    def draw(self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool) -> None:
-        """Ask for a picture of the stack as it stands; replaces a request that was not begun."""
+    def draw(
+        self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool,
+        composite: Composite | None = None,
+    ) -> None:  # fmt: skip
+        """Ask for a picture of the stack, or of what it is part of, as it stands; replaces a request not begun."""
         with self._changed:
-            self._wanted = _Request(group, stack, last, settings, bottom_up)
+            self._wanted = _Request(group, stack, last, settings, bottom_up, composite)
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -113,15 +136,31 @@ class Artist:
         look = measure_look(linear, request.settings, self._looks.get(request.group), self._bands)
         self._looks[request.group] = look
         side = request.settings.preview_width
-        picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands)
         noise: tuple[float, float] | None = None
         last = request.last
         one: np.ndarray | None = None
         if last is not None:
             frame = warp_frame(last, linear.shape[-2:])
             noise = measure_noise(linear, frame, last.share)
-            one = render(frame, look, side, bottom_up=request.bottom_up, bands=self._bands).rgb
-        return Drawing(request.group, request.stack.n_frames, look, picture, one, noise)
+            # one frame drawn with the stack's look: its colours are as uncertain as it is noisier
+            grain = noise[0] / noise[1] if noise and noise[1] > 0 else 1.0
+            grainy = look.with_grain(grain)
+            one = render(frame, grainy, side, bottom_up=request.bottom_up, bands=self._bands).rgb
+        if request.composite is None:
+            picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands)
+            return Drawing(request.group, request.stack.n_frames, look, picture, one, noise)
+        del linear
+        picture, look, mixed = self._mix(request, request.composite)
+        return Drawing(request.group, request.stack.n_frames, look, picture, one, noise, mixed)
+
+    def _mix(self, request: _Request, composite: Composite) -> tuple[Picture, Look, Mixed]:
+        """The colour picture at the size of the preview, and what zooming into it needs."""
+        small, mixed = composite.make_small(request.settings.preview_width, self._bands)
+        key = f"{composite.name} in colour"
+        look = measure_look(small, composite.settings_for(request.settings), self._looks.get(key), self._bands)
+        self._looks[key] = look
+        picture = render(small, look, bottom_up=request.bottom_up, bands=self._bands)
+        return Picture(picture.rgb, mixed.scale), mixed.look(look), mixed
 
 
 def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:

@@ -17,7 +17,9 @@ ROWS = """
 errors
 settings frame snapshot kernels wording version durable defects folder events noise records
 formats calibrate cosmetic debayer stars transform stack render wcs timelapse lock configuration
-masters registration features psf quality simulate enhance normalise compose develop journal settling
+compose
+composite
+masters registration features psf quality simulate enhance normalise develop journal settling
 group watcher report artist darkroom
 pipeline library
 saving
