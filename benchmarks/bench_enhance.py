@@ -60,6 +60,7 @@ def main() -> None:
         if model is None:
             continue
         kernel = model.image()
+        judge(f"SNR {snr}: before", image, image, positions, flux, 0.0)
         start = time.perf_counter()
         ours = deconvolve(image, kernel, Deconvolution(photon_adu=model.photon_adu))
         seconds = time.perf_counter() - start

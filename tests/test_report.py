@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import warnings
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
+from astropy.io import fits
 from night_folder import NOISE, SHAPE, make_night
 from scipy import stats
 
-from livestack.errors import SessionError
+from livestack.errors import NothingStacked, SessionError
 from livestack.journal import RemovedRecord, read_journal
 from livestack.psf import Cell, FieldMap
 from livestack.report import write_report
 from livestack.report.charts import Series, chart, field_map, nice_ticks
 from livestack.report.gather import gather_night
 from livestack.report.lesson import clipped_mean, learn
+from livestack.report.psf_words import STAR_COLUMNS, draw_psf, measure_file, plain_words, write_star_csv
 from livestack.report.samples import PIECE, Samples, block_noise, choose_piece, noise_as_added, sample_piece
+from livestack.settings import PSFSettings
 
 
 class Checker(HTMLParser):
@@ -270,3 +276,26 @@ def test_field_map_is_turned_with_the_picture():
 def test_picture_size_does_not_run_away(page):
     assert SHAPE == (330, 420)
     assert len(page) < 1_500_000
+
+
+def test_the_psf_command_reads_any_image(session, tmp_path):
+    model = measure_file(session / "m13" / "stack.fits", PSFSettings())
+    # drawn as (1 + (r / 3.2)^2)^-3, point-sampled: FWHM 6.4 sqrt(2^(1/3) - 1) = 3.26 px; the warp widens it
+    assert model.fwhm_px == pytest.approx(3.26, rel=0.05)
+    assert model.scale_arcsec_px == pytest.approx(206.265 * 3.76 / 530, rel=1e-3)
+    words = json.loads(json.dumps(plain_words(model), allow_nan=False))
+    assert words["moffat"]["beta"] == pytest.approx(3.0, rel=0.15)
+    assert words["gaussian"]["beta"] is None
+    write_star_csv(model, tmp_path / "stars.csv")
+    rows = list(csv.reader((tmp_path / "stars.csv").read_text().splitlines()))
+    assert rows[0] == list(STAR_COLUMNS)
+    assert len(rows) == 1 + len(model.stars)
+    assert float(rows[1][rows[0].index("snr")]) >= float(rows[-1][rows[0].index("snr")])
+    draw_psf(model, tmp_path / "psf.png", "M 13 $x$")
+    assert cv2.imread(str(tmp_path / "psf.png")).shape[1] > 1000
+
+
+def test_the_psf_command_says_when_there_is_no_star(tmp_path):
+    fits.writeto(tmp_path / "empty.fits", np.random.default_rng(0).normal(100, 5, (80, 120)).astype(np.float32))
+    with pytest.raises(NothingStacked, match=r"empty\.fits: found no single"):
+        measure_file(tmp_path / "empty.fits", PSFSettings())

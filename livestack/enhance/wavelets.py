@@ -19,6 +19,10 @@ MOON_GAINS = (2.5, 3.5, 2.5, 1.5, 1.0)
 """Finest first; 1 leaves a layer alone, 0 removes it."""
 WHITE_NOISE = (0.891, 0.200, 0.086, 0.041, 0.021, 0.010)
 """Sigma of each layer of white noise of sigma 1 (Starck & Murtagh 2006, Astronomical Image and Data Analysis)."""
+STAR_SIGMA, STAR_REACH_PX = 5.0, 4
+"""What stands so many sigma high in the two finest layers is a star; it reaches so far, farther in coarser layers."""
+STEEP_SIGMA = 20.0
+"""Around detail of so many sigma, the halo of a bright star, the gain is halved."""
 NOISE_SIGMA = 3.0
 """Detail of so many sigma gets half of its layer's gain."""
 
@@ -51,12 +55,12 @@ def sharpen(plane: np.ndarray, gains: Sequence[float] = DEFAULT_GAINS, protect_s
     ----------
     plane : (H, W) float32, linear, NaN = no data.
     gains : of the layers, finest first.
-    protect_stars : hold back where a layer's detail exceeds thirty times its noise (stars would grow rings); False for
-        Moon and planets, which are all steep.
+    protect_stars : leave stars as they are: they would grow rings and lose their photometry, and have no detail to
+        show. False for Moon and planets, where everything is as steep as a star.
 
     Returns
     -------
-    (H, W) float32; nothing that was above its surroundings' level falls below it.
+    (H, W) float32.
     """
     missing = ~np.isfinite(plane)
     if missing.all():
@@ -65,17 +69,23 @@ def sharpen(plane: np.ndarray, gains: Sequence[float] = DEFAULT_GAINS, protect_s
     *layers, smooth = starlet(filled, len(gains))
     result = smooth.copy()
     noises = layer_noise(layers, missing)
-    for layer, gain, sigma in zip(layers, gains, noises, strict=True):
+    points = np.max([layer / (STAR_SIGMA * s) for layer, s in zip(layers[:2], noises[:2], strict=True)], axis=0) > 1.0
+    for number, (layer, gain, sigma) in enumerate(zip(layers, gains, noises, strict=True)):
         squared = (layer / (NOISE_SIGMA * sigma)) ** 2
         clear = squared / (1.0 + squared)
         if protect_stars:
-            steep = cv2.dilate(np.abs(layer), np.ones((5, 5), np.uint8)) / (30.0 * sigma)
-            clear /= 1.0 + steep**2
+            reach = 2 * 2**number + 1
+            steep = cv2.dilate(np.abs(layer), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) / (STEEP_SIGMA * sigma)
+            clear *= (1.0 - _near_stars(points, STAR_REACH_PX + 2**number)) / (1.0 + steep**2)
         result += layer * (1.0 + (np.float32(gain) - 1.0) * clear)
-    if protect_stars:
-        result = np.maximum(result, np.minimum(filled, smooth))
     result[missing] = np.nan
     return np.asarray(result, dtype=np.float32)
+
+
+def _near_stars(points: np.ndarray, reach: int) -> np.ndarray:
+    """1 within `reach` pixels of a star, falling smoothly to 0 beyond; (H, W) float32."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(cv2.GaussianBlur(cv2.dilate(points.astype(np.float32), disc), (0, 0), 0.3 * reach))
 
 
 def layer_noise(layers: Sequence[np.ndarray], missing: np.ndarray) -> list[float]:
