@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from livestack.kernels.bands import Bands
-from livestack.kernels.stars import clipped_median
+from livestack.kernels.sky import clipped_median
 from livestack.settings import DetectionSettings
 from livestack.simulate import SimulatedFrame, named_scenario, simulate_frame
 from livestack.stars import Sky, StarCatalog, find_stars, measure_sky

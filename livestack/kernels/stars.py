@@ -1,4 +1,4 @@
-"""Loops over star windows and binned pixels, for `stars`.
+"""Loops over star windows, for `stars`.
 
 Windowed centroids as in SExtractor's XWIN (Bertin & Arnouts 1996, doi:10.1051/aas:1996164); adaptive moments with a
 matched elliptical Gaussian weight (Bernstein & Jarvis 2002, doi:10.1086/338085).
@@ -11,163 +11,14 @@ import math
 import numpy as np
 from numba import njit
 
+from livestack.kernels.sky import clipped_median
+
 # Columns of the table that measure_stars fills.
 X, Y, FLUX, PEAK, MXX, MXY, MYY, SNR, SKY, SHARPNESS, STATUS = range(11)
 N_COLUMNS = 11
 
 OK, LOST, EDGE, SATURATED, PIXEL = 0, 1, 2, 3, 4
 """STATUS: good; no star after all; too near the edge; saturated (position is good); a single hot pixel."""
-
-
-@njit(nogil=True, cache=True)
-def bin_mean(data: np.ndarray, factor: int, offsets: np.ndarray, out: np.ndarray, row0: int, row1: int) -> None:
-    """Mean of factor x factor pixels into rows row0..row1 of `out`; NaN samples left out, NaN where none is good.
-
-    `offsets` (2, 2): subtracted by row and column parity first, so that a mosaic's colours share one background.
-    """
-    width = out.shape[1]
-    total = np.empty(width, dtype=np.float32)
-    area = np.float32(factor * factor)
-    for j in range(row0, row1):
-        total[:] = 0.0
-        for dy in range(factor):
-            y = j * factor + dy
-            o0 = offsets[y & 1, 0]
-            o1 = offsets[y & 1, 1]
-            line = data[y]
-            if factor == 1:
-                for i in range(width):
-                    total[i] += line[i] - (o0 if i % 2 == 0 else o1)
-            elif factor == 2:
-                o = o0 + o1
-                for i in range(width):
-                    total[i] += (line[2 * i] + line[2 * i + 1]) - o
-            elif factor == 4:
-                o = 2 * (o0 + o1)
-                for i in range(width):
-                    total[i] += (line[4 * i] + line[4 * i + 1]) + (line[4 * i + 2] + line[4 * i + 3]) - o
-            else:
-                for i in range(width):
-                    for dx in range(factor):
-                        total[i] += line[i * factor + dx] - (o0 if (i * factor + dx) % 2 == 0 else o1)
-        for i in range(width):
-            out[j, i] = total[i] / area
-        # NaN anywhere in a cell made the cell NaN: do those few again, sample by sample.
-        for i in range(width):
-            if out[j, i] != out[j, i]:
-                s = np.float32(0.0)
-                n = 0
-                for dy in range(factor):
-                    for dx in range(factor):
-                        y = j * factor + dy
-                        x = i * factor + dx
-                        v = data[y, x] - offsets[y & 1, x & 1]
-                        if v == v:
-                            s += v
-                            n += 1
-                if n > 0:
-                    out[j, i] = s / n
-
-
-@njit(nogil=True, cache=True)
-def clipped_median(values: np.ndarray, n: int) -> tuple[float, float]:
-    """Median and scaled MAD (sigma) of values[:n] after two rounds of 3-sigma clipping; sorts `values` in place."""
-    part = values[:n]
-    part.sort()
-    lo, hi = 0, n
-    median = part[n // 2]
-    sigma = np.float32(0.0)
-    for _ in range(3):
-        m = hi - lo
-        if m < 1:
-            break
-        median = part[lo + m // 2] if m % 2 == 1 else np.float32(0.5) * (part[lo + m // 2] + part[lo + m // 2 - 1])
-        # The values are sorted: walk outwards from the median, nearer side first, until half of them are passed.
-        left = lo + (m - 1) // 2
-        right = left + 1
-        deviation = np.float32(0.0)
-        for _step in range(m // 2 + 1):
-            below = median - part[left] if left >= lo else np.float32(np.inf)
-            above = part[right] - median if right < hi else np.float32(np.inf)
-            if below <= above:
-                deviation = below
-                left -= 1
-            else:
-                deviation = above
-                right += 1
-        sigma = np.float32(1.4826) * deviation
-        if sigma <= 0:
-            break
-        while lo < hi and part[lo] < median - 3 * sigma:
-            lo += 1
-        while hi > lo and part[hi - 1] > median + 3 * sigma:
-            hi -= 1
-    return median, sigma  # type: ignore[return-value]
-
-
-@njit(nogil=True, cache=True)
-def _unquantised(ordered: np.ndarray, n: int, median: float, sigma: float) -> tuple[float, float]:
-    """Level and sigma of sorted values: moments in place of median and MAD where few distinct numbers occur.
-
-    In 8-bit pictures many pixels equal the median exactly; median and MAD then know the sky to a whole number at best.
-    """
-    equal = 0
-    for k in range(n):
-        equal += 1 if ordered[k] == median else 0
-    if equal * 10 < n:
-        return median, sigma
-    first, last = n // 50, n - n // 50
-    while last > first + 1 and ordered[last - 1] > 2.0 * ordered[n // 2] - ordered[n // 50] + 1.0:
-        last -= 1  # the bright side no longer than the dark one: stars are no sky
-    total = 0.0
-    squares = 0.0
-    for k in range(first, last):
-        total += ordered[k]
-        squares += ordered[k] * ordered[k]
-    mean = total / (last - first)
-    return np.float32(mean), np.float32(math.sqrt(max(squares / (last - first) - mean * mean, 0.0)))  # type: ignore[return-value]
-
-
-@njit(nogil=True, cache=True)
-def sky_mesh(
-    plane: np.ndarray, phase_y: int, phase_x: int, step: int, level: np.ndarray, noise: np.ndarray,
-    row0: int, row1: int, samples: int,
-) -> None:  # fmt: skip
-    """Robust sky level and noise in the cells of a mesh, rows row0..row1 of `level` (gy, gx), from every pixel
-    (phase_y + step i, phase_x + step j), thinned to about `samples` a cell."""
-    height, width = plane.shape
-    gy, gx = level.shape
-    for j in range(row0, row1):
-        y0 = j * height // gy
-        y1 = (j + 1) * height // gy
-        for i in range(gx):
-            x0 = i * width // gx
-            x1 = (i + 1) * width // gx
-            # Few rows, and in each every fourth sample: whole cache lines, not one value from each.
-            share = (y1 - y0) * (x1 - x0) / (step * step) / samples
-            across = step * max(1, min(4, int(math.sqrt(share))))
-            down = step * max(1, int(share * step / across))
-            capacity = ((y1 - y0) // down + 2) * ((x1 - x0) // across + 2)
-            buffer = np.empty(capacity, dtype=np.float32)
-            n = 0
-            y = y0 + (phase_y - y0) % step
-            while y < y1:
-                x = x0 + (phase_x - x0) % step
-                while x < x1:
-                    v = plane[y, x]
-                    if v == v:
-                        buffer[n] = v
-                        n += 1
-                    x += across
-                y += down
-            if n >= 8:
-                m, s = clipped_median(buffer, n)
-                m, s = _unquantised(buffer, n, m, s)
-                level[j, i] = m
-                noise[j, i] = s
-            else:
-                level[j, i] = np.nan
-                noise[j, i] = np.nan
 
 
 @njit(nogil=True, cache=True, inline="always")

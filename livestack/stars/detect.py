@@ -9,6 +9,7 @@ import numpy as np
 import sep
 from scipy.spatial import cKDTree
 
+from livestack.kernels import sky as sky_kernel
 from livestack.kernels import stars as kernel
 from livestack.kernels.bands import Bands
 from livestack.settings import DetectionSettings
@@ -51,7 +52,7 @@ def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: 
     gy, gx = max(1, round(height / DETECTION_CELL)), max(1, round(width / DETECTION_CELL))
     level = np.empty((gy, gx), dtype=np.float32)
     spread = np.empty_like(level)
-    bands.run(lambda r0, r1: kernel.sky_mesh(binned, 0, 0, 1, level, spread, r0, r1, DETECTION_SAMPLES), gy)
+    bands.run(lambda r0, r1: sky_kernel.sky_mesh(binned, 0, 0, 1, level, spread, r0, r1, DETECTION_SAMPLES), gy)
     good = np.isfinite(level)
     if not good.any():
         return np.empty((0, 3))
@@ -181,7 +182,7 @@ def _find_at(
     if min(height, width) < 8 * factor:
         return np.empty((0, kernel.N_COLUMNS)), 1.5
     binned = np.full((height // factor, width // factor), np.nan, dtype=np.float32)
-    bands.run(lambda row0, row1: kernel.bin_mean(image, factor, offsets, binned, row0, row1), binned.shape[0])
+    bands.run(lambda row0, row1: sky_kernel.bin_mean(image, factor, offsets, binned, row0, row1), binned.shape[0])
     sources = _detect(binned, threshold, width_px, bands)[: settings.max_stars]
     start = sources[:, :2] * factor + (factor - 1) / 2.0
     sigma = 1.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livestack.kernels import stars as kernel
+from livestack.kernels import sky as kernel
 from livestack.kernels.bands import Bands
 
 MESH_CELL_PX = 160
