@@ -1,13 +1,15 @@
 """Draws the running stack beside the stacking: preview, last frame, measured noise. Latest wins; nothing waits for it.
 
-One thread, one pending request: a new one replaces an older one that was not begun. Reading the accumulators while a
-frame is being added may show a row of the new frame beside one of the old: harmless in a preview, never in what is
-saved.
+One thread, one pending request: a new one replaces an older one that was not begun. While frames keep coming it rests
+between two drawings, so that pictures take no more than a set share of one core from the stack. Reading the
+accumulators while a frame is being added may show a row of the new frame beside one of the old: harmless in a preview,
+never in what is saved.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +22,10 @@ from livestack.noise import measure_noise
 from livestack.render import Look, Picture, measure_look, render, render_part
 from livestack.settings import RenderSettings
 from livestack.stack import Normalisation, Stack
+
+SHARE = 0.2
+"""Of one core's time, the most that pictures take."""
+LONGEST_REST_S = 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +97,8 @@ class Artist:
         self._wanted: _Request | None = None
         self._busy = False
         self._ended = False
+        self._rested_at = 0.0
+        self._drawn_with: RenderSettings | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="livestack-artist", daemon=True)
         self._thread.start()
@@ -106,6 +114,8 @@ class Artist:
     ) -> None:  # fmt: skip
         """Ask for a picture of the stack, or of what it is part of, as it stands; replaces a request not begun."""
         with self._changed:
+            if last is None and self._wanted is not None and self._wanted.group == group:
+                last = self._wanted.last
             self._wanted = _Request(group, stack, last, settings, bottom_up, composite)
             self._changed.notify_all()
 
@@ -122,14 +132,24 @@ class Artist:
             with self._changed:
                 self._busy = False
                 self._changed.wait_for(lambda: self._wanted is not None or self._ended)
+                while self._may_rest() and (rest := self._rested_at - time.monotonic()) > 0:
+                    self._changed.wait(rest)
                 request, self._wanted = self._wanted, None
                 if request is None:
                     return
                 self._busy = True
+            begin = time.thread_time()
             try:
                 self._deliver(self._make(request))
             except (ValueError, MemoryError, cv2.error) as error:
                 self._fail(f"the preview could not be drawn ({error}); stacking goes on.")
+            self._drawn_with = request.settings
+            rest = (time.thread_time() - begin) * (1 / SHARE - 1)
+            self._rested_at = time.monotonic() + min(rest, LONGEST_REST_S)
+
+    def _may_rest(self) -> bool:
+        """False when somebody waits: for the end, or to see what another stretch looks like."""
+        return not self._ended and self._wanted is not None and self._wanted.settings == self._drawn_with
 
     def _make(self, request: _Request) -> Drawing:
         linear = request.stack.image()
