@@ -69,6 +69,17 @@ class DefectMap:
         pairs = ((self.hot, other.hot), (self.cold, other.cold), (self.column, other.column))
         return DefectMap(self.shape, *(np.union1d(a, b) for a, b in pairs))
 
+    def crop(self, y0: int, y1: int, x0: int, x1: int) -> DefectMap:
+        """The defects of rows y0 .. y1 and columns x0 .. x1, in that part's own coordinates."""
+
+        def inside(indices: np.ndarray) -> np.ndarray:
+            first, last = np.searchsorted(indices, [y0 * self.shape[1], y1 * self.shape[1]])
+            y, x = np.divmod(indices[first:last], self.shape[1])
+            keep = (x >= x0) & (x < x1)
+            return np.asarray((y[keep] - y0) * (x1 - x0) + (x[keep] - x0))
+
+        return DefectMap((y1 - y0, x1 - x0), inside(self.hot), inside(self.cold), inside(self.column))
+
     def describe(self) -> str:
         """How we speak of it: "312 hot, 4 cold pixels, 976 in bad columns"."""
         return f"{len(self.hot)} hot, {len(self.cold)} cold pixels, {len(self.column)} in bad columns"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from livestack.calibrate import MatchedMasters, calibrate, pedestal_adu, saturation_after
-from livestack.cosmetic import repair
+from livestack.cosmetic import estimate_noise, find_cosmic_rays, repair
 from livestack.debayer import debayer, debayer_region
 from livestack.defects import DefectMap
 from livestack.frame import Frame
@@ -21,6 +21,7 @@ from livestack.settings import Settings
 from livestack.stars import Sky, StarCatalog, find_stars, measure_sky
 
 HASH_ROWS = 16
+MARGIN = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +63,49 @@ def prepare(frame: Frame, masters: MatchedMasters | None, settings: Settings, ba
     MasterError : the masters do not fit it.
     """
     begin = time.perf_counter()
-    data = calibrate(frame, masters, bands=bands)
+    raw, (frame, data) = frame.data, _calibrated(frame, masters, settings, bands)
     calibrated = time.perf_counter()
     sky = measure_sky(data, frame.info.bayer, bands)
     stars = find_stars(data, frame.info.bayer, sky, saturation_after(frame.info, masters), settings.detection, bands)
     found = time.perf_counter()
     timings = {"calibrate": calibrated - begin, "detect": found - calibrated}
-    return Prepared(frame, data, sky, stars, masters, fingerprint(frame.data), timings)
+    return Prepared(frame, data, sky, stars, masters, fingerprint(raw), timings)
 
 
-def prepare_pixels(frame: Frame, masters: MatchedMasters | None, bands: Bands) -> Prepared:
+def prepare_pixels(frame: Frame, masters: MatchedMasters | None, settings: Settings, bands: Bands) -> Prepared:
     """Calibrate only: for a frame whose place in the stack is known already."""
-    data = calibrate(frame, masters, bands=bands)
+    frame, data = _calibrated(frame, masters, settings, bands)
     none = np.empty(0)
     no_stars = StarCatalog(none, none, none, none, none, none, none, none.astype(bool), 0.0)
     blank = Sky(np.full((frame.channels, 2, 2), np.nan, np.float32), np.zeros(frame.channels, np.float32))
     return Prepared(frame, data, blank, no_stars, masters, 0)
+
+
+def _calibrated(
+    frame: Frame, masters: MatchedMasters | None, settings: Settings, bands: Bands
+) -> tuple[Frame, np.ndarray]:
+    """Linear data of a frame; with super-pixel debayering it becomes a colour frame of half the size."""
+    data = calibrate(frame, masters, bands=bands)
+    info = frame.info
+    if settings.calibration.cosmic_rays and data.ndim == 2:
+        noise = float(np.nanmedian(estimate_noise(data, info.bayer)))
+        if noise > 0:
+            data[find_cosmic_rays(data, noise, info.bayer, bands=bands)] = np.nan
+    if info.bayer is None or settings.calibration.debayer != "superpixel":
+        return frame, data
+    if masters is not None and settings.calibration.cosmetic:
+        repair(data, masters.defects, info.bayer)
+    planes = debayer(data, info.bayer, "superpixel", bands=bands)
+    half = replace(
+        info,
+        width=planes.shape[2],
+        height=planes.shape[1],
+        bayer=None,
+        planes=3,
+        pixel_um=None if info.pixel_um is None else 2 * info.pixel_um,
+        scale_arcsec_px=None if info.scale_arcsec_px is None else 2 * info.scale_arcsec_px,
+    )
+    return replace(frame, data=planes, info=half, label=frame.name), planes
 
 
 class Developer:
@@ -95,8 +123,10 @@ class Developer:
         frame = prepared.frame
         self.bayer = frame.info.bayer
         self.method = method
-        plain = prepared.masters is None or (prepared.masters.dark is None and prepared.masters.inverse_flat is None)
-        self._raw = frame.data if keep_raw and plain and frame.data.dtype.itemsize < 4 else None
+        masters, data = prepared.masters, prepared.data
+        plain = masters is None or (masters.dark is None and masters.inverse_flat is None)
+        light = frame.data.dtype.itemsize < 4 and (data is None or not np.isnan(np.min(data)))
+        self._raw = frame.data if keep_raw and plain and light else None
         self._data = None if self._raw is not None else prepared.data
         self._pedestal = np.float32(pedestal_adu(frame.info))
         self.shape = (frame.info.height, frame.info.width)
@@ -108,22 +138,18 @@ class Developer:
         if self._raw is not None and self._pedestal:
             part -= self._pedestal
         if defects is not None and len(defects):
-            mask = defects.mask[y0:y1, x0:x1]
-            if mask.any():
-                column = np.zeros(defects.shape, dtype=bool)
-                column.reshape(-1)[defects.column] = True
-                repair(part, DefectMap.of(mask.shape, hot=mask, column=column[y0:y1, x0:x1]), self.bayer)
+            repair(part, defects.crop(y0, y1, x0, x1), self.bayer)
         return part
 
     def region(self, y0: int, y1: int, x0: int, x1: int, defects: DefectMap | None) -> np.ndarray:
         """(C, y1 - y0, x1 - x0) float32, the same as the crop of `whole`."""
-        if self.bayer is None:
-            part = self._part(y0, y1, x0, x1, defects)
-            return part if part.ndim == 3 else part[None]
         height, width = self.shape
-        # even margins keep the mosaic's phase and give the filters and the repair their neighbours
-        top, left = max(0, y0 - 12) & ~1, max(0, x0 - 12) & ~1
-        part = self._part(top, min(height, y1 + 12), left, min(width, x1 + 12), defects)
+        # margins give the filters and the repair their neighbours; even ones keep the mosaic's phase
+        top, left = max(0, y0 - MARGIN) & ~1, max(0, x0 - MARGIN) & ~1
+        part = self._part(top, min(height, y1 + MARGIN), left, min(width, x1 + MARGIN), defects)
+        if self.bayer is None:
+            inner = part[..., y0 - top : y1 - top, x0 - left : x1 - left]
+            return np.ascontiguousarray(inner if part.ndim == 3 else inner[None])
         return debayer_region(part, self.bayer, y0 - top, y1 - top, x0 - left, x1 - left, self.method)  # type: ignore[arg-type]
 
     def whole(self, defects: DefectMap | None, bands: Bands) -> np.ndarray:

@@ -6,33 +6,42 @@ frame and stack, S^2 what they share, and w the frame's share of the stack's wei
 
     var(f) = S^2 + sf^2,   var(s) = S^2 + ss^2,   cov(f, s) = S^2 + w sf^2
 
-which gives the noise of one frame, sf, and of the stack, ss. All three are robust (MAD).
+which gives the noise of one frame, sf, and of the stack, ss, after clipping. Blocks with stars in them are too many for
+any clipping: only blocks darker than their surroundings are looked at.
 """
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 BLOCK = 8
-PATCH = 256
-MIN_BLOCKS = 60
-DARK_SHARE = 0.7
+SURROUNDINGS = 31
+DARK_SHARE = 0.6
+MIN_BLOCKS = 150
+CLIP_SIGMA = 3.5
 
 
 def _block_means(planes: np.ndarray) -> np.ndarray:
-    """Means of blocks, in the mean of the channels."""
-    plane = planes.mean(axis=0, dtype=np.float64)
-    h, w = (side // BLOCK * BLOCK for side in plane.shape)
-    return np.asarray(plane[:h, :w].reshape(h // BLOCK, BLOCK, w // BLOCK, BLOCK).mean(axis=(1, 3)))
+    """(h, w) means of blocks, in the mean of the channels; NaN where a sample is missing."""
+    plane = planes[0] if len(planes) == 1 else planes.mean(axis=0, dtype=np.float32)
+    h, w = (side // BLOCK for side in plane.shape)
+    whole = np.ascontiguousarray(plane[: h * BLOCK, : w * BLOCK], dtype=np.float32)
+    return cv2.resize(whole, (w, h), interpolation=cv2.INTER_AREA).astype(np.float64)
+
+
+def _dark_blocks(means: np.ndarray) -> np.ndarray:
+    """(h, w) True for blocks below most of their surroundings."""
+    good = np.isfinite(means)
+    filled = np.where(good, means, np.median(means[good]))
+    limited = np.minimum(filled, np.quantile(filled, 0.9)).astype(np.float32)
+    above = filled - cv2.blur(limited, (SURROUNDINGS, SURROUNDINGS), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(good & (above <= np.quantile(above[good], DARK_SHARE)))
 
 
 def _bends(means: np.ndarray) -> np.ndarray:
-    """Second differences of block means along x; slopes of the sky drop out."""
+    """Second differences along x with unit variance factor; slopes of the sky drop out."""
     return np.asarray((means[:, :-2] - 2 * means[:, 1:-1] + means[:, 2:]) / 6.0**0.5)
-
-
-def _variance(values: np.ndarray) -> float:
-    return (1.4826 * float(np.median(np.abs(values - np.median(values))))) ** 2
 
 
 def measure_noise(stack: np.ndarray, frame: np.ndarray, share: float) -> tuple[float, float] | None:
@@ -40,33 +49,33 @@ def measure_noise(stack: np.ndarray, frame: np.ndarray, share: float) -> tuple[f
 
     Parameters
     ----------
-    stack, frame : (C, H, W) on one grid and scale, NaN = no data. Nine patches are looked at.
+    stack, frame : (C, H, W) on one grid and scale, NaN = no data.
     share : the frame's weight over the sum of weights, 0 <= share < 1; 0 when the stack does not hold it.
 
     Returns
     -------
-    (frame, stack) standard deviation of a block's mean, medians over the patches; None where too little is covered.
+    (frame, stack) standard deviation of a block's mean; None where too little is covered.
     """
-    height, width = stack.shape[-2:]
-    rows = np.unique(np.linspace(0, max(0, height - PATCH), 5).astype(int)[1:-1])
-    columns = np.unique(np.linspace(0, max(0, width - PATCH), 5).astype(int)[1:-1])
-    found = []
-    for y in rows:
-        for x in columns:
-            patch = np.s_[:, y : y + PATCH, x : x + PATCH]
-            means = _block_means(stack[patch])
-            s, f = _bends(means), _bends(_block_means(frame[patch]))
-            # blocks with stars in them are too many for any median: only the darker part of the patch is looked at
-            dark = means <= np.nanquantile(means, DARK_SHARE) if np.isfinite(means).any() else means < 0
-            both = np.isfinite(s) & np.isfinite(f) & dark[:, :-2] & dark[:, 1:-1] & dark[:, 2:]
-            if both.sum() < MIN_BLOCKS:
-                continue
-            s, f = s[both], f[both]
-            covariance = 0.25 * (_variance(f + s) - _variance(f - s))
-            noise_f = max(0.0, (_variance(f) - covariance) / (1.0 - share)) if share < 1 else _variance(f)
-            structure = covariance - share * noise_f
-            found.append((noise_f, max(0.0, _variance(s) - max(0.0, structure))))
-    if not found:
+    if min(stack.shape[-2:]) < 8 * BLOCK:
         return None
-    one, all_ = np.median(np.array(found), axis=0)
-    return float(one) ** 0.5, float(all_) ** 0.5
+    means = _block_means(stack)
+    if not np.isfinite(means).any():
+        return None
+    dark = _dark_blocks(means)
+    s, f = _bends(means), _bends(_block_means(frame))
+    use = np.isfinite(s) & np.isfinite(f) & dark[:, :-2] & dark[:, 1:-1] & dark[:, 2:]
+    if use.sum() < MIN_BLOCKS:
+        return None
+    s, f = s[use], f[use]
+    for values in (s, f):
+        scale = 1.4826 * np.median(np.abs(values - np.median(values)))
+        keep = np.abs(s - np.median(s)) <= CLIP_SIGMA * scale if values is s else np.abs(f) <= CLIP_SIGMA * scale
+        s, f = s[keep], f[keep]
+    covariance = float(np.mean(s * f) - s.mean() * f.mean())
+    noise_f = (float(f.var()) - covariance) / (1.0 - share) if share < 1 else float(f.var())
+    if noise_f <= 0:
+        return None
+    shared = max(0.0, covariance - share * noise_f)
+    noise_s = float(s.var()) - shared
+    # where the shared part drowns the rest, the stack's whole scatter is at least an upper limit
+    return noise_f**0.5, (noise_s if noise_s > 0.1 * float(s.var()) else float(s.var())) ** 0.5

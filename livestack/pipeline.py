@@ -13,24 +13,26 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from livestack.calibrate import MatchedMasters
+from livestack.composite import Composite, Part, plan_composite
 from livestack.develop import Prepared, prepare, prepare_pixels
-from livestack.errors import MasterError, NothingStacked, UnreadableFrame, UsageError
+from livestack.errors import FrameError, MasterError, NothingStacked, UnreadableFrame, UsageError
 from livestack.formats import read_frame
 from livestack.frame import Frame, FrameInfo
 from livestack.group import GroupStack, Member, Outcome, Reference
 from livestack.kernels.bands import Bands
 from livestack.quality import refuse
 from livestack.settings import Settings
+from livestack.stack import RejectedSamples
 
 if TYPE_CHECKING:
     from livestack.masters import MasterLibrary
@@ -90,6 +92,11 @@ def group_name(info: FrameInfo) -> str:
     return "-".join(word for word in words if word) or "stack"
 
 
+def _same_object(group: GroupStack, info: FrameInfo) -> bool:
+    """Whether the header of a frame names the target of a group; also when neither names one."""
+    return group.reference is not None and (group.reference.info.object_name or "") == (info.object_name or "")
+
+
 class LiveStack:
     """Stacks frames as they come.
 
@@ -99,6 +106,7 @@ class LiveStack:
     masters : library of master frames, or None.
     bands : threads for the kernels; default all cores, at most eight.
     on_reference : told (group, reference, why) when a frame becomes a group's reference.
+    keep : where the rejected samples of each frame are kept; None holds them in memory.
 
     Examples
     --------
@@ -114,6 +122,7 @@ class LiveStack:
         masters: MasterLibrary | None = None,
         bands: Bands | None = None,
         on_reference: Callable[[str, Reference, str], None] | None = None,
+        keep: Callable[[RejectedSamples], RejectedSamples] | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.masters = masters
@@ -122,8 +131,11 @@ class LiveStack:
         self.notices: list[str] = []
         """Sentences to be told once (missing masters ...); whoever tells them clears the list."""
         self._on_reference = on_reference
+        self._keep = keep
         self._current: dict[str, str] = {}
         self._renew: set[str] = set()
+        self._past: set[str] = set()
+        self._bases: dict[str, str] = {}
         self._told: set[str] = set()
         self._matches: dict[tuple[object, ...], MatchedMasters] = {}
 
@@ -162,7 +174,23 @@ class LiveStack:
         """The rest: register, judge, normalise, stack. One frame at a time."""
         group = self._group_of(prepared.frame)
         outcome = group.offer(prepared)
-        if outcome.new_target:
+        home = self._home_of(prepared, group) if outcome.reason == "no_registration" else None
+        if home is not None:
+            group.forget_unmatched()
+            self.notices.append(
+                f"{prepared.frame.name}: shows the field of {home.grid}, not that of {group.name}; "
+                f"from now on frames are stacked as {home.name}."
+            )
+            outcome = home.offer(prepared)
+        elif outcome.new_target and group.reference is None:
+            group.forget_unmatched()
+            group.stand_alone()
+            self.notices.append(
+                f"{prepared.frame.name}: the frames of {group.name} do not fit those of the same target through other "
+                "filters; they are stacked on a grid of their own and cannot be part of a colour picture."
+            )
+            outcome = group.offer(prepared)
+        elif outcome.new_target:
             fresh = self._open_next(prepared.frame)
             self.notices.append(
                 f"{prepared.frame.name}: the last frames show another field than {group.name}; "
@@ -186,16 +214,73 @@ class LiveStack:
         return self._matches[key]
 
     def _group_of(self, frame: Frame) -> GroupStack:
-        base = group_name(frame.info)
+        base = self._base_of(frame)
         if base in self._renew:
             self._renew.discard(base)
             return self._open_next(frame)
         name = self._current.setdefault(base, base)
         return self.groups.get(name) or self._open(name, frame)
 
+    def _base_of(self, frame: Frame) -> str:
+        """The group's name by the header; where a colour and a mono camera share one, they are told apart."""
+        base = group_name(frame.info)
+        same = self.groups.get(self._current.get(base, base))
+        if same is None or same.stack is None or same.stack.shape[0] == frame.channels:
+            return base
+        return f"{base}-{'colour' if frame.channels == 3 else 'mono'}"
+
+    def _home_of(self, prepared: Prepared, stranger: GroupStack) -> GroupStack | None:
+        """The group of an earlier target that a frame shows which does not fit `stranger`; None when it shows none."""
+        frame = prepared.frame
+        base = self._base_of(frame)
+        for root in reversed(self.groups.values()):
+            if root.grid != root.name or root.grid == stranger.grid or not _same_object(root, frame.info):
+                continue
+            if root.recognises(prepared):
+                for group in reversed(self.groups.values()):
+                    if group.grid == root.name and self._bases[group.name] == base:
+                        self._current[base] = group.name
+                        return group
+                return self._open_next(frame)
+        return None
+
+    def on_grid_of(self, name: str) -> list[GroupStack]:
+        """The groups that share the grid of group `name`, itself among them: one target through its filters."""
+        grid = self.groups[name].grid if name in self.groups else None
+        return [one for one in self.groups.values() if one.grid == grid and one.reference is not None]
+
+    def exposure_of(self, name: str) -> dict[str, float]:
+        """Accepted exposure of a group's target in s, by filter name ("" when headers name none)."""
+        exposure: dict[str, float] = {}
+        for one in self.on_grid_of(name):
+            assert one.reference is not None
+            key = one.reference.info.filter_name or ""
+            exposure[key] = exposure.get(key, 0.0) + one.exposure_s
+        return exposure
+
+    def composite_of(self, name: str) -> Composite | None:
+        """The colour picture that a group's target makes through its filters; None when it makes none (yet).
+
+        Raises
+        ------
+        UsageError : the palette in the settings is not understood.
+        """
+        parts = []
+        for one in self.on_grid_of(name):
+            if one.stack is not None and one.reference is not None and one.n_stacked:
+                filter_name = one.reference.info.filter_name or ""
+                parts.append(Part(one.name, filter_name, one.stack, one.exposure_s, one.n_stacked))
+        if len(parts) < 2:
+            return None
+        root = self.groups[self.groups[name].grid]
+        assert root.reference is not None
+        target = slug(root.reference.info.object_name or "") or "stack"
+        number = root.name.removeprefix(self._bases[root.name])
+        return plan_composite(target + number, parts, self.settings.render.palette)
+
     def _open_next(self, frame: Frame) -> GroupStack:
         """A new target under the same name: `m-27-2`, `m-27-3` ..."""
-        base = group_name(frame.info)
+        base = self._base_of(frame)
         number = 2
         while f"{base}-{number}" in self.groups:
             number += 1
@@ -205,13 +290,18 @@ class LiveStack:
     def start_new_target(self) -> None:
         """Whatever comes next begins new groups, also under a name that was there before."""
         self._renew = set(self._current)
+        self._past = set(self.groups)
 
-    def _open(self, name: str, frame: Frame) -> GroupStack:
+    def _make(self, name: str, anchor: Reference | None) -> GroupStack:
         def on_reference(reference: Reference, why: str) -> None:
             if self._on_reference is not None:
                 self._on_reference(name, reference, why)
 
-        group = GroupStack(name, self.settings, self.bands, self._anchor_for(frame), on_reference)
+        return GroupStack(name, self.settings, self.bands, anchor, on_reference, self._keep, self._grids_for)
+
+    def _open(self, name: str, frame: Frame) -> GroupStack:
+        self._bases[name] = self._base_of(frame)
+        group = self._make(name, None)
         matched = self._match(frame.info)
         if matched is not None:
             group.history = matched.history
@@ -219,15 +309,64 @@ class LiveStack:
         self.groups[name] = group
         return group
 
-    def _anchor_for(self, frame: Frame) -> Reference | None:
-        """The reference of the same target through another filter: its grid is shared."""
-        if not frame.info.object_name:
-            return None
-        for group in self.groups.values():
-            reference = group.reference
-            if reference is not None and reference.info.object_name == frame.info.object_name and not group.anchor:
-                return reference
-        return None
+    def _grids_for(self, name: str, info: FrameInfo) -> Sequence[GroupStack]:
+        """Groups of the same target through other filters (or, where headers name no target, perhaps of the same)."""
+        return [
+            group
+            for group in reversed(self.groups.values())
+            if group.grid == group.name
+            and group.name not in self._past
+            and self._bases[group.name] != self._bases[name]
+            and _same_object(group, info)
+        ]
+
+    # Going on after an interruption
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on as if nothing had been; see `GroupStack.state`."""
+        return {
+            "groups": {name: group.state() for name, group in self.groups.items()},
+            "current": self._current,
+            "renew": sorted(self._renew),
+            "past": sorted(self._past),
+            "bases": self._bases,
+            "told": sorted(self._told),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> list[Member]:
+        """Go on from what `state` returned; the frames that a warm-up held are read again.
+
+        Returns
+        -------
+        Frames that are lost, because they can be read no more while their warm-up lasted. The others of that warm-up
+        begin it anew.
+        """
+        lost = []
+        self._current = dict(state["current"])
+        self._renew, self._told = set(state["renew"]), set(state["told"])
+        self._past, self._bases = set(state["past"]), dict(state["bases"])
+        for name, saved in state["groups"].items():
+            self.groups[name] = self._make(name, saved["anchor"])
+            try:
+                self.groups[name].restore(saved, self._fetch)
+            except FrameError:
+                self.groups[name] = group = self._make(name, saved["anchor"])
+                group.master_defects, group.history = saved["master_defects"], saved["history"]
+                for member, _ in saved["held"]:
+                    try:
+                        group.offer(self._fetch(member))
+                    except FrameError:
+                        lost.append(member)
+        return lost
+
+    def _fetch(self, member: Member) -> Prepared:
+        """Read a frame again and prepare it."""
+        if member.path is None:
+            raise UnreadableFrame(f"{member.name}: has no file to read it from again.")
+        prepared = self.prepare(read_frame(member.path, member.index))
+        if isinstance(prepared, Outcome):
+            raise UnreadableFrame(prepared.message)
+        return prepared
 
     # What has come of it
 
@@ -287,7 +426,7 @@ class LiveStack:
             if member.path is None:
                 raise UnreadableFrame(f"{member.name}: has no file to read it from again; its streaming result stays.")
             frame = read_frame(member.path, member.index)
-            return prepare_pixels(frame, self._match(frame.info), self.bands)
+            return prepare_pixels(frame, self._match(frame.info), self.settings, self.bands)
 
         with ThreadPoolExecutor(1, thread_name_prefix="livestack-read") as reader:
             return chosen.test_again(fetch, reader, progress, stopped)
@@ -328,6 +467,6 @@ class LiveStack:
                         if member.path is None:
                             raise UsageError(f"{wanted}: has no file to read it from; hand the frame over.")
                         frame = read_frame(member.path, member.index)
-                    group.remove(position, prepare_pixels(frame, self._match(frame.info), self.bands))
+                    group.remove(position, prepare_pixels(frame, self._match(frame.info), self.settings, self.bands))
                     return group.name
         raise UsageError(f"{wanted}: is not in a stack; the journal lists those that are.")

@@ -1,13 +1,14 @@
 """What is left in the morning: `stack.fits` with its maps, stretched pictures, and the preview.
 
-Every file is written beside its place, synced and moved into it. The linear result follows `docs/conventions.md`; how pictures look is `render`'s business.
+Every file is written beside its place, synced and moved into it. The linear result follows `docs/conventions.md`; how
+pictures look is `render`'s business.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -49,17 +50,14 @@ def build_header(
     grid = np.linalg.inv(result.reference.light.inverse)
     carried, note = (reference.cards, None) if np.array_equal(grid, np.eye(3)) else wcs_cards(reference.cards, grid)
     for keyword, value, comment in carried:
-        if (
-            keyword in ("ROWORDER", "NCOMBINE", "EXPTIME", "DATE-OBS", "DATE-END")
-            or (isinstance(value, float)
-            and not math.isfinite(value))
-        ):
+        unwritable = isinstance(value, float) and not math.isfinite(value)
+        if unwritable or keyword in ("ROWORDER", "NCOMBINE", "EXPTIME", "DATE-OBS", "DATE-END"):
             continue
-        header[keyword] = (value, comment)
+        header[keyword] = (value, _fitting(value, comment))
     if reference.bottom_up:
-        header["ROWORDER"] = ("BOTTOM-UP", "first row of the array is the bottom of the picture")
+        header["ROWORDER"] = ("BOTTOM-UP", "row 0 is the bottom of the picture")
     else:
-        header["ROWORDER"] = ("TOP-DOWN", "first row of the array is the top of the picture")
+        header["ROWORDER"] = ("TOP-DOWN", "row 0 is the top of the picture")
     _set_names(header, reference)
     start, end = _span(result.members)
     if start is not None and end is not None:
@@ -70,7 +68,8 @@ def build_header(
     header["NREFUSED"] = (int(numbers["NREFUSED"]), "frames refused")
     header["EXPTIME"] = (float(numbers["EXPTIME"]), "[s] exposure of one frame")
     header["EXPTOTAL"] = (float(numbers["EXPTOTAL"]), "[s] exposure of all stacked frames")
-    header["REFFRAME"] = (_ascii(str(numbers["REFFRAME"])), "frame that set the grid and the scale")
+    name = _ascii(str(numbers["REFFRAME"]))
+    header["REFFRAME"] = (name, _fitting(name, "frame that set the grid"))
     header["BUNIT"] = ("adu", "on the scale of the reference frame")
     fwhm, eccentricity = (psf.fwhm_px, psf.eccentricity) if psf is not None else _star_shape(result.members)
     if fwhm is not None and math.isfinite(fwhm):
@@ -98,6 +97,12 @@ def _set_names(header: fits.Header, info: FrameInfo) -> None:
     ):  # fmt: skip
         if value and keyword not in header:
             header[keyword] = _ascii(value)
+
+
+def _fitting(value: object, comment: str) -> str:
+    """A carried comment, cut to what is left of the card's 80 characters."""
+    taken = max(20, len(str(value).replace("'", "''")) + 2)
+    return comment[: max(0, 80 - 10 - taken - 3)]
 
 
 def _ascii(text: str) -> str:
@@ -134,13 +139,65 @@ def render_result(result: Result, settings: Settings, bands: Bands, look: Look |
 
 
 def write_pictures(folder: Path, result: Result, settings: Settings, bands: Bands, look: Look | None) -> list[Path]:
-    """`stack.png` (8 bit) and `stack.tif` (16 bit), stretched, the right way up."""
+    """The pictures that the settings ask for, by default `stack.png` and `stack.tif`; see `write_formats`."""
     _, picture = render_result(result, settings, bands, look)
-    small = Picture((picture.rgb >> 8).astype(np.uint8), picture.scale)
-    png, tif = folder / "stack.png", folder / "stack.tif"
-    write_atomically(png, encode_png(small))
-    write_atomically(tif, encode_tiff(picture))
-    return [png, tif]
+    planes = result.mean if result.mean.ndim == 3 else result.mean[None]
+    bottom_up = result.reference.info.bottom_up
+    return write_formats(folder, "stack", picture, planes, bottom_up, settings.save.formats, describe_result(result))
+
+
+def describe_result(result: Result) -> dict[str, str]:
+    """What the description of a TIFF says."""
+    info, numbers = result.reference.info, result.header
+    start, _ = _span(result.members)
+    words = {
+        "object": info.object_name,
+        "filter": info.filter_name,
+        "camera": info.camera,
+        "telescope": info.telescope,
+        "frames": str(numbers["NCOMBINE"]),
+        "exposure of one frame": f"{numbers['EXPTIME']:g} s",
+        "exposure in all": f"{numbers['EXPTOTAL']:g} s",
+        "begun": _isot(start) + " UTC" if start is not None else None,
+    }
+    return {name: word for name, word in words.items() if word}
+
+
+def write_formats(
+    folder: Path, stem: str, picture: Picture, planes: np.ndarray, bottom_up: bool, formats: Sequence[str],
+    words: Mapping[str, str],
+) -> list[Path]:  # fmt: skip
+    """Write a picture, the right way up, in each of `formats`.
+
+    Parameters
+    ----------
+    stem : name of the files; `.png` 8 bit, `.tif` and `_16bit.png` 16 bit, `.jpg`, all stretched; `_linear.tif` float32.
+    picture : 16 bit, upright.
+    planes : (C, H, W) float32, the linear data as stored.
+    words : name -> value, for the description of a TIFF.
+
+    Raises
+    ------
+    SessionError : disk full, or the place is not writable.
+    """
+    written = []
+
+    def write(name: str, data: bytes) -> None:
+        write_atomically(folder / name, data)
+        written.append(folder / name)
+
+    if "png" in formats:
+        write(f"{stem}.png", encode_png(Picture((picture.rgb >> 8).astype(np.uint8), picture.scale)))
+    if "png16" in formats:
+        write(f"{stem}_16bit.png", encode_png(picture))
+    if "tiff" in formats:
+        write(f"{stem}.tif", encode_tiff(picture, words))
+    if "tiff32" in formats:
+        upright = planes[:, ::-1] if bottom_up else planes
+        write(f"{stem}_linear.tif", encode_tiff(upright, {**words, "values": "linear, ADU, NaN where no data"}))
+    if "jpeg" in formats:
+        write(f"{stem}.jpg", encode_jpeg(picture, 95))
+    return written
 
 
 def write_preview(path: Path, picture: Picture) -> None:
