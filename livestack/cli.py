@@ -80,6 +80,28 @@ Publish = Annotated[
 Timelapse = Annotated[
     bool | None, typer.Option("--timelapse/--no-timelapse", help="film of the stack growing", show_default=False)
 ]
+Palette = Annotated[
+    str | None,
+    typer.Option(
+        help="colours of a target with several filters: auto, LRGB, RGB, SHO, HOO, none, or a mixture such as "
+        "'R=SII, G=0.8*Ha+0.2*OIII, B=OIII'",
+        show_default=False,
+    ),
+]
+Formats = Annotated[
+    str | None,
+    typer.Option(help="what to write, of fits,png,png16,tiff,tiff32,jpeg [default: fits,png,tiff]", show_default=False),
+]
+Flatten = Annotated[
+    bool | None,
+    typer.Option("--flatten/--no-flatten", help="also a linear stack without its sky gradient", show_default=False),
+]
+Solve = Annotated[
+    bool | None,
+    typer.Option(
+        "--solve/--no-solve", help="solve the plate at the end (ASTAP, astrometry.net)", show_default=False
+    ),
+]
 Json = Annotated[
     bool | None,
     typer.Option("--json", help="events as JSON lines on stdout instead of the dashboard", show_default=False),
@@ -94,7 +116,7 @@ def watch(
     max_frames: MaxFrames = None, rejection: Rejection = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
-    json: Json = None,
+    palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,
 ) -> None:  # fmt: skip
     """Live session: frames already there, then new ones, until Ctrl-C, SIGTERM, --idle-stop or --max-frames."""
     options = _options(locals())
@@ -111,13 +133,27 @@ def stack(
     max_frames: MaxFrames = None, rejection: Rejection = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
-    json: Json = None,
+    palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,
 ) -> None:  # fmt: skip
     """The same engine over what is there, then the final save."""
     options = _options(locals())
     from livestack.running import run
 
     raise typer.Exit(run(paths, options, one_shot=True))
+
+
+@app.command()
+def resume(
+    session: Annotated[Path, typer.Argument(help="folder of the interrupted session", show_default=False)],
+    poll: Poll = None, idle_stop: IdleStop = None, max_frames: MaxFrames = None, final_pass: FinalPass = None,
+    window: Window = None, web: Web = None, host: Host = None, port: Port = None, publish: Publish = None,
+    timelapse: Timelapse = None, json: Json = None,
+) -> None:  # fmt: skip
+    """Continue an interrupted session exactly: what it had is loaded, what came since is stacked, and it goes on."""
+    options = {name: value for name, value in _options(locals()).items() if name != "session"}
+    from livestack import running
+
+    raise typer.Exit(running.resume(session, options))
 
 
 @app.command()

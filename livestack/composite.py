@@ -81,7 +81,7 @@ class Composite:
     def words(self) -> str:
         """What is put together, in a few words."""
         listed = ", ".join(
-            f"{part.filter_name or ('colour' if role == COLOUR else role)} ({part.n_frames} frames, {part.exposure_s:g} s)"
+            f"{'colour' if role == COLOUR else role} ({part.n_frames} frames, {part.exposure_s:g} s)"
             for role, part in self.parts.items()
         )
         return f"{self.palette_name} of {listed}"

@@ -27,6 +27,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "rejection": ("stack", "rejection"),
     "quality": ("quality", "enabled"),
     "final_pass": ("save", "final_pass"),
+    "palette": ("render", "palette"),
+    "formats": ("save", "formats"),
+    "flatten": ("save", "flatten"),
+    "solve": ("save", "solve"),
     "publish": ("save", "publish"),
     "timelapse": ("save", "timelapse"),
     "window": ("face", "window"),
@@ -64,6 +68,8 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
             if value not in SWITCHES:
                 raise UsageError(f"--{name}: found {value!r}, expected on or off.")
             value = SWITCHES[value]
+        if name == "formats":
+            value = [word.strip() for word in value.split(",") if word.strip()]
         part = content.setdefault(section, {})
         if not isinstance(part, dict):
             raise UsageError(f"{config}: [{section}] should be a section, found {part!r}.")
@@ -108,4 +114,6 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -28,11 +28,12 @@ from livestack.wcs import wcs_cards
 EXTENSIONS = ("VARIANCE", "WEIGHT", "COVERAGE", "REJLOW", "REJHIGH")
 
 
-def _isot(moment: datetime) -> str:
+def isot(moment: datetime) -> str:
+    """As FITS writes a moment: UTC, to the millisecond."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
 
 
-def _span(members: Sequence[Member]) -> tuple[datetime | None, datetime | None]:
+def span(members: Sequence[Member]) -> tuple[datetime | None, datetime | None]:
     """Start of the first exposure, end of the last."""
     starts = [(m.info.date_obs, m.info.exposure_s or 0.0) for m in members if m.info.date_obs is not None]
     if not starts:
@@ -59,10 +60,10 @@ def build_header(
     else:
         header["ROWORDER"] = ("TOP-DOWN", "row 0 is the top of the picture")
     _set_names(header, reference)
-    start, end = _span(result.members)
+    start, end = span(result.members)
     if start is not None and end is not None:
-        header["DATE-OBS"] = (_isot(start), "start of the first exposure, UTC")
-        header["DATE-END"] = (_isot(end), "end of the last exposure, UTC")
+        header["DATE-OBS"] = (isot(start), "start of the first exposure, UTC")
+        header["DATE-END"] = (isot(end), "end of the last exposure, UTC")
     numbers = result.header
     header["NCOMBINE"] = (int(numbers["NCOMBINE"]), "frames stacked")
     header["NREFUSED"] = (int(numbers["NREFUSED"]), "frames refused")
@@ -149,7 +150,7 @@ def write_pictures(folder: Path, result: Result, settings: Settings, bands: Band
 def describe_result(result: Result) -> dict[str, str]:
     """What the description of a TIFF says."""
     info, numbers = result.reference.info, result.header
-    start, _ = _span(result.members)
+    start, _ = span(result.members)
     words = {
         "object": info.object_name,
         "filter": info.filter_name,
@@ -158,7 +159,7 @@ def describe_result(result: Result) -> dict[str, str]:
         "frames": str(numbers["NCOMBINE"]),
         "exposure of one frame": f"{numbers['EXPTIME']:g} s",
         "exposure in all": f"{numbers['EXPTOTAL']:g} s",
-        "begun": _isot(start) + " UTC" if start is not None else None,
+        "begun": isot(start) + " UTC" if start is not None else None,
     }
     return {name: word for name, word in words.items() if word}
 
@@ -171,7 +172,7 @@ def write_formats(
 
     Parameters
     ----------
-    stem : name of the files; `.png` 8 bit, `.tif` and `_16bit.png` 16 bit, `.jpg`, all stretched; `_linear.tif` float32.
+    stem : name of the files; stretched `.png` (8 bit), `.jpg`, `.tif` and `_16bit.png` (16 bit); linear `_linear.tif`.
     picture : 16 bit, upright.
     planes : (C, H, W) float32, the linear data as stored.
     words : name -> value, for the description of a TIFF.

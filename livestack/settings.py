@@ -131,11 +131,23 @@ class RenderSettings(Section):
     preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
 
 
+PictureFormat = Literal["fits", "png", "png16", "tiff", "tiff32", "jpeg"]
+
+
 class SaveSettings(Section):
     """What is left in the morning."""
 
     output: Path | None = Field(None, description="session folder; default FOLDER/livestack/<start time>")
     final_pass: bool = Field(True, description="re-read the accepted frames and clip against the finished mean")
+    formats: tuple[PictureFormat, ...] = Field(
+        ("fits", "png", "tiff"),
+        description="what is written of each stack: fits (always: stack.fits, linear), png (8 bit), png16, tiff (16 "
+        "bit), jpeg: stretched; tiff32: linear",
+    )
+    flatten: bool = Field(False, description="also write stack_flat.fits, the stack without its sky gradient")
+    solve: bool = Field(
+        False, description="solve the plate at the end with an installed ASTAP or astrometry.net; name the objects"
+    )
     timelapse: bool = Field(False, description="write a film of the stack growing")
     publish: Path | None = Field(None, description="also write picture and status as static files here")
     checkpoint_every_frames: int = Field(20, ge=1, description="save what resume needs after so many frames")

@@ -20,9 +20,10 @@ formats calibrate cosmetic debayer stars transform stack render wcs timelapse lo
 compose
 composite
 masters registration features psf quality simulate enhance normalise develop journal settling
-group watcher report artist darkroom
-pipeline library
-saving
+group watcher report artist darkroom masks
+pipeline library remembering
+saving checkpoint telling resuming
+keeping products
 session doctor
 terminal desktop web
 running
