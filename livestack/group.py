@@ -196,6 +196,7 @@ class GroupStack:
         self.newest: tuple[np.ndarray, np.ndarray, Normalisation, float] | None = None
         """Planes, matrix, normalisation and share of the weight of the frame stacked last, for whoever shows it."""
         self._held: list[Held] = []
+        self._chosen: FrameMeasures | None = None
         self._learner: DefectLearner | None = None
         self._last: np.ndarray | None = None
         self._before: np.ndarray | None = None
@@ -417,6 +418,14 @@ class GroupStack:
         """Stop looking for a sibling's grid: the next frame sets a grid of its own."""
         self._grids = None
 
+    def adopt_reference(self, prepared: Prepared) -> None:
+        """Register everything to this frame, which need not be stacked itself."""
+        developer = Developer(prepared, self.settings.calibration.debayer)
+        self._set_reference(prepared, developer, np.eye(3), "chosen by the user")
+        found = reference_registration(len(prepared.stars))
+        self._chosen = self._measure(prepared, developer, found, 1.0 if len(prepared.stars) else None)
+        self.judge.set_reference(self._chosen)
+
     def _set_reference(self, prepared: Prepared, developer: Developer, matrix: np.ndarray, why: str) -> None:
         info = prepared.frame.info
         height, width = developer.shape
@@ -635,22 +644,27 @@ class GroupStack:
 
     # Going on after an interruption
 
-    _STATE = ("anchor", "reference", "noise", "members", "n_refused", "warming", "master_defects", "history")
-    _HIDDEN = ("grid", "lends_grid", "_learner", "_last", "_before", "_learned_at", "_unmatched", "_fingerprints")
+    _NO_STATE = frozenset(
+        {
+            "name", "settings", "bands", "on_reference", "newest", "stack", "judge", "warnings", "_held", "_keep", "_grids",
+        }
+    )  # fmt: skip
+    """Attributes that are given anew, or kept in another form; all others are the state."""
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had been; holds our own objects, and the live arrays themselves.
 
         While the warm-up lasts, the frames that it holds are named only: their pixels are read again.
         """
-        state = {name: getattr(self, name) for name in (*self._STATE, *self._HIDDEN)}
-        state["judge"], state["warnings"] = self.judge.state(), self.warnings.state()
-        state["held"] = [(held.member, held.measures) for held in self._held]
+        state: dict[str, Any] = {
+            "own": {name: value for name, value in vars(self).items() if name not in self._NO_STATE},
+            "judge": self.judge.state(),
+            "warnings": self.warnings.state(),
+            "held": [(held.member, held.measures) for held in self._held],
+        }
         if self.stack is not None:
-            state["grid"] = self.stack.shape
-            state["origin"] = self.stack.origin
-            state["n_frames"] = self.stack.n_frames
-            state["arrays"] = {} if self.warming else self.stack.arrays()
+            arrays = {} if self.warming else self.stack.arrays()
+            state["stack"] = (self.stack.shape, self.stack.origin, self.stack.n_frames, arrays)
         return state
 
     def restore(self, state: Mapping[str, Any], fetch: Callable[[Member], Prepared]) -> None:
@@ -661,16 +675,16 @@ class GroupStack:
         FrameError : such a frame cannot be read any more.
         ValueError : the accumulators do not belong together.
         """
-        for name in (*self._STATE, *self._HIDDEN):
-            setattr(self, name, state[name])
+        vars(self).update(state["own"])
         self.judge.restore(state["judge"])
         self.warnings.restore(state["warnings"])
-        if "grid" not in state:
+        if "stack" not in state:
             return
+        (channels, height, width), origin, n_frames, arrays = state["stack"]
         if not self.warming:
-            self.stack = Stack.restore(state["arrays"], state["origin"], state["n_frames"])
+            self.stack = Stack.restore(arrays, origin, n_frames)
             return
-        self.stack = Stack(*state["grid"], origin=state["origin"])
+        self.stack = Stack(channels, height, width, origin=origin)
         for member, measures in state["held"]:
             prepared = fetch(member)
             developer = Developer(prepared, self.settings.calibration.debayer, keep_raw=True)
@@ -689,8 +703,9 @@ class GroupStack:
         best = self._best_reference()
         if best is not None:
             self._switch_reference(best)
-        first = next(i for i, held in enumerate(self._held) if held.member.name == self.reference.name)
-        self.judge.set_reference(self._held[first].measures)
+        own = next((held.measures for held in self._held if held.member.name == self.reference.name), self._chosen)
+        assert own is not None
+        self.judge.set_reference(own)
         self._reweight()
         self._refine_reference()
         if self.settings.stack.rejection == "live":

@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,18 @@ class LiveStack:
         self._bases: dict[str, str] = {}
         self._told: set[str] = set()
         self._matches: dict[tuple[object, ...], MatchedMasters] = {}
+
+    @cached_property
+    def _chosen(self) -> Prepared | None:
+        """The frame that the user wants everything registered to."""
+        path = self.settings.registration.reference
+        if path is None:
+            return None
+        try:
+            frame = read_frame(path)
+            return prepare(frame, self._match(frame.info), self.settings, self.bands)
+        except FrameError as error:
+            raise UsageError(f"--reference: {error}") from error
 
     def __enter__(self) -> LiveStack:
         return self
@@ -307,6 +320,9 @@ class LiveStack:
             group.history = matched.history
             group.master_defects = matched.defects
         self.groups[name] = group
+        chosen = self._chosen
+        if chosen is not None and group.anchor is None and chosen.frame.info.size == frame.info.size:
+            group.adopt_reference(chosen)
         return group
 
     def _grids_for(self, name: str, info: FrameInfo) -> Sequence[GroupStack]:
@@ -322,16 +338,15 @@ class LiveStack:
 
     # Going on after an interruption
 
+    _NO_STATE = frozenset(
+        {"settings", "masters", "bands", "groups", "notices", "_on_reference", "_keep", "_matches"}
+    )
+    """Attributes that are given anew, or kept in another form; all others are the state."""
+
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had been; see `GroupStack.state`."""
-        return {
-            "groups": {name: group.state() for name, group in self.groups.items()},
-            "current": self._current,
-            "renew": sorted(self._renew),
-            "past": sorted(self._past),
-            "bases": self._bases,
-            "told": sorted(self._told),
-        }
+        own = {name: value for name, value in vars(self).items() if name not in self._NO_STATE}
+        return {"own": own, "groups": {name: group.state() for name, group in self.groups.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> list[Member]:
         """Go on from what `state` returned; the frames that a warm-up held are read again.
@@ -342,16 +357,15 @@ class LiveStack:
         begin it anew.
         """
         lost = []
-        self._current = dict(state["current"])
-        self._renew, self._told = set(state["renew"]), set(state["told"])
-        self._past, self._bases = set(state["past"]), dict(state["bases"])
+        vars(self).update(state["own"])
         for name, saved in state["groups"].items():
-            self.groups[name] = self._make(name, saved["anchor"])
+            own = saved["own"]
+            self.groups[name] = group = self._make(name, own["anchor"])
             try:
-                self.groups[name].restore(saved, self._fetch)
+                group.restore(saved, self._fetch)
             except FrameError:
-                self.groups[name] = group = self._make(name, saved["anchor"])
-                group.master_defects, group.history = saved["master_defects"], saved["history"]
+                self.groups[name] = group = self._make(name, own["anchor"])
+                group.master_defects, group.history = own["master_defects"], own["history"]
                 for member, _ in saved["held"]:
                     try:
                         group.offer(self._fetch(member))

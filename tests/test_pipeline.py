@@ -16,7 +16,7 @@ from livestack.kernels.bands import Bands
 from livestack.pipeline import LiveStack, group_name, slug
 from livestack.psf import measure_psf
 from livestack.settings import Settings
-from livestack.simulate import Scenario, SimulatedFrame, named_scenario, simulate_frame
+from livestack.simulate import Scenario, SimulatedFrame, named_scenario, simulate_frame, write_session
 from livestack.stack import Stack
 
 WIDTH, HEIGHT = 720, 520
@@ -273,6 +273,21 @@ def test_the_same_exposure_twice_counts_once() -> None:
     assert stack.add(frame).stacked
     again = stack.add(replace(frame, label="copy"))
     assert (again.status, again.reason) == ("refused", "duplicate")
+
+
+def test_a_chosen_reference_sets_the_grid(tmp_path: Path) -> None:
+    night = named_scenario("mono", frames=6, width=320, height=240, seed=21)
+    write_session(night, tmp_path)
+    chosen = sorted(tmp_path.glob("*.fits"))[4]
+    stack = LiveStack(settings(registration={"reference": chosen}))
+    for i in range(3):
+        outcome = stack.add(simulate_frame(night, i).frame)
+        expected = np.linalg.inv(simulate_frame(night, 4).transform) @ simulate_frame(night, i).transform
+        assert outcome.transform is not None
+        assert tf.corner_displacement(outcome.transform, expected, 320, 240) < 0.15
+    assert stack.result().header["REFFRAME"] == chosen.name
+    with pytest.raises(UsageError, match=r"--reference: .*nowhere\.fits"):
+        LiveStack(settings(registration={"reference": tmp_path / "nowhere.fits"})).add(simulate_frame(night, 0).frame)
 
 
 def test_unknown_frame_or_group_is_said() -> None:
