@@ -60,3 +60,23 @@ def local_range(image: np.ndarray) -> np.ndarray:
     wide = np.pad(image, 1, mode="edge")
     views = [wide[j : j + image.shape[0], i : i + image.shape[1]] for j in range(3) for i in range(3)]
     return np.max(views, axis=0) - np.min(views, axis=0)
+
+
+def laplacian(image: np.ndarray) -> np.ndarray:
+    """Sum of the four neighbours minus four times the pixel; the edges repeat."""
+    wide = np.pad(image, 1, mode="edge")
+    return wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * image
+
+
+def prediction(
+    mean: np.ndarray, m2: np.ndarray, weight: np.ndarray, count: np.ndarray, spread: np.ndarray, curve: np.ndarray,
+    kappa: float, dof: float, floor: float, slope: float, structure: float, excess: float, blur: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Expected shift from the mean and largest believed distance from there; formulas of `livestack.stack`."""
+    n = np.maximum(count.astype(float), 1)
+    squares = m2 * n / np.maximum(weight, 1e-20)
+    model = floor + slope * np.maximum(mean, 0) + (structure * spread) ** 2
+    s2 = (dof * model + squares / 0.985) / (dof + n - 1)
+    believed = curve**2 / (curve**2 + 12 * s2 / n + 1e-20)
+    shift = blur * curve * believed
+    return shift, kappa * np.sqrt(s2 * (1 + 1 / n) + (excess * spread) ** 2 + 0.1 * shift**2)

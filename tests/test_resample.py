@@ -101,7 +101,8 @@ class TestLaws:
         image = 0.01 * x**2 - 0.02 * y**2 + 0.015 * x * y + 3 * x + 500
         matrix = around_centre(7.0, 1.02, 0.3, -0.4)
         inverse = np.linalg.inv(matrix)
-        sx, sy = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2], inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
+        a, b = inverse[0], inverse[1]
+        sx, sy = a[0] * x + a[1] * y + a[2], b[0] * x + b[1] * y + b[2]
         expected = 0.01 * sx**2 - 0.02 * sy**2 + 0.015 * sx * sy + 3 * sx + 500
         found = resample(image, matrix, (HEIGHT, WIDTH))
         whole = np.isfinite(found)

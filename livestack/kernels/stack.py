@@ -133,7 +133,9 @@ def test_row(
         )
         # Where most samples have been refused the pixel, not the sky, is wrong: open the limit until truth gets in.
         refused = np.float32(low[k]) + np.float32(high[k])
-        open_up = one + np.float32(4.0) * max(refused / (c + one) - np.float32(0.35), zero)
+        doubt = min(max(refused / (c + one) - np.float32(0.35), zero), np.float32(8.0))
+        doubt4 = doubt * doubt * doubt * doubt
+        open_up = one + np.float32(4.0) * doubt + doubt4 * doubt4
         d = values[k] - m - shift
         # Branch-free on purpose: the compiler then treats eight pixels at a time.
         out = np.uint8(d * d > limit * open_up * open_up) & np.uint8(count[k] > 0) & present[k]
