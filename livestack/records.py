@@ -78,6 +78,8 @@ class SessionStart(Record):
     folder: Text
     """The watched folder; the first one of several."""
     folders: tuple[Text, ...] = ()
+    one_shot: bool = False
+    """Takes what is there and ends; else it goes on watching."""
     masters: tuple[MasterUse, ...] = ()
     software: Anything = Field(default_factory=dict)
     """Versions of Python and the libraries."""
@@ -218,6 +220,21 @@ class RemovedRecord(Record):
     message: str = ""
 
 
+class TargetRecord(Record):
+    """The host asked for a new stack; the next frame begins it."""
+
+    type: Literal["target"] = "target"
+    name: Text = ""
+
+
+class SavingRecord(Record):
+    """The stacks are being saved; a warm-up that was under way ends with it."""
+
+    type: Literal["saving"] = "saving"
+    final: bool
+    """Nothing is taken any more: a session that breaks off after this line only needs to be saved."""
+
+
 class WarningRecord(Record):
     """Something that the person at the telescope should know."""
 
@@ -252,6 +269,8 @@ AnyRecord = (
     | GroupRecord
     | ResumeRecord
     | RemovedRecord
+    | TargetRecord
+    | SavingRecord
     | WarningRecord
     | SessionStop
 )

@@ -18,8 +18,9 @@ from typing import Any
 
 from rich.console import Console
 
-from livestack.configuration import load_settings
+from livestack.configuration import OPTIONS, load_settings
 from livestack.journal import Record
+from livestack.resuming import find_unfinished, read_interrupted, settings_of
 from livestack.session import Session, SessionEnd, default_output
 from livestack.settings import Settings
 from livestack.terminal import Dashboard
@@ -31,8 +32,36 @@ def run(paths: Sequence[Path], options: dict[str, Any], one_shot: bool) -> int:
     """Run a session over `paths` with command-line `options`; the exit status."""
     settings = load_settings(options.pop("config", None), options)
     output = settings.save.output or default_output(paths)
+    unfinished = None if one_shot else find_unfinished(Path(paths[0]))
+    if unfinished is not None:
+        print(
+            f"{unfinished}: an earlier session here broke off; `livestack resume {unfinished}` continues it. "
+            "This one begins anew.",
+            file=sys.stderr,
+        )
     tell = print_record if settings.face.json_events else None
     session = Session(paths, settings, output, one_shot, tell=tell)
+    return run_session(session, settings)
+
+
+def resume(output: Path, options: dict[str, Any]) -> int:
+    """Go on with the interrupted session whose folder `output` is; the exit status.
+
+    Parameters
+    ----------
+    options : of the command line; they replace what the session was begun with.
+    """
+    interrupted = read_interrupted(output)
+    changes: dict[str, dict[str, Any]] = {"face": {}, "ingest": {}}
+    # how it shows itself, and when it ends by itself, is not carried over from another evening's command line
+    changes["face"] = {name: field.default for name, field in type(Settings().face).model_fields.items()}
+    changes["ingest"] = {"idle_stop_s": None, "max_frames": None}
+    for name, value in options.items():
+        section, field = OPTIONS[name]
+        changes.setdefault(section, {})[field] = value
+    settings = settings_of(interrupted.start, output, changes)
+    tell = print_record if settings.face.json_events else None
+    session = Session(interrupted.folders, settings, output, interrupted.start.one_shot, tell=tell, resumed=True)
     return run_session(session, settings)
 
 
@@ -83,7 +112,7 @@ def start_web(session: Session, settings: Settings, faces: ExitStack) -> None:
     console = Console(stderr=True)
     console.print(f"Public page: {server.public_url}", highlight=False)
     console.print(qr_text(server.public_url), highlight=False)
-    console.print(f"Host page (keep it to yourself): {server.host_url}", highlight=False)
+    console.print(f"Host page (keep it to yourself): {server.host_url}", highlight=False, soft_wrap=True)
 
 
 def run_with_window(session: Session) -> SessionEnd:

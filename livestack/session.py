@@ -1,64 +1,70 @@
-"""A session: one folder watched (or read once), one output folder kept. The only module with threads and clocks.
+"""A session: one folder watched (or read once), one output folder kept. Threads and clocks live here.
 
-    watcher thread --paths--> reader thread --prepared frames--> this thread: stack, journal, snapshot
+    watcher thread --paths--> reader thread --prepared frames--> this thread: stack, journal, checkpoint, snapshot
                                                                       |
                                                                       +--> artist thread: preview
 
 Paths wait in an unbounded queue, frames in a queue of one: a burst of files costs nothing, and the next frame is read,
 calibrated and searched for stars while the present one is stacked. Faces read snapshots; what they ask for comes back
-through `Controls` as commands that are carried out between two frames.
+through `Controls` as commands that are carried out between two frames. An interrupted session first restores its
+checkpoint and replays what the journal tells of the time after it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from livestack import transform as tf
 from livestack.artist import Artist, Drawing, LastFrame
-from livestack.durable import remove_leftovers
+from livestack.checkpoint import FOLDER_NAME, MASKS_NAME, Checkpointer, load_newest, remove_checkpoints
+from livestack.composite import check_palette
+from livestack.durable import remove_leftovers, storage_error
 from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UsageError
-from livestack.formats import read_frames
+from livestack.folder import FileKey
+from livestack.formats import read_frame, read_frames
 from livestack.frame import Frame
 from livestack.group import GroupStack, Outcome, Reference
 from livestack.journal import (
+    JOURNAL_NAME,
+    CheckpointRecord,
     FrameRecord,
     Journal,
     PsfRecord,
     Record,
     ReferenceRecord,
     RemovedRecord,
+    ResumeRecord,
+    SavingRecord,
     SessionStart,
     SessionStop,
+    TargetRecord,
     Timings,
     WarningRecord,
 )
 from livestack.journal import Normalisation as NormalisationRecord
+from livestack.keeping import Keeper
 from livestack.lock import SessionLock
-from livestack.pipeline import LiveStack, Prepared, Result
-from livestack.psf import CSV_COLUMNS, PSFModel, measure_psf
-from livestack.render import render_part
+from livestack.masks import MaskStore
+from livestack.pipeline import LiveStack, Prepared
 from livestack.report import write_report
-from livestack.saving import append_psf_csv, build_header, write_pictures, write_preview, write_stack
+from livestack.resuming import Event, Interrupted, read_interrupted
+from livestack.saving import write_preview
 from livestack.settings import Settings
-from livestack.snapshot import Controls, Slot, Snapshot, State, TrendPoint
+from livestack.snapshot import Controls, Slot
+from livestack.stack import RejectedSamples
+from livestack.telling import Teller
 from livestack.version import software, version
 from livestack.watcher import Arrival, Idle, Notice, Refusal, Watcher
 
-MESSAGES_KEPT = 50
-TREND_KEPT = 2000
-PREVIEW_INTERVAL_S = 0.8
-HISTORY_POINTS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +110,11 @@ class Session:
     one_shot : take what is there and end.
     slot : where snapshots are published.
     tell : called with each journal record, for `--json`.
+    resumed : go on with the interrupted session whose folder `output` is.
 
     Raises
     ------
-    UsageError : a path is missing; another session holds the output; masters are missing.
-    SessionError : the output cannot be written.
+    UsageError : a path is missing; masters are missing.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class Session:
         one_shot: bool = False,
         slot: Slot | None = None,
         tell: Callable[[Record], None] | None = None,
+        resumed: bool = False,
     ) -> None:
         self.settings = settings
         self.output = output
@@ -126,43 +133,49 @@ class Session:
         self.stopping = threading.Event()
         self.aborting = threading.Event()
         self._paths = [Path(path) for path in paths]
+        first = Path(os.path.realpath(self._paths[0]))
+        self._base = first.parent if first.is_file() else first
         self._one_shot = one_shot
+        self._resumed = resumed
         self._tell = tell
-        ingest = settings.ingest
-        self._watcher = Watcher(
-            self._paths, ingest, exclude=[output, *self._outputs()], stop=self.stopping, one_shot=one_shot
-        )
+        self._watcher: Watcher | None = None if resumed else self._make_watcher(frozenset(), None)
+        check_palette(settings.render.palette)
         masters = None
         if settings.calibration.masters is not None:
             from livestack.masters import load_masters
 
             masters = load_masters(settings.calibration.masters)
-        self._stack = LiveStack(settings, masters, on_reference=self._on_reference)
+        self._stack = LiveStack(settings, masters, on_reference=self._on_reference, keep=self._keep_mask)
         self._commands: queue.Queue[Callable[[], None]] = queue.Queue()
         self._items: queue.Queue[object] = queue.Queue()
         self._frames: queue.Queue[object] = queue.Queue(maxsize=1)
-        self._backlog = 0
+        self._n_arrived = 0
+        self._n_begun = 0
         self._failure: list[BaseException] = []
-        self._snapshot = Snapshot(session_name=self._paths[0].name or str(self._paths[0]), output=output)
-        self._messages: deque[str] = deque(maxlen=MESSAGES_KEPT)
-        self._trend: deque[TrendPoint] = deque(maxlen=TREND_KEPT)
-        self._noise: list[tuple[int, float]] = []
-        self._refused_files = 0
+        self._teller = Teller(
+            self.slot, self._paths[0].name or str(self._paths[0]), output, self._stack.groups, self._n_waiting
+        )
+        self._masks: MaskStore
+        self._state: Checkpointer
         self._sequence = 0
-        self._paused = False
-        self._drawn: Drawing | None = None
-        self._drawn_lock = threading.Lock()
-        self._last_preview = 0.0
-        self._psf_task: tuple[str, int, threading.Thread, list[PSFModel | None]] | None = None
-        self._psf: dict[str, PSFModel] = {}
-        self._active_group = ""
-        self._results: list[Path] = []
-        self._object_override = ""
+        self._n_events = 0
+        self._begun: dict[Path, int] = {}
+        self._known_references: set[tuple[str, str, str]] = set()
+        self._composites: set[str] = set()
         self._touched = time.monotonic()
+
+    def _make_watcher(self, known: frozenset[FileKey], since: float | None) -> Watcher:
+        return Watcher(
+            self._paths, self.settings.ingest, exclude=[self.output, *self._outputs()], known=known,
+            stop=self.stopping, one_shot=self._one_shot, since=since,
+        )  # fmt: skip
 
     def _outputs(self) -> list[Path]:
         """Where earlier sessions of this folder lie by default."""
         return [path / "livestack" for path in self._paths if path.is_dir()]
+
+    def _n_waiting(self) -> int:
+        return self._n_arrived - self._n_begun + (self._watcher.n_waiting if self._watcher is not None else 0)
 
     # What faces may ask
 
@@ -179,7 +192,7 @@ class Session:
             save_now=lambda: command(self._save_now, "Saving the stack as it stands."),
             stop=lambda: self._stop_asked(),
             new_target=lambda name: command(lambda: self._new_target(name), "The next frame begins a new stack."),
-            set_note=lambda text: command(lambda: self._publish(note=text[:500]), "The words are shown."),
+            set_note=lambda text: command(lambda: self._teller.publish(note=text[:500]), "The words are shown."),
             set_object=lambda name: command(lambda: self._set_object(name), "The name is shown."),
             set_stretch=lambda background, saturation: command(
                 lambda: self._set_stretch(background, saturation), "The picture is being drawn anew."
@@ -206,36 +219,158 @@ class Session:
         ------
         NothingStacked, SessionError, UsageError : see `livestack.errors`.
         """
-        with SessionLock(self.output), Journal(self.output / "session.jsonl") as journal:
-            self._journal = journal
-            remove_leftovers(self.output)
-            self._append(
-                SessionStart(
-                    version=version(), settings=self.settings.model_dump(mode="json"), folder=str(self._paths[0]),
-                    folders=tuple(str(path) for path in self._paths), software=software(),
-                )
-            )  # fmt: skip
-            self._artist = Artist(self._take_drawing, self._say)
-            threads = [
-                threading.Thread(target=self._watch, name="livestack-watch", daemon=True),
-                threading.Thread(target=self._read, name="livestack-read", daemon=True),
-            ]
-            self._publish(state="watching")
-            for thread in threads:
-                thread.start()
-            try:
+        with SessionLock(self.output):
+            interrupted = read_interrupted(self.output) if self._resumed else None
+            with Journal(self.output / JOURNAL_NAME) as journal:
+                self._journal = journal
+                remove_leftovers(self.output)
+                return self._run(interrupted)
+
+    def _run(self, interrupted: Interrupted | None) -> SessionEnd:
+        folder = self.output / FOLDER_NAME
+        measured: set[tuple[str, int]] = set()
+        if interrupted is not None:
+            self._watcher = self._make_watcher(interrupted.known, interrupted.start.time.timestamp())
+            measured = {(r.group, r.n_frames) for r in interrupted.records if isinstance(r, PsfRecord)}
+        self._keeper = Keeper(self.output, self.settings, self._stack, self._append, self._teller.say, measured)
+        self._teller.psf = self._keeper.psf
+        self._artist = Artist(self._take_drawing, self._teller.say)
+        threads: list[threading.Thread] = []
+        try:
+            if interrupted is None:
+                self._append(self._start_record())
+                remove_checkpoints(folder)
+                self._masks = MaskStore(folder / MASKS_NAME)
+                self._state = self._make_checkpointer(folder)
+            else:
+                self._go_on(interrupted, folder)
+            self._teller.publish(state="watching")
+            if interrupted is None or not interrupted.taking_is_over:
+                threads += [
+                    threading.Thread(target=self._watch, name="livestack-watch", daemon=True),
+                    threading.Thread(target=self._read, name="livestack-read", daemon=True),
+                ]
+                for thread in threads:
+                    thread.start()
                 self._loop()
-                return self._finish()
-            except (LivestackError, MemoryError) as error:
-                self._fail(error)
-                raise
-            finally:
-                self.stopping.set()
-                self.aborting.set()
-                self._unblock(threads)
-                self._artist.finish()
-                self._stack.close()
-                self._publish(state="ended")
+            return self._finish()
+        except MemoryError as error:
+            short = SessionError(
+                f"{self.output}: out of memory ({error}); expected enough for this frame size: close other programs or "
+                "set --memory-limit, then continue with `livestack resume`."
+            )
+            self._fail(short)
+            raise short from error
+        except LivestackError as error:
+            self._fail(error)
+            raise
+        finally:
+            self.stopping.set()
+            self.aborting.set()
+            self._unblock(threads)
+            self._artist.finish()
+            self._keeper.close()
+            if hasattr(self, "_state"):
+                self._state.close()
+                self._masks.close()
+            self._stack.close()
+            self._teller.publish(state="ended")
+
+    def _start_record(self) -> SessionStart:
+        return SessionStart(
+            version=version(), settings=self.settings.model_dump(mode="json"), folder=str(self._base),
+            folders=tuple(os.path.realpath(path) for path in self._paths), one_shot=self._one_shot, software=software(),
+        )  # fmt: skip
+
+    def _make_checkpointer(self, folder: Path) -> Checkpointer:
+        save = self.settings.save
+        return Checkpointer(folder, self._masks, save.checkpoint_every_frames, save.checkpoint_every_s)
+
+    # Going on
+
+    def _go_on(self, interrupted: Interrupted, folder: Path) -> None:
+        """Restore the newest checkpoint, then replay what came after it."""
+        records, events = interrupted.records, interrupted.events
+        frames = [record for record in records if isinstance(record, FrameRecord)]
+        self._sequence = 1 + max((f.sequence for f in frames if f.sequence is not None), default=len(frames) - 1)
+        self._known_references = {(r.group, r.file, r.message) for r in records if isinstance(r, ReferenceRecord)}
+        self._teller.recall(records)
+        notices = list(interrupted.notices)
+        loaded = load_newest(folder, len(events), notices)
+        self._masks = loaded.masks if loaded is not None else MaskStore(folder / MASKS_NAME)
+        self._state = self._make_checkpointer(folder)
+        for notice in notices:
+            self._teller.say(notice)
+        if loaded is not None:
+            self._n_events = loaded.n_events
+            self._teller.noise = list(loaded.extra["noise"])
+            self._teller.object_override = str(loaded.extra["object"])
+            for member in self._stack.restore(loaded.state):
+                self._lose(self._spoken_path(member.path) if member.path else member.name, member.index)
+        begun = interrupted.begun_file()
+        last = next((i for i in reversed(range(len(events))) if isinstance(events[i], FrameRecord)), -1)
+        said = {r.message for r in records[_after_last_frame(records) :] if isinstance(r, WarningRecord)}
+        for number in range(self._n_events, len(events)):
+            if self.aborting.is_set():
+                return
+            outcome = self._replay(interrupted, events[number])
+            self._n_events = max(self._n_events, number + 1)
+            for sentence in outcome.warnings if outcome is not None and number == last else ():
+                if sentence not in said:
+                    self._append(WarningRecord(kind="observing", message=sentence))
+        message = f"Going on with {self._stack.n_stacked} frame(s) stacked."
+        self._append(ResumeRecord(version=version(), n_stacked=self._stack.n_stacked, message=message))
+        self._teller.say(message)
+        if begun is not None:
+            path, key, index = begun
+            self._begun[path] = index
+            self._n_arrived += 1
+            self._items.put(Arrival(path, key))
+        group = self._stack.groups.get(self._teller.active_group)
+        if group is not None:
+            self._want_preview(group)
+
+    def _replay(self, interrupted: Interrupted, event: Event) -> Outcome | None:
+        """Do again what the journal tells."""
+        if isinstance(event, TargetRecord):
+            self._stack.start_new_target()
+        elif isinstance(event, SavingRecord):
+            for group in self._stack.groups.values():
+                group.finish_warmup()
+        elif isinstance(event, RemovedRecord):
+            with contextlib.suppress(UsageError, FrameError):  # it is not in the stack, which is what was wanted
+                self._stack.remove(event.file, event.index)
+        elif event.group:
+            return self._replay_frame(interrupted, event)
+        return None
+
+    def _replay_frame(self, interrupted: Interrupted, record: FrameRecord) -> Outcome | None:
+        outcome: Outcome | None = None
+        path = interrupted.path_of(record)
+        try:
+            if interrupted.is_unchanged(record):
+                prepared = self._stack.prepare(read_frame(path, record.index))
+                outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
+        except FrameError:
+            outcome = None
+        self._stack.notices.clear()
+        if outcome is None:
+            if record.status == "stacked" and not interrupted.was_removed(record):
+                self._lose(record.file, record.index)
+            return None
+        group = self._stack.groups.get(outcome.group)
+        self._keeper.collect_psf()
+        if group is not None and outcome.stacked:
+            self._keeper.want_psf(group)
+        self._teller.publish()
+        self._state.count_frame()
+        return outcome
+
+    def _lose(self, file: str, index: int) -> None:
+        """A frame that was stacked before the interruption is not there any more."""
+        message = f"{file}: was stacked before the interruption, but is gone or changed now; the stack does without it."
+        self._append_event(RemovedRecord(file=file, index=index, message=message))
+        self._teller.say(message)
 
     def _unblock(self, threads: Sequence[threading.Thread]) -> None:
         """Let the reader, which may wait for a place in the queue, come to its end."""
@@ -246,13 +381,14 @@ class Session:
             threads[1].join(0.02)
 
     def _watch(self) -> None:
+        assert self._watcher is not None
         try:
             for item in self._watcher:
                 if self.aborting.is_set():
                     break
                 if isinstance(item, Idle) and not self._items.empty():
                     continue  # not idle: others are still waiting to be read
-                self._backlog += isinstance(item, Arrival)
+                self._n_arrived += isinstance(item, Arrival)
                 self._items.put(item)
         except BaseException as error:  # noqa: BLE001  (raised again in the session's own thread)
             self._failure.append(error)
@@ -267,7 +403,7 @@ class Session:
                 if self.aborting.is_set():
                     break
                 if isinstance(item, Arrival):
-                    self._backlog -= 1
+                    self._n_begun += 1
                     self._read_file(item)
                 else:
                     self._frames.put(item)
@@ -278,6 +414,7 @@ class Session:
         self._frames.put(End())
 
     def _read_file(self, arrival: Arrival) -> None:
+        first = self._begun.pop(arrival.path, 0)
         try:
             frames = read_frames(arrival.path)
             while not self.aborting.is_set():
@@ -285,6 +422,8 @@ class Session:
                 frame = next(frames, None)
                 if frame is None:
                     return
+                if frame.index < first:
+                    continue
                 read_s = time.perf_counter() - begin
                 self._frames.put(Read(arrival, frame, self._stack.prepare(frame), read_s))
         except FrameError as error:
@@ -294,7 +433,7 @@ class Session:
         limit = self.settings.ingest.max_frames
         while not self.aborting.is_set():
             self._obey()
-            if self._paused and not self.stopping.is_set():
+            if self._teller.paused and not self.stopping.is_set():
                 time.sleep(0.05)
                 continue
             try:
@@ -311,7 +450,7 @@ class Session:
             elif isinstance(item, Refusal):
                 self._note_refusal(item.path, item.reason, item.message, item.key)
             elif isinstance(item, Notice):
-                self._say(item.message)
+                self._teller.say(item.message)
             elif isinstance(item, Idle):
                 self._idle(item)
             if limit is not None and self._stack.n_stacked >= limit:
@@ -330,7 +469,7 @@ class Session:
             try:
                 action()
             except (FrameError, UsageError, NothingStacked) as error:
-                self._say(str(error))
+                self._teller.say(str(error))
 
     def _idle(self, item: Idle) -> None:
         self._tick()
@@ -343,27 +482,29 @@ class Session:
 
     def _take(self, read: Read) -> None:
         self._touched = time.monotonic()
+        self._collect_checkpoint()
         prepared = read.prepared
         outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
         self._touched = time.monotonic()
         outcome.timings_s["read"] = read.read_s
         for notice in self._stack.notices:
-            self._say(notice)
+            self._teller.say(notice)
         self._stack.notices.clear()
-        self._collect_psf(outcome.group)
-        self._append(self._record(outcome, read.arrival))
+        self._keeper.collect_psf()
+        self._append_event(self._record(outcome, read.arrival))
         for sentence in outcome.warnings:
             self._append(WarningRecord(kind="observing", message=sentence))
-            self._say(sentence)
+            self._teller.say(sentence)
         if not outcome.stacked:
-            self._say(outcome.message)
-        self._note_trend(outcome, read.frame)
+            self._teller.say(outcome.message)
+        self._teller.note(self._sequence, outcome, read.frame.info.size)
         group = self._stack.groups.get(outcome.group)
         if group is not None and outcome.stacked:
-            self._active_group = outcome.group
-            self._want_psf(group)
+            self._keeper.want_psf(group)
             self._want_preview(group)
-        self._publish()
+        self._state.count_frame()
+        self._keep_state()
+        self._teller.publish()
 
     def _record(self, outcome: Outcome, arrival: Arrival) -> FrameRecord:
         matrix = outcome.transform
@@ -402,114 +543,42 @@ class Session:
             ),
         )
 
-    def _note_refusal(self, path: Path, reason: str, message: str, key: Any) -> None:
+    def _note_refusal(self, path: Path, reason: str, message: str, key: FileKey | None) -> None:
         """A file that never became a frame."""
         self._touched = time.monotonic()
-        self._refused_files += 1
         self._sequence += 1
-        self._append(
+        self._append_event(
             FrameRecord(
                 file=self._spoken_path(path), status="refused", reason=reason, message=message,
                 sequence=self._sequence - 1,
                 size_bytes=key.size if key else None, mtime_ns=key.mtime_ns if key else None,
             )
         )  # fmt: skip
-        self._say(message)
-        blank = TrendPoint(
-            self._sequence, path.name, "refused", None, None, None, None, None, 0, None, None, None, reason, message
-        )
-        self._trend.append(blank)
-        self._publish()
-
-    def _note_trend(self, outcome: Outcome, frame: Frame) -> None:
-        moved = (
-            tf.decompose(outcome.transform, frame.info.width, frame.info.height)
-            if outcome.transform is not None
-            else None
-        )
-        self._trend.append(
-            TrendPoint(
-                frame=self._sequence,
-                file=outcome.name,
-                status="stacked" if outcome.stacked else "refused",
-                time=outcome.date_obs,
-                fwhm_px=outcome.fwhm_px,
-                eccentricity=outcome.eccentricity,
-                sky_adu=outcome.sky_adu,
-                transparency=outcome.transparency,
-                n_stars=outcome.n_stars or 0,
-                dx_px=moved.dx_px if moved else None,
-                dy_px=moved.dy_px if moved else None,
-                rotation_deg=moved.rotation_deg if moved else None,
-                reason=outcome.reason,
-                message=outcome.message or None,
-            )
-        )
+        self._teller.note_refusal(self._sequence, path.name, reason, message)
+        self._teller.publish()
 
     def _on_reference(self, group: str, reference: Reference, why: str) -> None:
+        if (group, reference.name, why) in self._known_references:
+            return  # the journal has it from before the interruption
         self._append(
             ReferenceRecord(
                 group=group, file=reference.name, message=why, width=reference.shape[1], height=reference.shape[0]
             )
         )
 
-    # PSF through the night
-
-    def _want_psf(self, group: GroupStack) -> None:
-        """Every few frames measure the stack's PSF in the background, on a copy."""
-        every = self.settings.psf.every_frames
-        if group.n_stacked % every or group.stack is None or (group.reference and group.reference.starless):
-            return
-        self._collect_psf(None)
-        image = np.mean(group.stack.image(), axis=0)
-        found: list[PSFModel | None] = []
-        info = group.reference.info if group.reference else None
-        scale = info.scale_arcsec_px if info else None
-        saturation = info.saturation_adu if info else None
-        settings = self.settings.psf
-        worker = threading.Thread(
-            target=lambda: found.append(measure_psf(image, saturation, settings, scale)),
-            name="livestack-psf",
-            daemon=True,
-        )
-        worker.start()
-        self._psf_task = (group.name, group.n_stacked, worker, found)
-
-    def _collect_psf(self, before: str | None) -> None:
-        """Write down the PSF that was being measured. It always comes before the next frame's line, so that the same
-        night gives the same journal."""
-        if self._psf_task is None:
-            return
-        name, n_frames, worker, found = self._psf_task
-        self._psf_task = None
-        worker.join()
-        model = found[0] if found else None
-        if model is not None:
-            self._write_psf(name, n_frames, model)
-
-    def _write_psf(self, name: str, n_frames: int, model: PSFModel) -> None:
-        self._psf[name] = model
-        profile = model.profile
-        self._append(
-            PsfRecord(
-                group=name, n_frames=n_frames, n_stars=model.n_stars, fwhm_px=model.fwhm_px,
-                fwhm_arcsec=model.fwhm_arcsec, fwhm_x_px=profile.fwhm_x_px, fwhm_y_px=profile.fwhm_y_px,
-                eccentricity=model.eccentricity, theta_deg=profile.theta_deg, beta=profile.beta,
-            )
-        )  # fmt: skip
-        append_psf_csv(self.output / name / "psf.csv", CSV_COLUMNS, {"n_frames": n_frames, **model.summary()})
-
     # Pictures
 
     def _want_preview(self, group: GroupStack) -> None:
-        now = time.monotonic()
-        if group.stack is None or (not self._artist.idle and now - self._last_preview < PREVIEW_INTERVAL_S):
+        if group.stack is None:
             return
-        self._last_preview = now
         newest = group.newest
         last = LastFrame(*newest) if newest is not None else None
         bottom_up = bool(group.reference and group.reference.info.bottom_up)
-        self._artist.draw(group.name, group.stack, last, self.settings.render, bottom_up)
+        composite = self._stack.composite_of(group.name)
+        if composite is not None and composite.name not in self._composites:
+            self._composites.add(composite.name)
+            self._teller.say(f"{group.name}: the picture is now {composite.words}.")
+        self._artist.draw(group.name, group.stack, last, self.settings.render, bottom_up, composite)
         group.newest = None
 
     def _take_drawing(self, drawing: Drawing) -> None:
@@ -518,142 +587,101 @@ class Session:
             write_preview(self.output / "preview.jpg", drawing.picture)
         except SessionError as error:
             said = str(error)
-            self._commands.put(lambda: self._say(said))
-        with self._drawn_lock:
-            self._drawn = drawing
-
-    def _region(self, x: int, y: int, w: int, h: int) -> np.ndarray:
-        """True pixels of the upright picture, for zooming; called from faces' threads."""
-        with self._drawn_lock:
-            drawing = self._drawn
-        group = self._stack.groups.get(drawing.group) if drawing else None
-        if drawing is None or group is None or group.stack is None:
-            raise ValueError("region: nothing has been drawn yet.")
-        info = group.reference.info if group.reference else None
-        flipped = bool(info and info.bottom_up)
-        height, width = group.stack.shape[1:]
-        # 16 pixels around, for what the renderer smooths
-        x0, y0, x1, y1 = max(0, x - 16), max(0, y - 16), min(width, x + w + 16), min(height, y + h + 16)
-        rows = slice(height - y1, height - y0) if flipped else slice(y0, y1)
-        part = group.stack.image(rows, slice(x0, x1))
-        drawn = render_part(part, drawing.look, (x0, rows.start), bottom_up=flipped).rgb
-        return drawn[y - y0 : y - y0 + h, x - x0 : x - x0 + w]
+            self._commands.put(lambda: self._teller.say(said))
+        self._teller.draw(drawing)
 
     # Telling
 
     def _spoken_path(self, path: Path) -> str:
-        """Relative to the watched folder, with forward slashes; whole where it lies elsewhere."""
-        for root in self._paths:
-            with contextlib.suppress(ValueError):
-                relative = path.relative_to(root.resolve()) if path.is_absolute() else path.relative_to(root)
-                return relative.as_posix() if relative.name else path.name
+        """Relative to the (first) watched folder, with forward slashes; whole where it lies elsewhere."""
+        with contextlib.suppress(ValueError):
+            return path.relative_to(self._base).as_posix()
         return str(path)
 
     def _append(self, record: Record) -> None:
+        if not self._journal.path.exists():  # writing into a removed file would go unnoticed
+            raise storage_error(self._journal.path, OSError(errno.ENOENT, "no such file"))
         self._journal.append(record)
         if self._tell is not None:
             self._tell(record)
 
-    def _say(self, message: str) -> None:
-        self._messages.append(message)
-
     def _tick(self) -> None:
-        if self._drawn is not None and self._drawn.n_frames != self._noted_frames():
-            self._publish()
+        self._collect_checkpoint(wait=False)
+        if self._teller.has_news:
+            self._teller.publish()
 
-    def _noted_frames(self) -> int:
-        return self._noise[-1][0] if self._noise else -1
+    # Keeping state
 
-    def _publish(self, state: State | None = None, note: str | None = None) -> None:
-        with self._drawn_lock:
-            drawing = self._drawn
-        old = self._snapshot
-        picture, last, sequence = old.picture, old.last_frame, old.picture_sequence
-        if drawing is not None and drawing.picture.rgb is not picture:
-            picture, last, sequence = drawing.picture.rgb, drawing.last_frame, sequence + 1
-            if drawing.noise and min(drawing.noise) > 0 and drawing.n_frames != self._noted_frames():
-                self._noise.append((drawing.n_frames, drawing.noise[1] / drawing.noise[0]))
-                if len(self._noise) > HISTORY_POINTS:
-                    del self._noise[1::2]
-        group = self._stack.groups.get(self._active_group)
-        point = self._trend[-1] if self._trend else None
-        psf = self._psf.get(self._active_group)
-        info = group.reference.info if group is not None and group.reference is not None else None
-        exposure: dict[str, float] = {}
-        for one in self._stack.groups.values():
-            if one.reference is not None:
-                name = one.reference.info.filter_name or ""
-                exposure[name] = exposure.get(name, 0.0) + one.exposure_s
-        ratio = self._noise[-1][1] if self._noise else None
-        fwhm = psf.fwhm_px if psf else (point.fwhm_px if point else None)
-        scale = info.scale_arcsec_px if info else None
-        self._snapshot = replace(
-            old,
-            sequence=old.sequence + 1,
-            picture_sequence=sequence,
-            state=state or ("paused" if self._paused else old.state if old.state != "paused" else "watching"),
-            object_name=self._object_override or (info.object_name or "" if info else ""),
-            group=self._active_group,
-            n_stacked=self._stack.n_stacked,
-            n_refused=self._refused_files + sum(one.n_refused for one in self._stack.groups.values()),
-            n_waiting=self._watcher.n_waiting + self._backlog,
-            exposure_s=exposure,
-            fwhm_px=fwhm,
-            fwhm_arcsec=fwhm * scale if fwhm and scale else None,
-            eccentricity=psf.eccentricity if psf else (point.eccentricity if point else None),
-            sky_adu=point.sky_adu if point else None,
-            snr_gain=1.0 / ratio if ratio else None,
-            snr_ideal=float(group.n_stacked) ** 0.5 if group is not None and group.n_stacked else None,
-            noise_history=tuple(self._noise),
-            trend=tuple(self._trend),
-            messages=tuple(self._messages),
-            warnings=group.warnings.active if group is not None else (),
-            picture=picture,
-            last_frame=last,
-            full_size=(group.stack.shape[2], group.stack.shape[1]) if group is not None and group.stack else (0, 0),
-            region=self._region if picture is not None else None,
-            note=old.note if note is None else note,
-        )
-        self.slot.publish(self._snapshot)
+    def _append_event(self, record: Record) -> None:
+        """Write down something that changed the stacks."""
+        self._append(record)
+        self._n_events += 1
+
+    def _keep_mask(self, samples: RejectedSamples) -> RejectedSamples:
+        return self._masks.keep(samples)
+
+    def _collect_checkpoint(self, wait: bool = True) -> None:
+        """Write down the checkpoint that was under way; with `wait`, the accumulators may be changed afterwards."""
+        if not wait and not self._state.is_done:
+            return
+        written = self._state.settle()
+        if written is not None:
+            self._append(
+                CheckpointRecord(
+                    file=written.path.relative_to(self.output).as_posix(), n_stacked=written.n_stacked,
+                    sequence=written.sequence, size_bytes=written.size_bytes, duration_s=round(written.duration_s, 4),
+                )
+            )  # fmt: skip
+
+    def _keep_state(self) -> None:
+        if self._state.is_due(self._stack):
+            extra = {"noise": self._teller.noise, "object": self._teller.object_override}
+            self._state.begin(self._stack, self._n_events, self._sequence - 1, extra)
 
     # Commands
 
     def _pause(self, paused: bool) -> None:
-        self._paused = paused
-        self._say("Paused: new frames wait." if paused else "Going on.")
-        self._publish()
+        self._teller.paused = paused
+        self._teller.say("Paused: new frames wait." if paused else "Going on.")
+        self._teller.publish()
 
     def _new_target(self, name: str) -> None:
+        self._append_event(TargetRecord(name=name.strip()[:80]))
         self._stack.start_new_target()
-        self._object_override = name.strip()[:80]
-        self._say("The next frame begins a new stack.")
-        self._publish()
+        self._teller.object_override = name.strip()[:80]
+        self._teller.say("The next frame begins a new stack.")
+        self._teller.publish()
 
     def _set_object(self, name: str) -> None:
-        self._object_override = name.strip()[:80]
-        self._publish()
+        self._teller.object_override = name.strip()[:80]
+        self._teller.publish()
 
     def _set_stretch(self, background: float, saturation: float) -> None:
         wanted = self.settings.render.model_copy(update={"background": background, "saturation": saturation})
         self.settings = self.settings.model_copy(update={"render": type(wanted)(**wanted.model_dump())})
-        group = self._stack.groups.get(self._active_group)
+        self._keeper.use(self.settings)
+        group = self._stack.groups.get(self._teller.active_group)
         if group is not None:
             self._want_preview(group)
-        self._publish()
+        self._teller.publish()
 
     def _remove(self, name: str) -> None:
+        self._collect_checkpoint()
         group = self._stack.remove(name)
-        self._append(RemovedRecord(file=name, group=group, message=f"{name} was taken out of the stack."))
-        self._say(f"{name} was taken out of {group}.")
+        self._append_event(RemovedRecord(file=name, group=group, message=f"{name} was taken out of the stack."))
+        self._teller.say(f"{name} was taken out of {group}.")
         self._want_preview(self._stack.groups[group])
-        self._publish()
+        self._teller.publish()
 
     def _save_now(self) -> None:
+        self._collect_checkpoint()
+        self._append_event(SavingRecord(final=False))
         for group in list(self._stack.groups.values()):
             if group.n_stacked:
-                self._save_group(group, final=False)
-        self._say(f"Saved to {self.output}.")
-        self._publish()
+                self._keeper.save_group(group, final=False)
+        self._keeper.save_products(final=False)
+        self._teller.say(f"Saved to {self.output}.")
+        self._teller.publish()
 
     # The end
 
@@ -661,81 +689,57 @@ class Session:
         if self.aborting.is_set():
             self._append(self._stop_record("interrupted", "stopped at once by the user", 130))
             return SessionEnd(130, f"Stopped at once; `livestack resume {self.output}` goes on from here.")
-        self._collect_psf(None)
+        self._collect_checkpoint()
+        self._keeper.collect_psf()
         filled = [group for group in self._stack.groups.values() if group.n_stacked]
         if not filled:
             reason = self._why_nothing()
             self._append(self._stop_record("nothing_stacked", reason, 1))
             raise NothingStacked(reason)
-        self._publish(state="saving")
+        self._append(SavingRecord(final=True))
+        self._teller.publish(state="saving")
         for group in filled:
-            self._save_group(group, final=False)
-            if self.settings.save.final_pass and self._final_pass(group):
-                self._save_group(group, final=True)
+            self._keeper.save_group(group, final=False)
+            if self.settings.save.final_pass and self._keeper.final_pass(
+                group, self._teller.publish, self.aborting.is_set
+            ):
+                self._keeper.save_group(group, final=True)
         if self.aborting.is_set():
             self._append(self._stop_record("interrupted", "stopped while saving", 130))
-            return SessionEnd(130, f"Stopped; the streaming result is in {self.output}.", tuple(self._results))
-        for group in filled:
-            self._want_preview(group)
+            return SessionEnd(
+                130,
+                f"Stopped; the streaming result is in {self.output}, `livestack resume {self.output}` finishes it.",
+                tuple(self._keeper.results),
+            )
+        self._keeper.save_products(final=True)
+        self._want_preview(self._stack.groups.get(self._teller.active_group) or filled[-1])
         self._append(self._stop_record("saved", "all frames are done", 0))
-        self._results.append(write_report(self.output))
-        self._say(f"Saved to {self.output}.")
-        return SessionEnd(0, f"Saved to {self.output}.", tuple(self._results))
+        try:
+            self._keeper.results.append(write_report(self.output))
+        except SessionError as error:
+            self._teller.say(f"{error} The stacks are saved; `livestack report` writes the report later.")
+        self._state.close()
+        self._masks.close()
+        remove_checkpoints(self.output / FOLDER_NAME)
+        self._teller.say(f"Saved to {self.output}.")
+        return SessionEnd(0, f"Saved to {self.output}.", tuple(self._keeper.results))
 
     def _why_nothing(self) -> str:
         where = ", ".join(str(path) for path in self._paths)
-        if not self._trend:
+        if not self._teller.trend:
             return f"{where}: no frame was found; expected FITS, raw, TIFF, PNG, JPEG, SER or XISF; check the folder."
-        last = self._trend[-1]
+        last = self._teller.trend[-1]
         why = last.message or last.reason
-        return f"{where}: none of {len(self._trend)} frame(s) could be stacked; the last one: {why}"
-
-    def _final_pass(self, group: GroupStack) -> bool:
-        total = group.n_stacked
-
-        def progress(done: int, of: int) -> None:
-            if done == of or done % max(1, of // 20) == 0:
-                self._say(f"Final pass {group.name}: {done} of {of} frames tested again.")
-                self._publish()
-
-        try:
-            return self._stack.final_pass(group.name, progress, self.aborting.is_set)
-        except FrameError as error:
-            self._say(f"The final pass of {group.name} over {total} frames was left out: {error}")
-            return False
-
-    def _save_group(self, group: GroupStack, final: bool) -> None:
-        result = self._stack.result(group.name)
-        folder = self.output / group.name
-        model = self._measure_final(result)
-        if model is not None:
-            self._psf[group.name] = model
-        header = build_header(result, self.settings, version(), model, group.history, final)
-        path = folder / "stack.fits"
-        write_stack(path, result, header)
-        written = [path]
-        last_word = final or not self.settings.save.final_pass or self.settings.stack.rejection != "live"
-        if last_word and model is not None:
-            self._write_psf(group.name, group.n_stacked, model)
-        written += write_pictures(folder, result, self.settings, self._stack.bands, None)
-        self._results.extend(p for p in written if p not in self._results)
-
-    def _measure_final(self, result: Result) -> PSFModel | None:
-        if result.reference.starless:
-            return None
-        image = result.mean if result.mean.ndim == 2 else np.mean(result.mean, axis=0)
-        info = result.reference.info
-        return measure_psf(image, info.saturation_adu, self.settings.psf, info.scale_arcsec_px)
+        return f"{where}: none of {len(self._teller.trend)} frame(s) could be stacked; the last one: {why}"
 
     def _stop_record(self, status: Any, reason: str, exit_status: int) -> SessionStop:
-        refused = self._refused_files + sum(group.n_refused for group in self._stack.groups.values())
         return SessionStop(
             status=status,
             reason=reason,
             exit_status=exit_status,
             n_stacked=self._stack.n_stacked,
-            n_refused=refused,
-            results=tuple(str(path) for path in self._results),
+            n_refused=self._teller.n_refused,
+            results=tuple(str(path) for path in self._keeper.results),
         )
 
     def _fail(self, error: BaseException) -> None:
@@ -744,6 +748,11 @@ class Session:
             return
         with contextlib.suppress(SessionError):
             self._append(self._stop_record("failed", str(error), 3))
+
+
+def _after_last_frame(records: Sequence[Record]) -> int:
+    """Where the lines after the last frame's begin."""
+    return 1 + max((i for i, record in enumerate(records) if isinstance(record, FrameRecord)), default=-1)
 
 
 def default_output(paths: Sequence[Path], now: datetime | None = None) -> Path:

@@ -1,0 +1,171 @@
+"""What a session leaves behind: the PSF through the night, and the stacks with their pictures at its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from livestack.durable import storage_error
+from livestack.errors import FrameError
+from livestack.group import GroupStack
+from livestack.journal import PsfRecord, Record
+from livestack.pipeline import LiveStack, Result
+from livestack.products import write_products
+from livestack.psf import CSV_COLUMNS, PSFModel, measure_psf
+from livestack.saving import append_psf_csv, build_header, write_pictures, write_stack
+from livestack.settings import Settings
+from livestack.version import version
+
+
+class Keeper:
+    """Measures and saves the stacks of one session.
+
+    Parameters
+    ----------
+    output : the session's folder.
+    append : writes a record into the journal.
+    say : tells a sentence.
+    measured : (group, number of frames) of the PSFs that the journal holds already.
+    """
+
+    def __init__(
+        self, output: Path, settings: Settings, stack: LiveStack, append: Callable[[Record], None],
+        say: Callable[[str], None], measured: Iterable[tuple[str, int]] = (),
+    ) -> None:  # fmt: skip
+        self.results: list[Path] = []
+        self.psf: dict[str, PSFModel] = {}
+        self._output, self._settings, self._stack = output, settings, stack
+        self._append, self._say = append, say
+        self._measured = set(measured)
+        self._task: tuple[str, int, threading.Thread, list[PSFModel | None]] | None = None
+
+    # PSF through the night
+
+    def want_psf(self, group: GroupStack) -> None:
+        """Every few frames measure the stack's PSF in the background, on a copy."""
+        if group.n_stacked % self._settings.psf.every_frames or (group.name, group.n_stacked) in self._measured:
+            return
+        if group.stack is None or (group.reference and group.reference.starless):
+            return
+        self.collect_psf()
+        image = np.mean(group.stack.image(), axis=0)
+        found: list[PSFModel | None] = []
+        info = group.reference.info if group.reference else None
+        scale = info.scale_arcsec_px if info else None
+        saturation = info.saturation_adu if info else None
+        settings = self._settings.psf
+        worker = threading.Thread(
+            target=lambda: found.append(measure_psf(image, saturation, settings, scale)),
+            name="livestack-psf",
+            daemon=True,
+        )
+        worker.start()
+        self._task = (group.name, group.n_stacked, worker, found)
+
+    def collect_psf(self) -> None:
+        """Write down the PSF that was being measured. It always comes before the next frame's line, so that the same
+        night gives the same journal."""
+        if self._task is None:
+            return
+        name, n_frames, worker, found = self._task
+        self._task = None
+        worker.join()
+        model = found[0] if found else None
+        if model is not None:
+            self._write_psf(name, n_frames, model)
+
+    def _write_psf(self, name: str, n_frames: int, model: PSFModel) -> None:
+        self.psf[name] = model
+        profile = model.profile
+        self._append(
+            PsfRecord(
+                group=name, n_frames=n_frames, n_stars=model.n_stars, fwhm_px=model.fwhm_px,
+                fwhm_arcsec=model.fwhm_arcsec, fwhm_x_px=profile.fwhm_x_px, fwhm_y_px=profile.fwhm_y_px,
+                eccentricity=model.eccentricity, theta_deg=profile.theta_deg, beta=profile.beta,
+            )
+        )  # fmt: skip
+        path = self._output / name / "psf.csv"
+        try:
+            append_psf_csv(path, CSV_COLUMNS, {"n_frames": n_frames, **model.summary()})
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    def close(self) -> None:
+        """Wait for what is being measured."""
+        if self._task is not None:
+            self._task[2].join()
+
+    # Saving
+
+    def save_group(self, group: GroupStack, final: bool) -> None:
+        """Write a group's stack and its pictures.
+
+        Parameters
+        ----------
+        final : every frame was tested against the finished stack.
+
+        Raises
+        ------
+        SessionError : disk full, or not writable.
+        """
+        result = self._stack.result(group.name)
+        folder = self._output / group.name
+        model = self._measure(result)
+        if model is not None:
+            self.psf[group.name] = model
+        header = build_header(result, self._settings, version(), model, group.history, final)
+        path = folder / "stack.fits"
+        write_stack(path, result, header)
+        written = [path]
+        last_word = final or not self._settings.save.final_pass or self._settings.stack.rejection != "live"
+        if last_word and model is not None:
+            self._write_psf(group.name, group.n_stacked, model)
+        written += write_pictures(folder, result, self._settings, self._stack.bands, None)
+        self.results.extend(p for p in written if p not in self.results)
+
+    def save_products(self, final: bool) -> None:
+        """Write what is made of the saved stacks: the colour picture of several filters and the like.
+
+        Raises
+        ------
+        SessionError : disk full, or not writable.
+        """
+        settings = self._settings
+        if not final:
+            settings = settings.model_copy(update={"save": settings.save.model_copy(update={"solve": False})})
+        made = write_products(self._output, self._stack, settings, f"livestack {version()}", self._say)
+        self.results.extend(path for path in made if path not in self.results)
+
+    def use(self, settings: Settings) -> None:
+        """From now on these settings; the pictures look as the user chose."""
+        self._settings = settings
+
+    def _measure(self, result: Result) -> PSFModel | None:
+        if result.reference.starless:
+            return None
+        image = result.mean if result.mean.ndim == 2 else np.mean(result.mean, axis=0)
+        info = result.reference.info
+        return measure_psf(image, info.saturation_adu, self._settings.psf, info.scale_arcsec_px)
+
+    def final_pass(self, group: GroupStack, told: Callable[[], None], stopped: Callable[[], bool]) -> bool:
+        """Test all frames against the finished stack; False when it was stopped, or left out (said why).
+
+        Parameters
+        ----------
+        told : called after each word on the progress.
+        """
+        total = group.n_stacked
+
+        def progress(done: int, of: int) -> None:
+            if done == of or done % max(1, of // 20) == 0:
+                self._say(f"Final pass {group.name}: {done} of {of} frames tested again.")
+                told()
+
+        try:
+            return self._stack.final_pass(group.name, progress, stopped)
+        except FrameError as error:
+            self._say(f"The final pass of {group.name} over {total} frames was left out: {error}")
+            return False
