@@ -71,6 +71,12 @@ class Recipe:
     gains: Mapping[str, float]
     light: tuple[float, float] | None = None
 
+    @property
+    def pedestal_adu(self) -> float:
+        """A neutral sky, as bright as the skies that went in are on average."""
+        used = {role for mixture in self.palette.values() for role in mixture}
+        return float(np.mean([self.skies[role] for role in used]))
+
     def apply(self, channels: Mapping[str, np.ndarray], noisier: float = 1.0) -> np.ndarray:
         """(3, h, w) float32 of a part of the stacks; `noisier` times the noise of the data that were measured."""
         return self.mix(_planes_by_role(channels), noisier)

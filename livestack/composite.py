@@ -95,10 +95,13 @@ class Composite:
         images = {role: part.stack.image(rows, columns) for role, part in self.parts.items()}
         return {role: image[0] if len(image) == 1 else image for role, image in images.items()}
 
-    def make(self) -> np.ndarray:
-        """(3, H, W) float32, ADU above the sky, NaN where a filter has no data."""
+    def make(self) -> tuple[np.ndarray, float]:
+        """(3, H, W) float32 in ADU, NaN where a filter has no data, and the sky in it, the same in all colours."""
         channels = self.channels()
-        return measure_recipe(channels, self.palette).apply(channels)
+        recipe = measure_recipe(channels, self.palette)
+        planes = recipe.apply(channels)
+        planes += np.float32(recipe.pedestal_adu)
+        return planes, recipe.pedestal_adu
 
     def make_small(self, max_side: int, bands: Bands | None = None) -> tuple[np.ndarray, Mixed]:
         """(3, h, w) float32 with at most `max_side` pixels a side, and what true pixels need to look the same."""

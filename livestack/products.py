@@ -87,7 +87,8 @@ def write_composite(
     ------
     SessionError : disk full, or not writable.
     """
-    planes = composite.make()
+    planes, sky = composite.make()
+    header["SKYADU"] = (round(sky, 3), "[adu] sky that was given to all colours")
     path = folder / "composite.fits"
     with replacing(path) as temporary:
         fits.PrimaryHDU(planes, header).writeto(temporary, overwrite=True)
@@ -141,7 +142,7 @@ def composite_header(
     header["EXPTOTAL"] = (float(sum(part.exposure_s for part in composite.parts.values())), "[s] all filters")
     for role, part in composite.parts.items():
         header[f"EXPT{role.upper()}"] = (float(part.exposure_s), f"[s] through {role}")
-    header["BUNIT"] = ("adu", "above the sky, filters on one scale")
+    header["BUNIT"] = ("adu", "filters on one scale")
     header["SWCREATE"] = software
     for colour, mixture in composite.palette.items():
         header.add_history(f"{colour} = " + " + ".join(f"{weight:g} {role}" for role, weight in mixture.items()))

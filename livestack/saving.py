@@ -25,7 +25,9 @@ from livestack.render import Look, Picture, encode_jpeg, encode_png, encode_tiff
 from livestack.settings import Settings
 from livestack.wcs import wcs_cards
 
-EXTENSIONS = ("VARIANCE", "WEIGHT", "COVERAGE", "REJLOW", "REJHIGH")
+EXTENSIONS = ("COVERAGE", "VARIANCE", "WEIGHT", "REJLOW", "REJHIGH")
+"""Coverage comes first because it is not float32: Siril takes a file whose second image is like its first for a sequence
+of frames, and refuses to open it as one image."""
 
 
 def isot(moment: datetime) -> str:
@@ -122,7 +124,7 @@ def write_stack(path: Path, result: Result, header: fits.Header) -> None:
     ------
     SessionError : disk full, or the place is not writable.
     """
-    maps = (result.variance, result.weight, result.coverage, result.rejected_low, result.rejected_high)
+    maps = (result.coverage, result.variance, result.weight, result.rejected_low, result.rejected_high)
     with replacing(path) as temporary:
         # one after the other, so that only one map at a time is turned into FITS byte order
         with open(temporary, "wb") as file:
