@@ -635,6 +635,7 @@ class Session:
 
     def _keep_state(self) -> None:
         if self._state.is_due(self._stack):
+            self._keeper.collect_psf()  # frames that the checkpoint holds are not looked at again
             extra = {"noise": self._teller.noise, "object": self._teller.object_override}
             self._state.begin(self._stack, self._n_events, self._sequence - 1, extra)
 
