@@ -79,7 +79,7 @@ class Session:
 
 
 def _planes(frame: Frame, group: GroupStack, live: LiveStack, clean: bool) -> np.ndarray:
-    prepared = prepare_pixels(frame, None, live.bands)
+    prepared = prepare_pixels(frame, None, live.settings, live.bands)
     return Developer(prepared, live.settings.calibration.debayer).whole(None if clean else group.defects, live.bands)
 
 
@@ -118,7 +118,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
         began = time.perf_counter()
 
         def fetch(member: Member) -> object:
-            return prepare_pixels(frames[numbers[member.name]].frame, None, live.bands)
+            return prepare_pixels(frames[numbers[member.name]].frame, None, live.settings, live.bands)
 
         from concurrent.futures import ThreadPoolExecutor
 

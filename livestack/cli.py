@@ -58,6 +58,8 @@ IdleStop = Annotated[
 ]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="end after so many stacked frames", show_default=False)]
 Rejection = Annotated[str | None, typer.Option(help="live or none", show_default=False)]
+Mode = Annotated[str | None, typer.Option(help="mean, maximum (star trails) or sum", show_default=False)]
+WindowMinutes = Annotated[float | None, typer.Option(help="also save a stack for each so many minutes", show_default=False)]
 Quality = Annotated[
     str | None, typer.Option(help="on or off: refuse and weight frames by their quality", show_default=False)
 ]
@@ -113,7 +115,7 @@ def watch(
     folder: Annotated[Path, typer.Argument(help="folder that the camera fills", show_default=False)],
     output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
-    max_frames: MaxFrames = None, rejection: Rejection = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None, window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
     palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,
@@ -130,7 +132,7 @@ def stack(
     paths: Annotated[list[Path], typer.Argument(help="folders or frames", show_default=False)],
     output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
-    max_frames: MaxFrames = None, rejection: Rejection = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None, window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
     palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,

@@ -25,6 +25,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "idle_stop": ("ingest", "idle_stop_s"),
     "max_frames": ("ingest", "max_frames"),
     "rejection": ("stack", "rejection"),
+    "mode": ("stack", "mode"),
+    "window_minutes": ("stack", "window_minutes"),
     "quality": ("quality", "enabled"),
     "final_pass": ("save", "final_pass"),
     "palette": ("render", "palette"),

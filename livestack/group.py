@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,6 +23,7 @@ from livestack import transform as tf
 from livestack.cosmetic import DefectLearner
 from livestack.defects import DefectMap
 from livestack.develop import Developer, Prepared
+from livestack.errors import UsageError
 from livestack.features import FeatureReference, sharpness
 from livestack.frame import Frame, FrameInfo
 from livestack.kernels.bands import Bands
@@ -292,7 +293,7 @@ class GroupStack:
         self._unmatched.clear()
         if self.warming:
             self._held.append(Held(member, developer, prepared.stars, measures, replace(prepared, data=None)))
-            if len(self._held) >= self.settings.stack.warmup_frames:
+            if len(self._held) >= (1 if self.settings.stack.mode == "maximum" else self.settings.stack.warmup_frames):
                 self.finish_warmup()
         return replace(
             outcome, status="stacked", weight=member.weight, normalisation=normalisation, warnings=warned,
@@ -572,22 +573,50 @@ class GroupStack:
     def _add(self, member: Member, developer: Developer, outcome: Outcome) -> Added:
         assert self.stack is not None
         begin = time.perf_counter()
+        self.newest = None
         planes = developer.whole(self.defects, self.bands)
         developed = time.perf_counter()
-        live = self.settings.stack.rejection == "live" and not self.warming
-        added = self.stack.add(
-            planes,
-            member.matrix,
-            member.normalisation,
-            member.weight,
-            self.limits_for(member) if live else None,
-            self.bands,
-        )
+        added = self._put(self.stack, planes, member, self.settings.stack.rejects and not self.warming)
         total = member.weight + sum(one.weight for one in self.members)
         self.newest = (planes, member.matrix, member.normalisation, member.weight / total)
         outcome.timings_s["warp"] = developed - begin
         outcome.timings_s["accumulate"] = time.perf_counter() - developed
         return added
+
+    def _put(self, stack: Stack, planes: np.ndarray, member: Member, test: bool) -> Added:
+        """Add a member's planes to a stack on our grid, in our mode."""
+        if self.settings.stack.mode == "maximum" and stack.n_frames:
+            return stack.add_largest(planes, member.matrix, member.normalisation, self.bands)
+        limits = self.limits_for(member) if test else None
+        return stack.add(planes, member.matrix, member.normalisation, member.weight, limits, self.bands)
+
+    def restack(self, members: Sequence[Member], fetch: Callable[[Member], Prepared]) -> Stack:
+        """A stack of some of the members by themselves, read anew by `fetch`: robust start, then one after the other."""
+        assert self.stack is not None
+        stack = Stack(*self.stack.shape, origin=self.stack.origin)
+        first = 1 if self.settings.stack.mode == "maximum" else self.settings.stack.warmup_frames
+        debayer = self.settings.calibration.debayer
+        stack.start_robustly(
+            self._samples([(m, Developer(fetch(m), debayer, keep_raw=True)) for m in members[:first]]),
+            self.settings.stack.rejects,
+            self.bands,
+        )
+        for member in members[first:]:
+            planes = Developer(fetch(member), debayer).whole(self.defects, self.bands)
+            self._put(stack, planes, member, self.settings.stack.rejects)
+        return stack
+
+    def windows(self) -> list[list[Member]]:
+        """The members by the time of their exposure, in windows of `window_minutes` from the first one; none is empty."""
+        minutes = self.settings.stack.window_minutes
+        dated = sorted((m.info.date_obs, n) for n, m in enumerate(self.members) if m.info.date_obs is not None)
+        if minutes is None or not dated:
+            return []
+        found: dict[int, list[Member]] = {}
+        for moment, n in dated:
+            number = int((moment - dated[0][0]).total_seconds() // (60 * minutes))
+            found.setdefault(number, []).append(self.members[n])
+        return list(found.values())
 
     def _take_out(self, member: Member, developer: Developer) -> None:
         assert self.stack is not None
@@ -596,6 +625,11 @@ class GroupStack:
 
     def remove(self, position: int, prepared: Prepared) -> None:
         """Take the member at `position` out of the stack again; `prepared` is its frame, read anew."""
+        if self.settings.stack.mode == "maximum":
+            raise UsageError(
+                f"{self.members[position].name}: is in a stack of largest samples, which forgets the others; stack the "
+                "remaining frames anew."
+            )
         self.finish_warmup()
         developer = Developer(prepared, self.settings.calibration.debayer)
         self._take_out(self.members[position], developer)
@@ -708,16 +742,17 @@ class GroupStack:
         self.judge.set_reference(own)
         self._reweight()
         self._refine_reference()
-        if self.settings.stack.rejection == "live":
-            samples = self._samples()
+        held = [(one.member, one.developer) for one in self._held]
+        if self.settings.stack.rejects:
+            samples = self._samples(held)
             fitted = self.stack.fit_noise(samples, self.bands)
             if fitted is not None:
                 mean = np.mean([s.limits.floor / INTERPOLATION_GAIN for s in samples], axis=0)
                 self.noise = NoiseModel(fitted.floor / np.maximum(mean, 1e-12), fitted.slope, fitted.structure)
-                samples = self._samples()
+                samples = self._samples(held)
             added = self.stack.start_robustly(samples, True, self.bands)
         else:
-            added = self.stack.start_robustly(self._samples(), False, self.bands)
+            added = self.stack.start_robustly(self._samples(held), False, self.bands)
         self.members = [
             replace(held.member, rejected=self._keep(one.rejected), rejected_fraction=one.rejected_fraction)
             for held, one in zip(self._held, added, strict=True)
@@ -725,19 +760,18 @@ class GroupStack:
         self._held.clear()
         self.warming = False
 
-    def _samples(self) -> list[WarmSample]:
+    def _samples(self, held: Sequence[tuple[Member, Developer]]) -> list[WarmSample]:
         defects = self.defects
-        widths = [held.member.fwhm_px for held in self._held if held.member.fwhm_px]
+        widths = [member.fwhm_px for member, _ in held if member.fwhm_px]
         middle, stacked = float(np.median(widths)) if widths else None, self._stacked_fwhm_px()
 
-        def view(held: Held) -> WarmSample:
+        def view(member: Member, developer: Developer) -> WarmSample:
             def develop(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-                return held.developer.region(y0, y1, x0, x1, defects)
+                return developer.region(y0, y1, x0, x1, defects)
 
-            member = held.member
             return WarmSample(
                 develop,
-                held.developer.shape,
+                developer.shape,
                 member.matrix,
                 member.normalisation,
                 member.weight,
@@ -745,7 +779,7 @@ class GroupStack:
                 self.limits_for(member, middle),
             )
 
-        return [view(held) for held in self._held]
+        return [view(member, developer) for member, developer in held]
 
     def _score(self, measures: FrameMeasures) -> float:
         """How good a reference a frame would be: weight, and how many stars it has."""

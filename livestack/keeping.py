@@ -14,10 +14,13 @@ from livestack.group import GroupStack
 from livestack.journal import PsfRecord, Record
 from livestack.pipeline import LiveStack, Result
 from livestack.products import write_products
-from livestack.psf import CSV_COLUMNS, PSFModel, measure_psf
+from livestack.psf import CSV_COLUMNS, PSFModel, measure_psf, plan_sample
 from livestack.saving import append_psf_csv, build_header, write_pictures, write_stack
 from livestack.settings import Settings
 from livestack.version import version
+
+ENOUGH_STARS = 60
+"""So many have to lie in the rows that are looked at, or all rows are."""
 
 
 class Keeper:
@@ -51,14 +54,19 @@ class Keeper:
         if group.stack is None or (group.reference and group.reference.starless):
             return
         self.collect_psf()
-        image = np.mean(group.stack.image(), axis=0)
+        stack = group.stack
+        sample = plan_sample(*stack.shape[1:])
+        if sample is None or group.reference is None or len(group.reference.stars.stars) * sample.share < ENOUGH_STARS:
+            image, sample = np.mean(stack.image(), axis=0), None
+        else:
+            image = sample.take(lambda rows: np.mean(stack.image(rows), axis=0))
         found: list[PSFModel | None] = []
         info = group.reference.info if group.reference else None
         scale = info.scale_arcsec_px if info else None
         saturation = info.saturation_adu if info else None
         settings = self._settings.psf
         worker = threading.Thread(
-            target=lambda: found.append(measure_psf(image, saturation, settings, scale)),
+            target=lambda: found.append(measure_psf(image, saturation, settings, scale, sample=sample)),
             name="livestack-psf",
             daemon=True,
         )
@@ -111,7 +119,7 @@ class Keeper:
         ------
         SessionError : disk full, or not writable.
         """
-        result = self._stack.result(group.name)
+        result = self._stack.result(group.name, copy=False)
         folder = self._output / group.name
         model = self._measure(result)
         if model is not None:
@@ -120,11 +128,27 @@ class Keeper:
         path = folder / "stack.fits"
         write_stack(path, result, header)
         written = [path]
-        last_word = final or not self._settings.save.final_pass or self._settings.stack.rejection != "live"
+        last_word = final or not self._settings.save.final_pass or not self._settings.stack.rejects
         if last_word and model is not None:
             self._write_psf(group.name, group.n_stacked, model)
         written += write_pictures(folder, result, self._settings, self._stack.bands, None)
         self.results.extend(p for p in written if p not in self.results)
+
+    def save_windows(self, group: GroupStack, stopped: Callable[[], bool]) -> None:
+        """Write a stack for each so many minutes, `window-001.fits` and on, from the frames' files.
+
+        Raises
+        ------
+        SessionError : disk full, or not writable.
+        """
+        try:
+            for number, result in enumerate(self._stack.windows(group.name, stopped), start=1):
+                path = self._output / group.name / f"window-{number:03d}.fits"
+                write_stack(path, result, build_header(result, self._settings, version(), None, group.history, False))
+                self.results.append(path)
+                self._say(f"Saved {group.name}/{path.name}: {len(result.members)} frame(s).")
+        except FrameError as error:
+            self._say(f"No more windows of {group.name} were saved: {error}")
 
     def save_products(self, final: bool) -> None:
         """Write what is made of the saved stacks: the colour picture of several filters and the like.

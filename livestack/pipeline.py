@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +33,7 @@ from livestack.group import GroupStack, Member, Outcome, Reference
 from livestack.kernels.bands import Bands
 from livestack.quality import refuse
 from livestack.settings import Settings
-from livestack.stack import RejectedSamples
+from livestack.stack import RejectedSamples, Stack
 
 if TYPE_CHECKING:
     from livestack.masters import MasterLibrary
@@ -389,12 +389,13 @@ class LiveStack:
         """Frames in all stacks."""
         return sum(group.n_stacked for group in self.groups.values())
 
-    def result(self, group: str | None = None) -> Result:
+    def result(self, group: str | None = None, copy: bool = True) -> Result:
         """The stack as it stands; ends a warm-up that is under way.
 
         Parameters
         ----------
         group : its name; None takes the only one, or the one with the most frames.
+        copy : False shares weights and counts with the live stack: for who is done with them before the next frame.
 
         Raises
         ------
@@ -406,11 +407,49 @@ class LiveStack:
         stack, reference = chosen.stack, chosen.reference
         assert stack is not None
         assert reference is not None
-        flat = (lambda array: array[0]) if stack.shape[0] == 1 else (lambda array: array)
+        return self._as_result(chosen, stack, chosen.members, copy)
+
+    def _as_result(self, group: GroupStack, stack: Stack, members: Sequence[Member], copy: bool) -> Result:
+        """A stack on a group's grid, in the mode of the settings."""
+        assert group.reference is not None
+
+        def flat(array: np.ndarray, owned: bool = False) -> np.ndarray:
+            array = array.copy() if copy and not owned else array
+            return array[0] if len(array) == 1 else array
+
+        image, variance = stack.image(), stack.variance()
+        mode = self.settings.stack.mode
+        if mode == "sum":
+            # A rejected sample counts as what the others say: a refused trail shall not be a dark trail.
+            for c in range(len(image)):
+                image[c] *= stack.count[c].astype(np.float32) + stack.low[c] + stack.high[c]
+        elif mode == "maximum":
+            variance[:] = np.nan
         return Result(
-            chosen.name, flat(stack.image()), flat(stack.variance()), flat(stack.weight.copy()),
-            flat(stack.count.copy()), flat(stack.low.copy()), flat(stack.high.copy()), tuple(chosen.members), reference, chosen.n_refused,
+            group.name, flat(image, True), flat(variance, True), flat(stack.weight), flat(stack.count), flat(stack.low),
+            flat(stack.high), tuple(members), group.reference, group.n_refused,
         )  # fmt: skip
+
+    def windows(self, group: str, stopped: Callable[[], bool] | None = None) -> Iterator[Result]:
+        """One result after the other for each window of `window_minutes`, its frames read again and stacked by themselves.
+
+        Raises
+        ------
+        FrameError : a frame cannot be read any more.
+        """
+        chosen = self._choose(group)
+        chosen.finish_warmup()
+        for members in chosen.windows():
+            if stopped is not None and stopped():
+                return
+            yield self._as_result(chosen, chosen.restack(members, self._fetch_pixels), members, False)
+
+    def _fetch_pixels(self, member: Member) -> Prepared:
+        """Read a member's file again and calibrate it."""
+        if member.path is None:
+            raise UnreadableFrame(f"{member.name}: has no file to read it from again; its streaming result stays.")
+        frame = read_frame(member.path, member.index)
+        return prepare_pixels(frame, self._match(frame.info), self.settings, self.bands)
 
     def final_pass(
         self, group: str, progress: Callable[[int, int], None] | None = None, stopped: Callable[[], bool] | None = None
@@ -433,17 +472,11 @@ class LiveStack:
         """
         chosen = self._choose(group)
         chosen.finish_warmup()
-        if self.settings.stack.rejection != "live" or chosen.n_stacked < 3:
+        if not self.settings.stack.rejects or chosen.n_stacked < 3:
             return False
 
-        def fetch(member: Member) -> Prepared:
-            if member.path is None:
-                raise UnreadableFrame(f"{member.name}: has no file to read it from again; its streaming result stays.")
-            frame = read_frame(member.path, member.index)
-            return prepare_pixels(frame, self._match(frame.info), self.settings, self.bands)
-
         with ThreadPoolExecutor(1, thread_name_prefix="livestack-read") as reader:
-            return chosen.test_again(fetch, reader, progress, stopped)
+            return chosen.test_again(self._fetch_pixels, reader, progress, stopped)
 
     def _choose(self, group: str | None) -> GroupStack:
         if group is not None:

@@ -26,8 +26,8 @@ from livestack.settings import Settings
 from livestack.wcs import wcs_cards
 
 EXTENSIONS = ("COVERAGE", "VARIANCE", "WEIGHT", "REJLOW", "REJHIGH")
-"""Coverage comes first because it is not float32: Siril takes a file whose second image is like its first for a sequence
-of frames, and refuses to open it as one image."""
+"""Coverage comes first because it is not float32: Siril takes a file whose second image is like its first for a
+sequence of frames, and refuses to open it as one image."""
 
 
 def isot(moment: datetime) -> str:
@@ -74,14 +74,17 @@ def build_header(
     name = _ascii(str(numbers["REFFRAME"]))
     header["REFFRAME"] = (name, _fitting(name, "frame that set the grid"))
     header["BUNIT"] = ("adu", "on the scale of the reference frame")
+    if settings.stack.mode != "mean":
+        meaning = {"sum": "mean times number of samples (with rejected)", "maximum": "largest sample of each pixel"}
+        header["STACKMOD"] = (settings.stack.mode, meaning[settings.stack.mode])
     fwhm, eccentricity = (psf.fwhm_px, psf.eccentricity) if psf is not None else _star_shape(result.members)
     if fwhm is not None and math.isfinite(fwhm):
         header["FWHM"] = (round(fwhm, 4), "[px] of the stars in the stack")
     if eccentricity is not None and math.isfinite(eccentricity):
         header["ECCENTR"] = (round(eccentricity, 4), "eccentricity of the stars in the stack")
     s = settings.stack
-    header["REJECT"] = (s.rejection if s.mode == "mean" else s.mode, "rejection while stacking")
-    if s.rejection == "live" and s.mode == "mean":
+    header["REJECT"] = ("live" if s.rejects else "none", "rejection while stacking")
+    if s.rejects:
         header["REJKAPPA"] = (s.kappa, "limit in sigma, both sides")
         header["REJPRIOR"] = (s.prior_dof, "samples that the noise model is worth")
         header["REJGRAD"] = (s.gradient, "allowance around stars")

@@ -705,6 +705,7 @@ class Session:
                 group, self._teller.publish, self.aborting.is_set
             ):
                 self._keeper.save_group(group, final=True)
+            self._keeper.save_windows(group, self.aborting.is_set)
         if self.aborting.is_set():
             self._append(self._stop_record("interrupted", "stopped while saving", 130))
             return SessionEnd(

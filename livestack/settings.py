@@ -88,11 +88,17 @@ class StackSettings(Section):
     kappa: float = Field(3.5, gt=0, description="prediction limit in sigma, both sides")
     prior_dof: float = Field(12.0, gt=0, description="how many samples the noise model is worth")
     gradient: float = Field(0.25, ge=0, description="allowance around stars, in pixels of misregistration or seeing")
-    mode: Literal["mean", "maximum", "sum"] = Field("mean", description="mean; maximum: star trails; sum: total counts")
-    window_minutes: float | None = Field(
-        None, description="also save a stack for each so many minutes (comets, photometry)"
+    mode: Literal["mean", "maximum", "sum"] = Field(
+        "mean", description="mean; maximum: the brightest sample, for star trails; sum: mean times number of samples"
     )
-    canvas: Literal["reference", "union"] = Field("reference", description="union: the canvas grows with the field")
+    window_minutes: float | None = Field(
+        None, gt=0, description="at the end also save a stack for each so many minutes (comets, photometry)"
+    )
+
+    @property
+    def rejects(self) -> bool:
+        """True when samples are tested and refused."""
+        return self.rejection == "live" and self.mode != "maximum"
 
 
 class PSFSettings(Section):

@@ -292,6 +292,29 @@ class Stack:
         flat = np.concatenate(entries) if entries else np.empty(0, dtype=np.int64)
         return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat))
 
+    def add_largest(
+        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, bands: Bands
+    ) -> Added:
+        """Warp and normalise one frame and keep the larger of it and what is here (star trails); weights become 1."""
+        self._check(planes)
+        source, inverse = upright(planes, np.linalg.inv(matrix))
+        u_scale, v_scale = self._scales()
+        surface = self._surfaces(normalisation)
+        strips = self._strips()
+        seen = np.zeros((self.shape[0], len(strips)), dtype=np.int64)
+        for c in range(self.shape[0]):
+
+            def part(first: int, last: int, c=c) -> None:  # type: ignore[no-untyped-def]
+                for s in range(first, last):
+                    seen[c, s] = kernel.maximum_strip(
+                        source[c], inverse, np.float32(normalisation.factor[c]), surface[c], u_scale, v_scale,
+                        self.mean[c], self.weight[c], self.count[c], *strips[s],
+                    )  # fmt: skip
+
+            bands.run(part, len(strips))
+        self.n_frames += 1
+        return Added(int(seen.sum()), 0, RejectedSamples.pack(np.empty(0, dtype=np.int64)))
+
     def remove(
         self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, weight: float,
         rejected: RejectedSamples, bands: Bands,
@@ -528,16 +551,20 @@ class Stack:
     def image(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
         """(C, h, w) float32 mean in ADU on the reference's scale; NaN where nothing was stacked. A copy."""
         picture = self.mean[:, rows, columns] + self.origin.astype(np.float32)[:, None, None]
-        picture[self.weight[:, rows, columns] <= 0] = np.nan
+        for plane, weight in zip(picture, self.weight[:, rows, columns], strict=True):
+            plane[weight <= 0] = np.nan
         return picture
 
     def variance(self) -> np.ndarray:
         """(C, H, W) float32 sample variance of the accepted samples, ADU^2; NaN with fewer than two."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            n = self.count.astype(np.float32)
-            value = self.m2 / self.weight
-            value *= n / (n - 1)
-        value[self.count < 2] = np.nan
+        value = np.empty_like(self.m2)
+        for c in range(self.shape[0]):
+            for y0, y1 in self._strips():
+                rows = np.s_[c, y0:y1]
+                n = self.count[rows].astype(np.float32)
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    value[rows] = self.m2[rows] / self.weight[rows] * (n / (n - 1))
+                value[rows][n < 2] = np.nan
         return value
 
 

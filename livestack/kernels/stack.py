@@ -88,8 +88,9 @@ def predict(m, squares, n, spread, curve, kappa2, dof, floor, slope, structure2,
     s2 = (dof * model + squares * np.float32(1.0 / CONSISTENCY)) / (dof + max(n - one, zero))
     # the Laplacian is noisy itself: believed by what it is over its own variance
     bend2 = curve * curve
-    shift = blur * curve * (bend2 / (bend2 + BEND_NOISE * s2 / n + np.float32(1e-20)))
-    limit = kappa2 * (s2 * (one + one / n) + excess2 * range2 + BEND_ERROR * shift * shift)
+    own = s2 / n
+    shift = blur * curve * (bend2 / (bend2 + BEND_NOISE * own + np.float32(1e-20)))
+    limit = kappa2 * (s2 + own + excess2 * range2 + BEND_ERROR * shift * shift)
     return shift, limit
 
 
@@ -176,7 +177,8 @@ def remove_row(values, present, codes, w, mean, m2, weight, count):
             else:
                 d = values[k] - mean[k]
                 m = mean[k] - d * (w / left)
-                m2[k] = max(m2[k] - w * d * (values[k] - m), np.float32(0.0))
+                # a sample alone has no scatter: no rounding may leave it any
+                m2[k] = max(m2[k] - w * d * (values[k] - m), np.float32(0.0)) if count[k] > 2 else np.float32(0.0)
                 mean[k] = m
                 weight[k] = left
                 count[k] -= np.uint16(1)
@@ -559,20 +561,22 @@ def final_strip(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def maximum_strip(source, inverse, factor, coefficients, u_scale, v_scale, best, count, y_first, y_last):
-    """Largest sample so far (star trails); `best` is NaN where nothing came yet. Returns samples with data."""
+def maximum_strip(source, inverse, factor, coefficients, u_scale, v_scale, best, weight, count, y_first, y_last):
+    """Largest sample so far (star trails); the first one counts as such. Returns the number of samples with data."""
     width = best.shape[1]
     values = np.empty(width, dtype=np.float32)
     offsets = np.empty(width, dtype=np.float32)
+    present = np.empty(width, dtype=np.uint8)
     seen = 0
     for y in range(y_first, y_last):
         sample_row(source, inverse, float(y), 0.0, values)
         offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        seen += normalise_row(values, factor, offsets, present)
         for k in range(width):
-            v = values[k] * factor + offsets[k]
-            if abs(v) < np.float32(3e38):
-                seen += 1
-                if count[y, k] == 0 or v > best[y, k]:
-                    best[y, k] = v
-                count[y, k] += np.uint16(1)
+            if present[k]:
+                if count[y, k] == 0 or values[k] > best[y, k]:
+                    best[y, k] = values[k]
+                weight[y, k] = np.float32(1.0)
+                if count[y, k] < MOST:
+                    count[y, k] += np.uint16(1)
     return seen
