@@ -7,6 +7,7 @@ are mixed is `compose`'s business, how the result is drawn `render`'s.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,9 +26,13 @@ from livestack.compose import (
 from livestack.errors import UsageError
 from livestack.kernels.bands import Bands
 from livestack.render import Look, reduce_planes
+from livestack.render.balance import mix_luma
 from livestack.settings import RenderSettings
 from livestack.stack import Stack
 
+APART = 4
+"""Pixels nearer than this share noise through debayering and registration."""
+NOISE_PIXELS = 100_000
 OFF = "none"
 COLOUR = "RGB"
 """Role of a colour camera's stack."""
@@ -106,31 +111,61 @@ class Composite:
     def make_small(self, max_side: int, bands: Bands | None = None) -> tuple[np.ndarray, Mixed]:
         """(3, h, w) float32 with at most `max_side` pixels a side, and what true pixels need to look the same."""
         small: dict[str, np.ndarray] = {}
+        here: dict[str, np.ndarray] = {}
+        there: dict[str, np.ndarray] = {}
         scale = 1.0
         for role, part in self.parts.items():
-            image, scale = reduce_planes(part.stack.image(), max_side, bands=bands)
-            small[role] = image[0] if len(image) == 1 else image
+            image = part.stack.image()
+            image = image[0] if len(image) == 1 else image
+            small[role], scale = _reduced(image, max_side, bands)
+            here[role], there[role] = _pairs(image)
         recipe = measure_recipe(small, self.palette)
-        return recipe.apply(small), Mixed(self, recipe, scale)
+        return recipe.apply(small), Mixed(self, recipe, scale, recipe.apply(here), recipe.apply(there))
 
 
 @dataclass(frozen=True, eq=False)
 class Mixed:
-    """A composite with the numbers of its preview, for parts of it in true pixels."""
+    """A composite with the numbers of its preview, for parts of it in true pixels.
+
+    Attributes
+    ----------
+    scale : true pixels per pixel of the preview.
+    here, there : (3, n, m) float32, true pixels of the colour picture and others a few pixels beside them.
+    """
 
     composite: Composite
     recipe: Recipe
     scale: float
+    here: np.ndarray
+    there: np.ndarray
 
-    def part(self, rows: slice, columns: slice) -> np.ndarray:
-        """(3, h, w) float32 in true pixels."""
-        return self.recipe.apply(self.composite.channels(rows, columns), noisier=self.scale)
+    def part(self, rows: slice, columns: slice, look: Look) -> np.ndarray:
+        """(3, h, w) float32 in true pixels; `look` as returned by `look`."""
+        noisier = look.noise_at(1.0) / look.noise_at(self.scale)
+        return self.recipe.apply(self.composite.channels(rows, columns), noisier)
 
     def look(self, small: Look) -> Look:
-        """The preview's look for true pixels: their noise is higher by as much as averaging has lowered it."""
+        """The preview's look for true pixels, which are noisier than averages."""
         sigma = small.noise_at(1.0)
-        noise = ((1.0, sigma),) if self.scale == 1 else ((1.0, sigma * self.scale), (self.scale, sigma))
-        return replace(small, size=self.composite.size, noise=noise)
+        if self.scale == 1:
+            return replace(small, size=self.composite.size)
+        difference = np.abs(mix_luma(self.here, small.gains) - mix_luma(self.there, small.gains))
+        seen = difference[np.isfinite(difference)]
+        single = 1.4826 * float(np.median(seen)) / math.sqrt(2) if seen.size else 0.0
+        return replace(small, size=self.composite.size, noise=((1.0, max(sigma, single)), (self.scale, sigma)))
+
+
+def _reduced(image: np.ndarray, max_side: int, bands: Bands | None) -> tuple[np.ndarray, float]:
+    small, scale = reduce_planes(image if image.ndim == 3 else image[None], max_side, bands=bands)
+    return (small if image.ndim == 3 else small[0]), scale
+
+
+def _pairs(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels from all over, and their neighbours `APART` pixels on."""
+    height, width = image.shape[-2:]
+    step = max(APART + 1, round((height * width / NOISE_PIXELS) ** 0.5))
+    rows, columns = height - height % step, width - width % step
+    return image[..., :rows:step, :columns:step], image[..., :rows:step, APART:columns:step]
 
 
 def check_palette(text: str) -> None:
