@@ -193,8 +193,12 @@ class TestVisitors:
 
     def test_tiles_are_rationed(self, client: httpx.Client) -> None:
         tiles = client.get("/status.json").json()["tiles"]
-        codes = {client.get(f"{tiles}0-0.jpg").status_code for _ in range(200)}
-        assert codes == {200, 429}
+        # 150 at once and 30 a second are allowed: however slow the machine, asking on and on is refused in the end
+        codes = []
+        while 429 not in codes and len(codes) < 5000:
+            codes.append(client.get(f"{tiles}0-0.jpg").status_code)
+        assert codes[:100] == [200] * 100
+        assert codes[-1] == 429
 
     def test_static_files_stay_in_their_folder(self, client: httpx.Client) -> None:
         for name in ("..%2fapp.py", "../app.py", "%2e%2e/app.py", "host.html", "nothing.js"):

@@ -22,6 +22,8 @@ to 450. The noise in `snr` is that of the sky alone; the photons of the star its
 FOLDS = 5
 AFFINE_STARS = 40
 AFFINE_GAIN = 0.97
+AFFINE_CHANCE = 10.0
+"""With n stars chance alone lowers the residual by a few parts in n: less gain than AFFINE_CHANCE / n proves nothing."""
 
 
 def fit_matched(
@@ -40,10 +42,11 @@ def fit_matched(
     matrix, used, weights = _tukey(source, target, noise2, tf.fit_similarity)
     if model == "similarity" or used.sum() < (6 if model == "affine" else AFFINE_STARS):
         return matrix, used
+    gain = min(AFFINE_GAIN, 1.0 - AFFINE_CHANCE / float(used.sum()))
     try:
         if model == "auto":  # a gain that is not even there with all stars in the fit needs no cross-validation
             linear = tf.fit_affine(source[used], target[used], weights[used])
-            if _misfit(linear, source[used], target[used], weights[used]) > AFFINE_GAIN * _misfit(
+            if _misfit(linear, source[used], target[used], weights[used]) > gain * _misfit(
                 matrix, source[used], target[used], weights[used]
             ):
                 return matrix, used
@@ -54,7 +57,7 @@ def fit_matched(
         affine = _left_out(source[used], target[used], weights[used], tf.fit_affine)
     except ValueError:  # all on one line
         return matrix, used
-    return (richer, kept) if affine < AFFINE_GAIN * plain else (matrix, used)
+    return (richer, kept) if affine < gain * plain else (matrix, used)
 
 
 def _tukey(
