@@ -9,7 +9,8 @@ import pytest
 from scipy.integrate import dblquad
 from scipy.optimize import least_squares
 
-from livestack.psf import CSV_COLUMNS, Profile, measure_psf
+from livestack.psf import CSV_COLUMNS, Profile, RowSample, measure_psf, plan_sample
+from livestack.psf.sample import BAND_ROWS
 from livestack.settings import PSFSettings
 
 
@@ -218,3 +219,27 @@ def test_given_positions_are_used():
     image, positions, _ = draw_field(3.0, snr=200, grid=(3, 5))
     model = measure_psf(image, positions=positions[:4])
     assert len(model.stars) == 4
+
+
+def test_bands_of_rows_stand_for_the_whole():
+    image, positions, _ = draw_field(3.0, snr=200, seed=5, grid=(22, 8))
+    sample = RowSample(np.array([0, 263, 536]), len(image))
+    bands = sample.take(lambda rows: image[rows])
+    assert bands.shape == (3 * BAND_ROWS, image.shape[1])
+    model, whole = measure_psf(bands, sample=sample), measure_psf(image)
+    assert model.size == whole.size
+    assert model.fwhm_px == pytest.approx(whole.fwhm_px, rel=0.01)
+    found = np.column_stack([model.stars.x_px, model.stars.y_px])
+    nearest = np.hypot(*(found[:, None] - positions[None]).transpose(2, 0, 1)).min(axis=1)
+    assert nearest.max() < 0.2
+    assert len(found) > 0.6 * len(positions)
+    reach = np.abs(found[:, 1, None] - np.array([256, 263, 519, 536])).min(axis=1)
+    assert reach.min() > 6  # no star that a seam cuts
+
+
+def test_only_large_images_are_looked_at_in_part():
+    assert plan_sample(1096, 1936) is None
+    sample = plan_sample(4176, 6248)
+    assert sample.starts[0] == 0
+    assert sample.starts[-1] == 4176 - BAND_ROWS
+    assert sample.share == pytest.approx(0.18, abs=0.01)

@@ -11,8 +11,10 @@ that fit the profile at the pixel centres report about sqrt(FWHM^2 + 0.46) px in
 from livestack.psf.field import Cell, FieldMap, map_field
 from livestack.psf.measure import measure_psf
 from livestack.psf.model import CSV_COLUMNS, Profile, PSFModel, StarTable
+from livestack.psf.sample import RowSample, plan_sample
 from livestack.stars import FWHM_PER_SIGMA
 
 __all__ = [
-    "CSV_COLUMNS", "FWHM_PER_SIGMA", "Cell", "FieldMap", "PSFModel", "Profile", "StarTable", "map_field", "measure_psf",
+    "CSV_COLUMNS", "FWHM_PER_SIGMA", "Cell", "FieldMap", "PSFModel", "Profile", "RowSample", "StarTable", "map_field",
+    "measure_psf", "plan_sample",
 ]  # fmt: skip

@@ -34,9 +34,13 @@ MIN_SHARPNESS = 0.12
 
 
 def choose_stars(
-    data: np.ndarray, saturation_adu: float | None, max_stars: int, positions: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray] | None:
-    """Stars worth fitting, brightest first: (N, 8) first guesses, segment map, own numbers, sky sigma, SNR."""
+    data: np.ndarray, saturation_adu: float | None, max_stars: int, positions: np.ndarray | None,
+    seams: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray] | None:  # fmt: skip
+    """Stars worth fitting, brightest first: (N, 8) first guesses, segment map, own numbers, sky sigma, SNR.
+
+    None touches a seam (y).
+    """
     height, width = data.shape
     missing = np.isnan(data)
     if missing.all() or min(height, width) < 16:
@@ -47,7 +51,8 @@ def choose_stars(
     sky_sigma = float(sky.globalrms)
     if not sky_sigma > 0:
         return None
-    above = filled - sky.back()
+    level = sky.back()
+    above = filled - level
     above[missing] = 0.0
     objects, segments, size, peak = _detect(above, sky_sigma, missing, 0.0)
     if len(objects) and (wide := _typical_size(size, peak)) > SMOOTH_FROM_PX:
@@ -56,7 +61,7 @@ def choose_stars(
         return None
     numbers = np.arange(1, len(objects) + 1, dtype=np.int32)
     x, y = objects["x"].astype(np.float64), objects["y"].astype(np.float64)
-    local = sky.back()[np.clip(np.rint(y).astype(int), 0, height - 1), np.clip(np.rint(x).astype(int), 0, width - 1)]
+    local = level[np.clip(np.rint(y).astype(int), 0, height - 1), np.clip(np.rint(x).astype(int), 0, width - 1)]
     local = local.astype(np.float64)
     top = _highest_pixels(filled, objects)
     sharpness = _sharpness(above, objects)
@@ -73,6 +78,8 @@ def choose_stars(
     reach = WINDOW_FWHM * typical
     clean &= (snr > MIN_SNR) & (size < 2.5 * typical) & (size > 0.4 * typical)
     clean &= (x > reach) & (y > reach) & (x < width - 1 - reach) & (y < height - 1 - reach)
+    for seam in () if seams is None else seams:
+        clean &= np.abs(y - seam) > reach
     clean &= _isolated(x, y, objects["flux"], reach)
     if positions is not None:
         near, _ = cKDTree(np.asarray(positions, dtype=np.float64)).query(np.stack([x, y], 1))

@@ -17,6 +17,7 @@ from livestack.kernels.psf import CONVERGED, fit_stars
 from livestack.psf.choose import WINDOW_FWHM, choose_stars
 from livestack.psf.field import axes_of, map_field
 from livestack.psf.model import Profile, PSFModel, StarTable
+from livestack.psf.sample import RowSample
 from livestack.settings import PSFSettings
 
 CLIP_SIGMA = 3.5
@@ -33,6 +34,7 @@ def measure_psf(
     settings: PSFSettings | None = None,
     scale_arcsec_px: float | None = None,
     positions: np.ndarray | None = None,
+    sample: RowSample | None = None,
 ) -> PSFModel | None:
     """Measure the PSF of an image.
 
@@ -43,6 +45,7 @@ def measure_psf(
     settings : how many stars, which profile.
     scale_arcsec_px : sampling, carried into the model.
     positions : (N, 2) x, y of stars to use instead of searching; they are still judged.
+    sample : which rows of a larger image these are (`plan_sample`); positions in the model are in the larger one.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def measure_psf(
     if image.ndim != 2:
         raise ValueError(f"image: expected (H, W), found {image.shape}; measure one plane, or the planes' mean.")
     data = np.ascontiguousarray(image, dtype=np.float32)
-    found = choose_stars(data, saturation_adu, settings.max_stars, positions)
+    found = choose_stars(data, saturation_adu, settings.max_stars, positions, None if sample is None else sample.seams)
     if found is None:
         return None
     start, segments, numbers, sky_sigma, snr = found
@@ -104,13 +107,15 @@ def measure_psf(
     moffat_fit, covariance, quality, good = fit(first, photon, SOFTNESS, False, 7)
     gauss_fit, gauss_covariance, gauss_quality, gauss_good = fit(round_fit, photon, SOFTNESS, True, 7)
 
+    if sample is not None:
+        moffat_fit[:, 3], gauss_fit[:, 3] = sample.true_y(moffat_fit[:, 3]), sample.true_y(gauss_fit[:, 3])
     table, matrices = _star_table(moffat_fit, covariance, quality, beta_of_star, snr, good, "moffat", beta)
     gauss_table, gauss_matrices = _star_table(
         gauss_fit, gauss_covariance, gauss_quality, np.full(len(start), math.inf), snr, gauss_good, "gaussian", math.inf
     )
     if not table.used.any() or not gauss_table.used.any() or not _alike(table):
         return None
-    height, width = data.shape
+    height, width = (data.shape[0] if sample is None else sample.height), data.shape[1]
     used = table.used
     return PSFModel(
         gaussian=_average(gauss_table, gauss_matrices, "gaussian", math.inf, 0.0),
