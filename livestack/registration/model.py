@@ -23,7 +23,7 @@ FOLDS = 5
 AFFINE_STARS = 40
 AFFINE_GAIN = 0.97
 AFFINE_CHANCE = 10.0
-"""With n stars chance alone lowers the residual by a few parts in n: less gain than AFFINE_CHANCE / n proves nothing."""
+"""With n stars chance alone lowers the residual by a few parts in n: a gain below AFFINE_CHANCE / n proves nothing."""
 
 
 def fit_matched(
