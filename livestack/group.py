@@ -55,6 +55,8 @@ ln(width ratio)."""
 BLUR_TRUSTED = 1.25
 """Ratio of widths up to which a frame's stars are the stack's stars plus a multiple of their Laplacian."""
 UNMATCHED_KEPT = 3
+LEARN_FROM_ALL, LEARN_EVERY = 24, 4
+"""Defects are learned from each of the first frames; a sensor grows new ones slowly, so later from some."""
 INTERPOLATION_GAIN = 0.75
 """Variance that interpolation leaves to a sample on average, until the warm-up has measured it."""
 
@@ -516,6 +518,8 @@ class GroupStack:
 
     def _learn_defects(self, prepared: Prepared, matrix: np.ndarray) -> None:
         if not self.settings.calibration.cosmetic or prepared.data is None or prepared.data.ndim != 2:
+            return
+        if self.n_stacked >= LEARN_FROM_ALL and self.n_stacked % LEARN_EVERY:
             return
         if self._learner is None:
             self._learner = DefectLearner(prepared.data.shape, prepared.frame.info.bayer)
