@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from livestack.errors import FrameError
 from livestack.group import GroupStack, Member, Reference
 from livestack.pipeline import LiveStack
 from livestack.render import Picture, encode_png, measure_look, remove_gradient, render
-from livestack.saving import isot, span, write_formats
+from livestack.saving import isot, set_names, span, write_formats
 from livestack.settings import Settings
 from livestack.wcs import Cards, ObjectLabel, is_wcs_card, label_objects, solve_plate
 
@@ -130,6 +131,7 @@ def composite_header(
             header[keyword] = (value, comment[: max(0, 45 - len(str(value)))])
     for keyword, value, comment in solution:
         header[keyword] = (value, comment)
+    set_names(header, replace(reference.info, filter_name=None))
     upright = "BOTTOM-UP" if reference.info.bottom_up else "TOP-DOWN"
     header["ROWORDER"] = (upright, "which way up the first row is")
     everyone = [member for part in members.values() for member in part]

@@ -61,7 +61,7 @@ def build_header(
         header["ROWORDER"] = ("BOTTOM-UP", "row 0 is the bottom of the picture")
     else:
         header["ROWORDER"] = ("TOP-DOWN", "row 0 is the top of the picture")
-    _set_names(header, reference)
+    set_names(header, reference)
     start, end = span(result.members)
     if start is not None and end is not None:
         header["DATE-OBS"] = (isot(start), "start of the first exposure, UTC")
@@ -96,7 +96,8 @@ def build_header(
     return header
 
 
-def _set_names(header: fits.Header, info: FrameInfo) -> None:
+def set_names(header: fits.Header, info: FrameInfo) -> None:
+    """Object, filter, camera and telescope, where the cards of the reference do not hold them."""
     for keyword, value in (
         ("OBJECT", info.object_name), ("FILTER", info.filter_name), ("INSTRUME", info.camera),
         ("TELESCOP", info.telescope),

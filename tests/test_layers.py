@@ -23,7 +23,8 @@ masters registration features psf quality simulate enhance normalise develop jou
 group watcher report artist darkroom masks
 pipeline library remembering
 saving checkpoint telling resuming
-keeping products
+products
+keeping
 session doctor
 terminal desktop web
 running
