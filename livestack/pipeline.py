@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,6 +134,11 @@ class LiveStack:
         self._on_reference = on_reference
         self._keep = keep
         self._current: dict[str, str] = {}
+        self.n_refused_elsewhere = 0
+        """Frames refused before it was known where they belong (files that could not be read). Whoever reads files counts
+        them; they are part of each stack's NREFUSED."""
+        self.dropped: list[Member] = []
+        """Members that the pipeline took out again; whoever keeps the journal writes it down and clears the list."""
         self._renew: set[str] = set()
         self._past: set[str] = set()
         self._bases: dict[str, str] = {}
@@ -203,6 +208,16 @@ class LiveStack:
                 "filters; they are stacked on a grid of their own and cannot be part of a colour picture."
             )
             outcome = group.offer(prepared)
+        elif outcome.new_target and group.n_stacked == 1 and group.warming and not group.lends_grid:
+            # The first frame was the odd one (a test shot, the mount still moving): begin anew without it.
+            odd = group.members[0]
+            self.dropped.append(odd)
+            self.notices.append(
+                f"{odd.name}: shows another field than the frames after it; it is taken out, {group.name} begins anew."
+            )
+            fresh = self._open(group.name, prepared.frame)
+            fresh.n_refused = group.n_refused
+            outcome = fresh.offer(prepared)
         elif outcome.new_target:
             fresh = self._open_next(prepared.frame)
             self.notices.append(
@@ -338,9 +353,7 @@ class LiveStack:
 
     # Going on after an interruption
 
-    _NO_STATE = frozenset(
-        {"settings", "masters", "bands", "groups", "notices", "_on_reference", "_keep", "_matches"}
-    )
+    _NO_STATE = frozenset({"settings", "masters", "bands", "groups", "notices", "_on_reference", "_keep", "_matches"})
     """Attributes that are given anew, or kept in another form; all others are the state."""
 
     def state(self) -> dict[str, Any]:
@@ -427,11 +440,12 @@ class LiveStack:
             variance[:] = np.nan
         return Result(
             group.name, flat(image, True), flat(variance, True), flat(stack.weight), flat(stack.count), flat(stack.low),
-            flat(stack.high), tuple(members), group.reference, group.n_refused,
+            flat(stack.high), tuple(members), group.reference,
+            group.n_refused + self.n_refused_elsewhere,
         )  # fmt: skip
 
     def windows(self, group: str, stopped: Callable[[], bool] | None = None) -> Iterator[Result]:
-        """One result after the other for each window of `window_minutes`, its frames read again and stacked by themselves.
+        """One result after the other for each window of `window_minutes`: its frames read again, stacked by themselves.
 
         Raises
         ------

@@ -224,6 +224,18 @@ def test_another_field_under_the_same_name_opens_a_new_group() -> None:
     assert any("another field" in notice for notice in stack.notices)
 
 
+def test_an_odd_first_frame_is_dropped() -> None:
+    elsewhere = simulate_frame(named_scenario("mono", frames=1, width=WIDTH, height=HEIGHT, seed=99), 0).frame
+    night = named_scenario("mono", frames=6, width=WIDTH, height=HEIGHT, seed=1)
+    stack = LiveStack()
+    assert stack.add(elsewhere).stacked
+    later = [stack.add(simulate_frame(night, i).frame) for i in range(6)]
+    assert [o.status for o in later] == ["refused", "refused", "stacked", "stacked", "stacked", "stacked"]
+    assert list(stack.groups) == ["m-27"]
+    assert [member.name for member in stack.dropped] == [elsewhere.name]
+    assert stack.result().header["NCOMBINE"] == 4
+
+
 def test_taking_a_frame_out_equals_a_stack_that_never_had_it() -> None:
     night = named_scenario("mono", frames=5, width=300, height=220, seed=12)
     frames = [simulate_frame(night, i).frame for i in range(5)]
