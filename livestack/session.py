@@ -24,12 +24,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from livestack.artist import Artist, Drawing, LastFrame
 from livestack.checkpoint import FOLDER_NAME, MASKS_NAME, Checkpointer, load_newest, remove_checkpoints
 from livestack.composite import check_palette
 from livestack.durable import remove_leftovers, storage_error
-from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UsageError
-from livestack.folder import FileKey
+from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UnreadableFrame, UsageError
+from livestack.folder import FileKey, say_name
 from livestack.formats import read_frame, read_frames
 from livestack.frame import Frame
 from livestack.group import GroupStack, Outcome, Reference
@@ -38,6 +40,7 @@ from livestack.journal import (
     CheckpointRecord,
     FrameRecord,
     Journal,
+    MasterUse,
     PsfRecord,
     Record,
     ReferenceRecord,
@@ -64,7 +67,6 @@ from livestack.stack import RejectedSamples
 from livestack.telling import Teller
 from livestack.version import software, version
 from livestack.watcher import Arrival, Idle, Notice, Refusal, Watcher
-
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,8 @@ class Session:
         if settings.calibration.masters is not None:
             from livestack.masters import load_masters
 
-            masters = load_masters(settings.calibration.masters)
+            masters = load_masters(settings.calibration.masters, settings.calibration)
+        self._masters = masters.masters if masters is not None else ()
         self._stack = LiveStack(settings, masters, on_reference=self._on_reference, keep=self._keep_mask)
         self._commands: queue.Queue[Callable[[], None]] = queue.Queue()
         self._items: queue.Queue[object] = queue.Queue()
@@ -280,6 +283,7 @@ class Session:
         return SessionStart(
             version=version(), settings=self.settings.model_dump(mode="json"), folder=str(self._base),
             folders=tuple(os.path.realpath(path) for path in self._paths), one_shot=self._one_shot, software=software(),
+            masters=tuple(MasterUse(file=str(m.path), kind=m.kind.value, checksum=m.checksum) for m in self._masters),
         )  # fmt: skip
 
     def _make_checkpointer(self, folder: Path) -> Checkpointer:
@@ -354,6 +358,10 @@ class Session:
         except FrameError:
             outcome = None
         self._stack.notices.clear()
+        for member in self._stack.dropped:
+            said = f"{member.name} shows another field than the frames after it."
+            self._append_event(RemovedRecord(file=member.name, index=member.index, group=outcome.group, message=said))
+        self._stack.dropped.clear()
         if outcome is None:
             if record.status == "stacked" and not interrupted.was_removed(record):
                 self._lose(record.file, record.index)
@@ -428,6 +436,8 @@ class Session:
                 self._frames.put(Read(arrival, frame, self._stack.prepare(frame), read_s))
         except FrameError as error:
             self._frames.put(Unread(arrival, error.reason, str(error)))
+        except (ValueError, ArithmeticError, LookupError, TypeError, cv2.error) as error:
+            self._frames.put(Unread(arrival, UnreadableFrame.reason, _odd(arrival.path, error)))
 
     def _loop(self) -> None:
         limit = self.settings.ingest.max_frames
@@ -484,7 +494,12 @@ class Session:
         self._touched = time.monotonic()
         self._collect_checkpoint()
         prepared = read.prepared
-        outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
+        try:
+            outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
+        except (ValueError, ArithmeticError, LookupError, TypeError, cv2.error) as error:
+            name = read.arrival.path
+            self._note_refusal(name, UnreadableFrame.reason, _odd(name, error), read.arrival.key, read.frame.index)
+            return
         self._touched = time.monotonic()
         outcome.timings_s["read"] = read.read_s
         for notice in self._stack.notices:
@@ -543,13 +558,13 @@ class Session:
             ),
         )
 
-    def _note_refusal(self, path: Path, reason: str, message: str, key: FileKey | None) -> None:
+    def _note_refusal(self, path: Path, reason: str, message: str, key: FileKey | None, index: int = 0) -> None:
         """A file that never became a frame."""
         self._touched = time.monotonic()
         self._sequence += 1
         self._append_event(
             FrameRecord(
-                file=self._spoken_path(path), status="refused", reason=reason, message=message,
+                file=self._spoken_path(path), index=index, status="refused", reason=reason, message=message,
                 sequence=self._sequence - 1,
                 size_bytes=key.size if key else None, mtime_ns=key.mtime_ns if key else None,
             )
@@ -698,6 +713,7 @@ class Session:
             self._append(self._stop_record("nothing_stacked", reason, 1))
             raise NothingStacked(reason)
         self._append(SavingRecord(final=True))
+        self._stack.n_refused_elsewhere = self._teller.n_refused - sum(group.n_refused for group in filled)
         self._teller.publish(state="saving")
         for group in filled:
             self._keeper.save_group(group, final=False)
@@ -718,7 +734,7 @@ class Session:
         self._append(self._stop_record("saved", "all frames are done", 0))
         try:
             self._keeper.results.append(write_report(self.output))
-        except SessionError as error:
+        except Exception as error:  # noqa: BLE001  (the stacks are saved: whatever ails the report must not hide it)
             self._teller.say(f"{error} The stacks are saved; `livestack report` writes the report later.")
         self._state.close()
         self._masks.close()
@@ -750,6 +766,12 @@ class Session:
             return
         with contextlib.suppress(SessionError):
             self._append(self._stop_record("failed", str(error), 3))
+
+
+def _odd(path: Path, error: Exception) -> str:
+    """The sentence for a frame that we stumble over: one frame is less than the night."""
+    kind = type(error).__name__
+    return f"{say_name(path)}: could not be worked on ({kind}: {error}); it is left out: please report this."
 
 
 def _after_last_frame(records: Sequence[Record]) -> int:

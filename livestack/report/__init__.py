@@ -46,7 +46,8 @@ def write_report(session_dir: Path) -> Path:
     parts = [_group_part(night, group, len(night.groups) > 1) for group in night.groups]
     notices = "".join(f'<p class="soft">{escape(notice)}</p>' for notice in night.notices)
     target = Path(session_dir) / REPORT_NAME
-    write_atomically(target, page(f"Night report: {_title(night)}", _head(night) + "".join(parts) + notices).encode())
+    text = page(f"Night report: {_title(night)}", _head(night) + "".join(parts) + notices)
+    write_atomically(target, text.encode(errors="replace"))  # names of files need not be text
     return target
 
 

@@ -73,6 +73,8 @@ def same_sky(single: np.ndarray, stack: np.ndarray) -> np.ndarray:
 def draw_thumbnail(planes: np.ndarray, bottom_up: bool = False) -> np.ndarray:
     """A frame (C, H, W) with a stretch of its own, `THUMB_SIDE` wide at most."""
     small, _ = reduce_planes(planes, THUMB_SIDE)
+    if not np.isfinite(small).any():
+        small = np.zeros_like(small)  # refused because it holds no number: black
     low, high = np.nanpercentile(small, 1), np.nanpercentile(small, 99.7)
     level = np.clip((small - low) / max(float(high - low), 1e-9), 0, 1) ** 0.5
     rgb = np.nan_to_num(np.broadcast_to(level, (3, *level.shape[1:]))).transpose(1, 2, 0)
