@@ -93,7 +93,7 @@ def _calibrated(
             data[find_cosmic_rays(data, noise, info.bayer, bands=bands)] = np.nan
     if info.bayer is None or settings.calibration.debayer != "superpixel":
         return frame, data
-    if masters is not None and settings.calibration.cosmetic:
+    if masters is not None and masters.defects is not None and settings.calibration.cosmetic:
         repair(data, masters.defects, info.bayer)
     planes = debayer(data, info.bayer, "superpixel", bands=bands)
     half = replace(

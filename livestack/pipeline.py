@@ -135,8 +135,8 @@ class LiveStack:
         self._keep = keep
         self._current: dict[str, str] = {}
         self.n_refused_elsewhere = 0
-        """Frames refused before it was known where they belong (files that could not be read). Whoever reads files counts
-        them; they are part of each stack's NREFUSED."""
+        """Frames refused before it was known where they belong (files that could not be read). Whoever reads files
+        counts them; they are part of each stack's NREFUSED."""
         self.dropped: list[Member] = []
         """Members that the pipeline took out again; whoever keeps the journal writes it down and clears the list."""
         self._renew: set[str] = set()
