@@ -44,6 +44,7 @@ class Keeper:
         self._append, self._say = append, say
         self._measured = set(measured)
         self._task: tuple[str, int, threading.Thread, list[PSFModel | None]] | None = None
+        self._lines = 0
 
     # PSF through the night
 
@@ -65,18 +66,30 @@ class Keeper:
         scale = info.scale_arcsec_px if info else None
         saturation = info.saturation_adu if info else None
         settings = self._settings.psf
-        worker = threading.Thread(
-            target=lambda: found.append(measure_psf(image, saturation, settings, scale, sample=sample)),
-            name="livestack-psf",
-            daemon=True,
-        )
+
+        def measure() -> None:
+            model = measure_psf(image, saturation, settings, scale, sample=sample)
+            found.append(model)
+            if model is not None:
+                self.psf[group.name] = model  # to be seen at once
+
+        worker = threading.Thread(target=measure, name="livestack-psf", daemon=True)
         worker.start()
+        self._lines = 0
         self._task = (group.name, group.n_stacked, worker, found)
 
-    def collect_psf(self) -> None:
-        """Write down the PSF that was being measured. It always comes before the next frame's line, so that the same
-        night gives the same journal."""
+    def collect_psf(self, due: bool = False) -> None:
+        """Write down the PSF that is being measured.
+
+        Parameters
+        ----------
+        due : a frame's line comes next: only when it is the PSF's turn, a set number of such lines later, so that the
+            stack need not wait for it, and yet the same night gives the same journal.
+        """
         if self._task is None:
+            return
+        self._lines += 1
+        if due and self._lines < self._settings.psf.every_frames:
             return
         name, n_frames, worker, found = self._task
         self._task = None

@@ -505,7 +505,7 @@ class Session:
         for notice in self._stack.notices:
             self._teller.say(notice)
         self._stack.notices.clear()
-        self._keeper.collect_psf()
+        self._keeper.collect_psf(due=True)
         self._append_event(self._record(outcome, read.arrival))
         for sentence in outcome.warnings:
             self._append(WarningRecord(kind="observing", message=sentence))
