@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from livestack.kernels.bands import Bands
-from livestack.render import encode_jpeg, measure_look, render
+from livestack.render import encode_jpeg, measure_look, reduce_planes, render
 from livestack.settings import RenderSettings
 
 
@@ -53,6 +53,13 @@ def main() -> None:
     width, height = (int(part) for part in options.size.split("x"))
     data, settings = make_data(width, height), RenderSettings()
     with Bands(options.threads) as bands:
+
+        def draw_live() -> object:
+            """As the live preview is drawn: the data are read once."""
+            reduced = reduce_planes(data, settings.preview_width, bands=bands)
+            new = measure_look(data, settings, look, bands, reduced)
+            return render(data, new, settings.preview_width, bands=bands, reduced=reduced)
+
         look = measure_look(data, settings, bands=bands)
         picture = render(data, look, settings.preview_width, bands=bands)
         region = (width // 3, height // 3, 800, 600)
@@ -62,6 +69,7 @@ def main() -> None:
             ("copy", data.copy, options.repeat),
             ("measure look", lambda: measure_look(data, settings, look, bands), options.repeat),
             ("preview", lambda: render(data, look, settings.preview_width, bands=bands), options.repeat),
+            ("both, as when live", draw_live, options.repeat),
             ("region 800 x 600", lambda: render(data, look, region=region, bands=bands), options.repeat),
             ("full size, 16 bit", lambda: render(data, look, depth=16, bands=bands), 2),
             ("JPEG of the preview", lambda: encode_jpeg(picture), options.repeat),

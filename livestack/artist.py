@@ -19,7 +19,7 @@ import numpy as np
 from livestack.composite import Composite, Mixed
 from livestack.kernels.bands import Bands
 from livestack.noise import measure_noise
-from livestack.render import Look, Picture, measure_look, render, render_part
+from livestack.render import Look, Picture, measure_look, reduce_planes, render, render_part
 from livestack.settings import RenderSettings
 from livestack.stack import Normalisation, Stack
 
@@ -153,9 +153,10 @@ class Artist:
 
     def _make(self, request: _Request) -> Drawing:
         linear = request.stack.image()
-        look = measure_look(linear, request.settings, self._looks.get(request.group), self._bands)
-        self._looks[request.group] = look
         side = request.settings.preview_width
+        reduced = reduce_planes(linear, side, bands=self._bands)
+        look = measure_look(linear, request.settings, self._looks.get(request.group), self._bands, reduced)
+        self._looks[request.group] = look
         noise: tuple[float, float] | None = None
         last = request.last
         one: np.ndarray | None = None
@@ -167,7 +168,7 @@ class Artist:
             grainy = look.with_grain(grain)
             one = render(frame, grainy, side, bottom_up=request.bottom_up, bands=self._bands).rgb
         if request.composite is None:
-            picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands)
+            picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands, reduced=reduced)
             return Drawing(request.group, request.stack.n_frames, look, picture, one, noise)
         del linear
         picture, look, mixed = self._mix(request, request.composite)

@@ -553,3 +553,14 @@ class TestRealFrames:
         rgb = render(image, look).rgb
         assert 70 < np.median(rgb) < 190
         assert (rgb == 255).mean() < 0.02
+
+
+def test_data_that_were_reduced_before_give_the_same_picture():
+    rng = np.random.default_rng(31)
+    data = rng.normal(700, 9, (3, 300, 460)).astype(np.float32)
+    data[:, 140:150, 200:212] += 4000
+    settings = RenderSettings(preview_width=120)
+    reduced = reduce_planes(data, 120)
+    look, again = measure_look(data, settings), measure_look(data, settings, reduced=reduced)
+    assert (look.noise, look.white) == (again.noise, again.white)
+    assert np.array_equal(render(data, look, 120).rgb, render(data, again, 120, reduced=reduced).rgb)

@@ -77,7 +77,11 @@ class Look:
 
 
 def measure_look(
-    linear: np.ndarray, settings: RenderSettings, previous: Look | None = None, bands: Bands | None = None
+    linear: np.ndarray,
+    settings: RenderSettings,
+    previous: Look | None = None,
+    bands: Bands | None = None,
+    reduced: tuple[np.ndarray, float] | None = None,
 ) -> Look:
     """Measure how data should be shown.
 
@@ -87,12 +91,13 @@ def measure_look(
     settings : stretch, strength of colour ...; these take effect at once, whatever was before.
     previous : the look of the picture before this one; it is blended in where size and kind agree.
     bands : threads to share the reading of large data.
+    reduced : what `reduce_planes` made of `linear` with `settings.preview_width`, where that is there already.
 
     Raises
     ------
     ValueError : `linear` has another shape or dtype.
     """
-    small, scale = reduce_planes(linear, settings.preview_width, bands=bands)
+    small, scale = reduced or reduce_planes(linear, settings.preview_width, bands=bands)
     # An infinity, as a division in somebody's calibration leaves it, says as little as NaN.
     small[np.isinf(small)] = np.nan
     channels, height, width = linear.shape

@@ -58,6 +58,7 @@ def render(
     depth: int = 8,
     bottom_up: bool = False,
     bands: Bands | None = None,
+    reduced: tuple[np.ndarray, float] | None = None,
 ) -> Picture:
     """Draw data.
 
@@ -70,6 +71,7 @@ def render(
     depth : bits, 8 or 16.
     bottom_up : row 0 of the data is the bottom of the picture.
     bands : threads to share the work.
+    reduced : what `reduce_planes` made of all of `linear` with `max_side`, where that is there already; overwritten.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def render(
         rgb = _draw_full(linear, look, (x, y, w, h), depth, bands)
         scale = 1.0
     else:
-        small, scale = reduce_planes(linear, max_side, (x, y, w, h), bands)
+        small, scale = reduced or reduce_planes(linear, max_side, (x, y, w, h), bands)
         rgb = _draw(small, look, (x, y), scale, depth, bands)
     return Picture(np.ascontiguousarray(rgb[::-1]) if bottom_up else rgb, scale)
 
