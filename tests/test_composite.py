@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import replace
 
@@ -307,3 +308,19 @@ def test_a_lone_frame_beside_a_deep_stack_shows_no_neon_noise() -> None:
     look = measure_look(image, RenderSettings())
     without = render(warp_frame(LastFrame(*one.newest), image.shape[-2:]), look).rgb
     assert colour(drawing.last_frame) < 0.5 * colour(without)
+
+
+def test_filters_still_share_their_grid_after_an_interruption() -> None:
+    scenario = night(("L", "R", "G", "B"), 16, objects=("M 27",))
+    chosen = Settings.model_validate({"stack": {"warmup_frames": 2}})
+    frames = [simulate_frame(scenario, i).frame for i in range(12)]
+    before, after = LiveStack(chosen), LiveStack(chosen)
+    for i in (0, 1, 4, 5):  # L R L R
+        assert before.add(frames[i]).stacked
+    assert after.restore(copy.deepcopy(before.state())) == []
+    for i in (2, 6, 8, 9):  # G G L R
+        outcomes = [stack.add(frames[i]) for stack in (before, after)]
+        assert all(outcome.stacked for outcome in outcomes)
+        assert np.array_equal(outcomes[0].transform, outcomes[1].transform)  # type: ignore[arg-type]
+    assert {group.grid for group in after.groups.values()} == {"m-27-l"}
+    assert after.exposure_of("m-27-g") == before.exposure_of("m-27-g") == {"L": 90.0, "R": 90.0, "G": 60.0}
