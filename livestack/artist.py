@@ -65,7 +65,7 @@ class Drawing:
         # 16 pixels around, for what the renderer smooths
         x0, y0, x1, y1 = max(0, x - 16), max(0, y - 16), min(width, x + w + 16), min(height, y + h + 16)
         rows, columns = slice(height - y1, height - y0) if bottom_up else slice(y0, y1), slice(x0, x1)
-        part = stack.image(rows, columns) if self.mixed is None else self.mixed.part(rows, columns, self.look)
+        part = stack.image(rows, columns) if self.mixed is None else self.mixed.part(rows, columns)
         drawn = render_part(part, self.look, (x0, rows.start), bottom_up=bottom_up).rgb
         return drawn[y - y0 : y - y0 + h, x - x0 : x - x0 + w]
 

@@ -16,6 +16,7 @@ import numpy as np
 from livestack.compose import (
     NARROWBAND,
     PALETTES,
+    STARS_SIDE,
     Palette,
     Recipe,
     choose_palette,
@@ -32,6 +33,7 @@ from livestack.stack import Stack
 
 APART = 4
 """Pixels nearer than this share noise through debayering and registration."""
+BAND_ROWS = 256
 NOISE_PIXELS = 100_000
 OFF = "none"
 COLOUR = "RGB"
@@ -100,13 +102,17 @@ class Composite:
         images = {role: part.stack.image(rows, columns) for role, part in self.parts.items()}
         return {role: image[0] if len(image) == 1 else image for role, image in images.items()}
 
-    def make(self) -> tuple[np.ndarray, float]:
+    def make(self, bands: Bands | None = None) -> tuple[np.ndarray, float]:
         """(3, H, W) float32 in ADU, NaN where a filter has no data, and the sky in it, the same in all colours."""
-        channels = self.channels()
-        recipe = measure_recipe(channels, self.palette)
-        planes = recipe.apply(channels)
-        planes += np.float32(recipe.pedestal_adu)
-        return planes, recipe.pedestal_adu
+        _, mixed = self.make_small(STARS_SIDE, bands)
+        width, height = self.size
+        noisier, sky = mixed.noisier, mixed.recipe.pedestal_adu
+        planes = np.empty((3, height, width), np.float32)
+        for start in range(0, height, BAND_ROWS):
+            rows = slice(start, min(start + BAND_ROWS, height))
+            planes[:, rows] = mixed.recipe.apply(self.channels(rows), noisier)
+        planes += np.float32(sky)
+        return planes, sky
 
     def make_small(self, max_side: int, bands: Bands | None = None) -> tuple[np.ndarray, Mixed]:
         """(3, h, w) float32 with at most `max_side` pixels a side, and what true pixels need to look the same."""
@@ -139,20 +145,30 @@ class Mixed:
     here: np.ndarray
     there: np.ndarray
 
-    def part(self, rows: slice, columns: slice, look: Look) -> np.ndarray:
-        """(3, h, w) float32 in true pixels; `look` as returned by `look`."""
-        noisier = look.noise_at(1.0) / look.noise_at(self.scale)
-        return self.recipe.apply(self.composite.channels(rows, columns), noisier)
+    @property
+    def noisier(self) -> float:
+        """Noise of true pixels over that of the data which the recipe was measured on."""
+        if self.recipe.light is None or self.scale == 1:
+            return 1.0
+        return max(1.0, self._noise(np.ones(3)) / max(self.recipe.light[1], 1e-9))
+
+    def _noise(self, gains: np.ndarray) -> float:
+        """Sigma of the luminance of true pixels, ADU."""
+        difference = np.abs(mix_luma(self.here, gains) - mix_luma(self.there, gains))
+        seen = difference[np.isfinite(difference)]
+        return 1.4826 * float(np.median(seen)) / math.sqrt(2) if seen.size else 0.0
+
+    def part(self, rows: slice, columns: slice) -> np.ndarray:
+        """(3, h, w) float32 in true pixels, ADU above the sky."""
+        return self.recipe.apply(self.composite.channels(rows, columns), self.noisier)
 
     def look(self, small: Look) -> Look:
         """The preview's look for true pixels, which are noisier than averages."""
         sigma = small.noise_at(1.0)
         if self.scale == 1:
             return replace(small, size=self.composite.size)
-        difference = np.abs(mix_luma(self.here, small.gains) - mix_luma(self.there, small.gains))
-        seen = difference[np.isfinite(difference)]
-        single = 1.4826 * float(np.median(seen)) / math.sqrt(2) if seen.size else 0.0
-        return replace(small, size=self.composite.size, noise=((1.0, max(sigma, single)), (self.scale, sigma)))
+        noise = ((1.0, max(sigma, self._noise(small.gains))), (self.scale, sigma))
+        return replace(small, size=self.composite.size, noise=noise)
 
 
 def _reduced(image: np.ndarray, max_side: int, bands: Bands | None) -> tuple[np.ndarray, float]:

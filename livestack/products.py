@@ -88,7 +88,7 @@ def write_composite(
     ------
     SessionError : disk full, or not writable.
     """
-    planes, sky = composite.make()
+    planes, sky = composite.make(stack.bands)
     header["SKYADU"] = (round(sky, 3), "[adu] sky that was given to all colours")
     path = folder / "composite.fits"
     with replacing(path) as temporary:
