@@ -28,6 +28,7 @@ import cv2
 
 from livestack.artist import Artist, Drawing, LastFrame
 from livestack.checkpoint import FOLDER_NAME, MASKS_NAME, Checkpointer, load_newest, remove_checkpoints
+from livestack.compiling import compile_loops, is_compiled
 from livestack.composite import check_palette
 from livestack.durable import remove_leftovers, storage_error
 from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UnreadableFrame, UsageError
@@ -247,6 +248,11 @@ class Session:
                 self._state = self._make_checkpointer(folder)
             else:
                 self._go_on(interrupted, folder)
+            compiler = threading.Thread(target=compile_loops, args=(self.stopping.is_set,), name="livestack-compile")
+            if not is_compiled():
+                self._teller.say("Preparing the compiled loops: half a minute, on the first run only.")
+                compiler.start()
+                threads.append(compiler)
             self._teller.publish(state="watching")
             if interrupted is None or not interrupted.taking_is_over:
                 threads += [
@@ -385,8 +391,8 @@ class Session:
         while any(thread.is_alive() for thread in threads):
             with contextlib.suppress(queue.Empty):
                 self._frames.get_nowait()
-            threads[0].join(0.02)
-            threads[1].join(0.02)
+            for thread in threads:
+                thread.join(0.02)
 
     def _watch(self) -> None:
         assert self._watcher is not None

@@ -22,7 +22,7 @@ composite
 masters registration features psf quality simulate enhance normalise develop journal settling
 group watcher report artist darkroom masks
 pipeline library remembering
-saving checkpoint telling resuming
+saving checkpoint telling resuming compiling
 products
 keeping
 session doctor
