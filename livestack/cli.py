@@ -82,6 +82,9 @@ Publish = Annotated[
 Timelapse = Annotated[
     bool | None, typer.Option("--timelapse/--no-timelapse", help="film of the stack growing", show_default=False)
 ]
+MemoryLimit = Annotated[
+    int | None, typer.Option(min=1, help="in MB; frames are binned 2 x 2 rather than need more", show_default=False)
+]
 Palette = Annotated[
     str | None,
     typer.Option(
@@ -118,6 +121,7 @@ def watch(
     max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None, window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
+    memory_limit: MemoryLimit = None,
     palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,
 ) -> None:  # fmt: skip
     """Live session: frames already there, then new ones, until Ctrl-C, SIGTERM, --idle-stop or --max-frames."""
@@ -135,6 +139,7 @@ def stack(
     max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None, window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
+    memory_limit: MemoryLimit = None,
     palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,
 ) -> None:  # fmt: skip
     """The same engine over what is there, then the final save."""

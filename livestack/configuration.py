@@ -35,6 +35,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "solve": ("save", "solve"),
     "publish": ("save", "publish"),
     "timelapse": ("save", "timelapse"),
+    "memory_limit": ("save", "memory_limit_mb"),
     "window": ("face", "window"),
     "web": ("face", "web"),
     "host": ("face", "host"),

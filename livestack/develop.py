@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from livestack.binning import bin_data, binned_info
 from livestack.calibrate import MatchedMasters, calibrate, pedestal_adu, saturation_after
 from livestack.cosmetic import estimate_noise, find_cosmic_rays, repair
 from livestack.debayer import debayer, debayer_region
 from livestack.defects import DefectMap
 from livestack.frame import Frame
 from livestack.kernels.bands import Bands
+from livestack.resources import bins_frames
 from livestack.settings import Settings
 from livestack.stars import Sky, StarCatalog, find_stars, measure_sky
 
@@ -87,13 +89,20 @@ def _calibrated(
     """Linear data of a frame; with super-pixel debayering it becomes a colour frame of half the size."""
     data = calibrate(frame, masters, bands=bands)
     info = frame.info
+    binned = bins_frames(info, settings)
     if settings.calibration.cosmic_rays and data.ndim == 2:
         noise = float(np.nanmedian(estimate_noise(data, info.bayer)))
         if noise > 0:
             data[find_cosmic_rays(data, noise, info.bayer, bands=bands)] = np.nan
+    if binned:
+        if masters is not None and masters.defects is not None and settings.calibration.cosmetic:
+            repair(data, masters.defects, info.bayer)
+        data = bin_data(data, info.bayer is not None)
+        info = binned_info(info, data.shape[-1], data.shape[-2])
+        frame = replace(frame, data=data, info=info, label=frame.name)
     if info.bayer is None or settings.calibration.debayer != "superpixel":
         return frame, data
-    if masters is not None and masters.defects is not None and settings.calibration.cosmetic:
+    if not binned and masters is not None and masters.defects is not None and settings.calibration.cosmetic:
         repair(data, masters.defects, info.bayer)
     planes = debayer(data, info.bayer, "superpixel", bands=bands)
     half = replace(

@@ -144,6 +144,7 @@ class LiveStack:
         self._bases: dict[str, str] = {}
         self._told: set[str] = set()
         self._matches: dict[tuple[object, ...], MatchedMasters] = {}
+        self._in_hand: MatchedMasters | None = None
 
     @cached_property
     def _chosen(self) -> Prepared | None:
@@ -190,6 +191,7 @@ class LiveStack:
 
     def add_prepared(self, prepared: Prepared) -> Outcome:
         """The rest: register, judge, normalise, stack. One frame at a time."""
+        self._in_hand = prepared.masters
         group = self._group_of(prepared.frame)
         outcome = group.offer(prepared)
         home = self._home_of(prepared, group) if outcome.reason == "no_registration" else None
@@ -330,10 +332,11 @@ class LiveStack:
     def _open(self, name: str, frame: Frame) -> GroupStack:
         self._bases[name] = self._base_of(frame)
         group = self._make(name, None)
-        matched = self._match(frame.info)
+        matched = self._in_hand
         if matched is not None:
             group.history = matched.history
-            group.master_defects = matched.defects
+            if matched.defects is not None and matched.defects.shape == (frame.info.height, frame.info.width):
+                group.master_defects = matched.defects  # else repaired before the frame was made smaller
         self.groups[name] = group
         chosen = self._chosen
         if chosen is not None and group.anchor is None and chosen.frame.info.size == frame.info.size:
@@ -353,7 +356,12 @@ class LiveStack:
 
     # Going on after an interruption
 
-    _NO_STATE = frozenset({"settings", "masters", "bands", "groups", "notices", "_on_reference", "_keep", "_matches"})
+    _NO_STATE = frozenset(
+        {
+            "settings", "masters", "bands", "groups", "notices", "_on_reference", "_keep", "_matches", "_chosen",
+            "_in_hand",
+        }
+    )  # fmt: skip
     """Attributes that are given anew, or kept in another form; all others are the state."""
 
     def state(self) -> dict[str, Any]:

@@ -83,10 +83,14 @@ class Interrupted:
 
     def was_removed(self, record: FrameRecord) -> bool:
         """True when the frame was taken out of its stack later on."""
+        return self.was_taken_out(record.file, record.index) or self.was_taken_out(
+            Path(record.file).name, record.index
+        )
+
+    def was_taken_out(self, file: str, index: int) -> bool:
+        """True when the journal says that this frame was taken out."""
         return any(
-            isinstance(event, RemovedRecord) and event.file in (record.file, Path(record.file).name)
-            and event.index == record.index
-            for event in self.events
+            isinstance(event, RemovedRecord) and (event.file, event.index) == (file, index) for event in self.events
         )
 
     def begun_file(self) -> tuple[Path, FileKey, int] | None:

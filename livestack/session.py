@@ -27,6 +27,7 @@ from typing import Any
 import cv2
 
 from livestack.artist import Artist, Drawing, LastFrame
+from livestack.binning import TO_BINNED
 from livestack.checkpoint import FOLDER_NAME, MASKS_NAME, Checkpointer, load_newest, remove_checkpoints
 from livestack.compiling import compile_loops, is_compiled
 from livestack.composite import check_palette
@@ -34,7 +35,7 @@ from livestack.durable import remove_leftovers, storage_error
 from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UnreadableFrame, UsageError
 from livestack.folder import FileKey, say_name
 from livestack.formats import read_frame, read_frames
-from livestack.frame import Frame
+from livestack.frame import Frame, FrameInfo
 from livestack.group import GroupStack, Outcome, Reference
 from livestack.journal import (
     JOURNAL_NAME,
@@ -56,10 +57,12 @@ from livestack.journal import (
 )
 from livestack.journal import Normalisation as NormalisationRecord
 from livestack.keeping import Keeper
+from livestack.kernels.bands import Bands
 from livestack.lock import SessionLock
 from livestack.masks import MaskStore
 from livestack.pipeline import LiveStack, Prepared
 from livestack.report import write_report
+from livestack.resources import available_memory, bins_frames, memory_sentence, thread_count
 from livestack.resuming import Event, Interrupted, read_interrupted
 from livestack.saving import write_preview
 from livestack.settings import Settings
@@ -149,7 +152,9 @@ class Session:
 
             masters = load_masters(settings.calibration.masters, settings.calibration)
         self._masters = masters.masters if masters is not None else ()
-        self._stack = LiveStack(settings, masters, on_reference=self._on_reference, keep=self._keep_mask)
+        self._stack = LiveStack(
+            settings, masters, Bands(thread_count()), on_reference=self._on_reference, keep=self._keep_mask
+        )
         self._commands: queue.Queue[Callable[[], None]] = queue.Queue()
         self._items: queue.Queue[object] = queue.Queue()
         self._frames: queue.Queue[object] = queue.Queue(maxsize=1)
@@ -167,6 +172,7 @@ class Session:
         self._known_references: set[tuple[str, str, str]] = set()
         self._composites: set[str] = set()
         self._touched = time.monotonic()
+        self._told_memory = resumed
 
     def _make_watcher(self, known: frozenset[FileKey], since: float | None) -> Watcher:
         return Watcher(
@@ -366,7 +372,10 @@ class Session:
         self._stack.notices.clear()
         for member in self._stack.dropped:
             said = f"{member.name} shows another field than the frames after it."
-            self._append_event(RemovedRecord(file=member.name, index=member.index, group=outcome.group, message=said))
+            if outcome is not None and not interrupted.was_taken_out(member.name, member.index):
+                self._append_event(
+                    RemovedRecord(file=member.name, index=member.index, group=outcome.group, message=said)
+                )
         self._stack.dropped.clear()
         if outcome is None:
             if record.status == "stacked" and not interrupted.was_removed(record):
@@ -499,6 +508,9 @@ class Session:
     def _take(self, read: Read) -> None:
         self._touched = time.monotonic()
         self._collect_checkpoint()
+        if not self._told_memory:
+            self._told_memory = True
+            self._tell_memory(read.frame.info)
         prepared = read.prepared
         try:
             outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
@@ -512,7 +524,7 @@ class Session:
             self._teller.say(notice)
         self._stack.notices.clear()
         self._keeper.collect_psf(due=True)
-        self._append_event(self._record(outcome, read.arrival))
+        self._append_event(self._record(outcome, read))
         for sentence in outcome.warnings:
             self._append(WarningRecord(kind="observing", message=sentence))
             self._teller.say(sentence)
@@ -527,8 +539,17 @@ class Session:
         self._keep_state()
         self._teller.publish()
 
-    def _record(self, outcome: Outcome, arrival: Arrival) -> FrameRecord:
-        matrix = outcome.transform
+    def _tell_memory(self, info: FrameInfo) -> None:
+        """What frames of this size need; said before the first one is stacked."""
+        said, concern = memory_sentence(info, self.settings, available_memory())
+        self._teller.say(said)
+        if concern or bins_frames(info, self.settings):
+            self._append(WarningRecord(kind="memory", message=said))
+
+    def _record(self, outcome: Outcome, read: Read) -> FrameRecord:
+        arrival, matrix = read.arrival, outcome.transform
+        if matrix is not None and bins_frames(read.frame.info, self.settings):
+            matrix = matrix @ TO_BINNED  # the journal speaks of the file's own pixels
         normalisation = outcome.normalisation
         self._sequence += 1
         return FrameRecord(

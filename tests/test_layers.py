@@ -16,8 +16,8 @@ PACKAGE = Path(livestack.__file__).parent
 ROWS = """
 errors
 settings frame snapshot kernels wording version durable defects folder events noise records
-formats calibrate cosmetic debayer stars transform stack render wcs timelapse lock configuration
-compose
+formats resources calibrate cosmetic debayer stars transform stack render wcs timelapse lock configuration
+compose binning
 composite
 masters registration features psf quality simulate enhance normalise develop journal settling
 group watcher report artist darkroom masks

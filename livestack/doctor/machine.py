@@ -8,12 +8,11 @@ import os
 import socket
 import sys
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
 from livestack.doctor.words import Camera, Check
+from livestack.resources import available_memory as available_memory  # for those who ask this module
 
 LIBRARIES = ("numpy", "cv2", "astropy", "scipy", "numba", "sep", "pydantic", "rawpy", "tifffile", "watchdog",
              "matplotlib", "rich", "typer", "starlette", "uvicorn", "segno")  # fmt: skip
@@ -109,31 +108,8 @@ def check_memory(camera: Camera | None, available: float | None) -> Check:
     return Check("memory", "ok", found)
 
 
-def available_memory() -> float | None:
-    """Bytes that may be used without swapping; None where it cannot be told."""
-    if sys.platform == "win32":
-        return _windows_memory()
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    with suppress(OSError, ValueError):  # macOS tells the whole memory only: count on half of it
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
-    return None
-
-
 def _sum_of_squares(values: np.ndarray) -> float:
     total = 0.0
     for value in values:
         total += value * value
     return total
-
-
-def _windows_memory() -> float | None:
-    import ctypes
-
-    status = (ctypes.c_ulonglong * 8)()
-    status[0] = 64  # MEMORYSTATUSEX: its own length, then load, whole and available memory
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined,unused-ignore]
-        return None
-    return float(status[2])
