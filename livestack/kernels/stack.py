@@ -302,41 +302,85 @@ def _sorted_finite(cube, j, i, values):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _exchange(one, other):
+    """The smaller values into the first row, the larger into the second."""
+    for i in range(one.size):
+        x, y = one[i], other[i]
+        one[i] = x if x < y else y
+        other[i] = y if x < y else x
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sort_columns(rows):
+    """Sort each column of (K, w): odd-even transposition, a whole row at a time, so that it vectorises."""
+    frames = rows.shape[0]
+    for turn in range(frames):
+        for k in range(turn & 1, frames - 1, 2):
+            _exchange(rows[k], rows[k + 1])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def median_and_mad(cube, median, mad):
     """Median and MAD (times 1.4826) along the first axis of (K, h, w); NaN samples left out, 0 and 0 where none is left."""
     frames, height, width = cube.shape
+    rows = np.empty((frames, width), dtype=np.float32)
+    whole = np.empty(width, dtype=np.uint8)
+    for j in range(height):
+        whole[:] = 1 if frames > 2 else 0
+        for k in range(frames):
+            for i in range(width):
+                v = cube[k, j, i]
+                finite = abs(v) < np.float32(3e38)
+                whole[i] &= np.uint8(finite)
+                rows[k, i] = v if finite else np.float32(0)
+        _sort_columns(rows)
+        half = frames // 2
+        for i in range(width):
+            m = rows[half, i] if frames % 2 == 1 else np.float32(0.5) * (rows[half - 1, i] + rows[half, i])
+            median[j, i] = m
+        for k in range(frames):
+            for i in range(width):
+                rows[k, i] = abs(rows[k, i] - median[j, i])
+        _sort_columns(rows)
+        for i in range(width):
+            d = rows[half, i] if frames % 2 == 1 else np.float32(0.5) * (rows[half - 1, i] + rows[half, i])
+            mad[j, i] = np.float32(1.4826) * d
+        for i in range(width):
+            if not whole[i]:
+                median[j, i], mad[j, i] = _median_and_mad_at(cube, j, i)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _median_and_mad_at(cube, j, i):
+    """Of one pixel some of whose samples may be missing."""
+    frames = cube.shape[0]
     values = np.empty(frames, dtype=np.float32)
     deviations = np.empty(frames, dtype=np.float32)
-    for j in range(height):
-        for i in range(width):
-            n = _sorted_finite(cube, j, i, values)
-            if n == 0:
-                median[j, i] = 0.0
-                mad[j, i] = 0.0
-                continue
-            # of two samples the lower: what disturbs a frame nearly always adds light
-            m = values[n // 2] if n % 2 == 1 else np.float32(0.5) * (values[n // 2 - 1] + values[n // 2])
-            if n == 2:
-                m = values[0]
-            median[j, i] = m
-            # the deviations from the middle of sorted values are two sorted runs: merge half of them
-            left = 0
-            while left < n and values[left] < m:
-                left += 1
-            right = left
+    n = _sorted_finite(cube, j, i, values)
+    if n == 0:
+        return np.float32(0), np.float32(0)
+    # of two samples the lower: what disturbs a frame nearly always adds light
+    m = values[n // 2] if n % 2 == 1 else np.float32(0.5) * (values[n // 2 - 1] + values[n // 2])
+    if n == 2:
+        m = values[0]
+    # the deviations from the middle of sorted values are two sorted runs: merge half of them
+    left = 0
+    while left < n and values[left] < m:
+        left += 1
+    right = left
+    left -= 1
+    for t in range(n // 2 + 1):
+        dl = m - values[left] if left >= 0 else np.float32(3e38)
+        dr = values[right] - m if right < n else np.float32(3e38)
+        if dl < dr:
+            deviations[t] = dl
             left -= 1
-            for t in range(n // 2 + 1):
-                dl = m - values[left] if left >= 0 else np.float32(3e38)
-                dr = values[right] - m if right < n else np.float32(3e38)
-                if dl < dr:
-                    deviations[t] = dl
-                    left -= 1
-                else:
-                    deviations[t] = dr
-                    right += 1
-            h = n // 2
-            d = deviations[h] if n % 2 == 1 else np.float32(0.5) * (deviations[h - 1] + deviations[h])
-            mad[j, i] = np.float32(1.4826) * d
+        else:
+            deviations[t] = dr
+            right += 1
+    h = n // 2
+    d = deviations[h] if n % 2 == 1 else np.float32(0.5) * (deviations[h - 1] + deviations[h])
+    return m, np.float32(1.4826) * d
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
