@@ -15,6 +15,7 @@ import numpy as np
 from livestack.durable import write_atomically
 from livestack.psf import PSFModel, measure_psf
 from livestack.report import sections
+from livestack.report.colour import colour_chapter
 from livestack.report.gather import Group, Night, StackFile, gather_night
 from livestack.report.lesson import learn
 from livestack.report.page import page
@@ -44,7 +45,9 @@ def write_report(session_dir: Path) -> Path:
     """
     night = gather_night(Path(session_dir))
     parts = [_group_part(night, group, len(night.groups) > 1) for group in night.groups]
-    notices = "".join(f'<p class="soft">{escape(notice)}</p>' for notice in night.notices)
+    said = list(night.notices)
+    parts.insert(0, colour_chapter(night, said))
+    notices = "".join(f'<p class="soft">{escape(notice)}</p>' for notice in said)
     target = Path(session_dir) / REPORT_NAME
     text = page(f"Night report: {_title(night)}", _head(night) + "".join(parts) + notices)
     write_atomically(target, text.encode(errors="replace"))  # names of files need not be text
