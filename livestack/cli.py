@@ -375,6 +375,24 @@ def enhance(
 
 
 @app.command()
+def merge(
+    stacks: Annotated[list[Path], typer.Argument(help="sessions or stack.fits files, two or more", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option(help="file to write [default: merged.fits beside the first]", show_default=False)
+    ] = None,
+) -> None:
+    """Merge stacks of several nights or telescopes onto the grid of the first: exactly where it is the same grid."""
+    from livestack.kernels.bands import Bands
+    from livestack.merging import merge_stacks
+
+    with Bands(2) as bands:
+        made = merge_stacks(stacks, output, bands)
+    for sentence in made.words:
+        print(sentence)
+    print(made.path)
+
+
+@app.command()
 def report(
     session: Annotated[Path, typer.Argument(help="a session's folder", show_default=False)],
 ) -> None:

@@ -201,7 +201,7 @@ class Stack:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return self.mean.shape  # type: ignore[return-value]
+        return self.mean.shape
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The accumulators by name, for checkpoints."""

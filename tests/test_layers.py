@@ -20,12 +20,14 @@ formats resources calibrate cosmetic debayer stars transform stack render wcs ti
 compose binning
 composite
 masters registration features psf quality simulate enhance normalise develop journal settling
+members
+reference limits
 group watcher report artist darkroom masks
 pipeline library remembering
 saving checkpoint telling resuming compiling
 products
 keeping
-session doctor
+session doctor merging
 terminal desktop web
 running
 cli
