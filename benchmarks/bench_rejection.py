@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from livestack.develop import Developer, prepare_pixels
 from livestack.frame import Frame
-from livestack.group import GroupStack, Member
+from livestack.group import GroupStack
+from livestack.members import Member
 from livestack.pipeline import LiveStack
 from livestack.settings import SaveSettings, Settings
 from livestack.simulate import Fault, Scenario, parse_size, simulate_frame
@@ -139,7 +140,9 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
             twin[n] = _on_grid(_planes(pure.twin, group, live, True), member, group, live)
             noiseless = Frame(np.minimum(pure.expected, scenario.saturation_adu).astype(np.float32), pure.frame.info)
             ideal[n] = _on_grid(_planes(noiseless, group, live, True), member, group, live)
-            peak[n] = (ideal[n] - member.normalisation.surface[:, :1, None]) / member.normalisation.factor[:, None, None]
+            peak[n] = (ideal[n] - member.normalisation.surface[:, :1, None]) / member.normalisation.factor[
+                :, None, None
+            ]
             if cube:
                 seen[n] = _on_grid(_planes(simulated.frame, group, live, False), member, group, live)
             mask = simulated.artefact_mask.astype(np.float32)
@@ -200,7 +203,7 @@ def batch_clip(cube: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def winsorized_clip(cube: np.ndarray, weights: np.ndarray, kappa: float = 3.0) -> np.ndarray:
-    """Winsorized sigma clipping as Siril documents it: sigma of samples drawn in to 1.5 sigma, times 1.134, iterated."""
+    """Winsorized sigma clipping as Siril documents it: sigma of samples drawn in to 1.5 sigma x 1.134, iterated."""
     out = np.empty(cube.shape[1:], np.float32)
     for y in range(0, cube.shape[2], 24):
         part = cube[:, :, y : y + 24]
@@ -250,7 +253,7 @@ class Places:
 def places(session: Session) -> Places:
     """Truth and the regions of the table."""
     w, twin = session.weights, session.twin
-    # A core that is full in some frame has no truth: clipped samples, scaled through thin cloud, are no mean's business.
+    # A core that is full in some frame has no truth: its samples are clipped, and scaled up through thin cloud.
     full = binary_dilation((session.peak > 0.98 * session.saturation_adu).any(axis=0), np.ones((1, 5, 5)))
     whole = np.isfinite(twin).all(axis=0) & np.isfinite(session.ideal).all(axis=0) & ~full
     truth = weighted(twin, w, np.isfinite(twin))
@@ -269,7 +272,14 @@ def places(session: Session) -> Places:
         stars[c] = whole[c] & (expected[c] - _smooth_sky(expected[c], whole[c]) > 1.0 * np.sqrt(floor))
     touched = session.touched.any(axis=0)
     return Places(
-        truth, expected, noise, whole & ~stars & ~touched, stars & ~touched, whole & touched & ~stars, touched & stars, whole,
+        truth,
+        expected,
+        noise,
+        whole & ~stars & ~touched,
+        stars & ~touched,
+        whole & touched & ~stars,
+        touched & stars,
+        whole,
     )
 
 
@@ -312,7 +322,9 @@ def star_biases(result: np.ndarray, at: Places, session: Session, seeing: float)
     for c in range(len(result)):
         sky = _smooth_sky(at.expected[c], np.isfinite(at.expected[c]))
         light = at.expected[c] - sky
-        peak = (light == maximum_filter(np.nan_to_num(light), 2 * radius + 1)) & (light > 60 * np.nanmedian(at.noise[c]))
+        peak = (light == maximum_filter(np.nan_to_num(light), 2 * radius + 1)) & (
+            light > 60 * np.nanmedian(at.noise[c])
+        )
         for y, x in zip(*np.nonzero(peak), strict=True):
             if not (radius <= y < light.shape[0] - radius and radius <= x < light.shape[1] - radius):
                 continue
@@ -329,7 +341,11 @@ def row(session: Session, at: Places, result: np.ndarray) -> dict[str, float]:
     error = (result - at.truth) / at.noise
     holes = ~np.isfinite(result) & np.isfinite(at.truth)
     usable = at.sky & np.isfinite(result)
-    quiet = _blocks(result - at.expected, at.sky) if not holes.any() else _blocks(np.where(usable, result - at.expected, 0), usable)
+    quiet = (
+        _blocks(result - at.expected, at.sky)
+        if not holes.any()
+        else _blocks(np.where(usable, result - at.expected, 0), usable)
+    )
     biases = star_biases(result, at, session, float(np.nanmedian(session.seeing)))
     ok = np.isfinite(error)
     return {
@@ -344,7 +360,9 @@ def row(session: Session, at: Places, result: np.ndarray) -> dict[str, float]:
     }
 
 
-def table(kind: str, frames: int, size: tuple[int, int], seed: int, methods: tuple[str, ...] = METHODS, **changes: object) -> dict[str, dict[str, float]]:
+def table(
+    kind: str, frames: int, size: tuple[int, int], seed: int, methods: tuple[str, ...] = METHODS, **changes: object
+) -> dict[str, dict[str, float]]:
     """All lines of one night."""
     peers = [m for m in methods if m in PEERS]
     session = stack_night(night(kind, frames, *size, seed, **changes), cube=bool(peers))
@@ -354,7 +372,9 @@ def table(kind: str, frames: int, size: tuple[int, int], seed: int, methods: tup
         session.results[name] = PEERS[name](session.cube, session.weights)
         session.seconds[name] = time.perf_counter() - began
     lines = {name: row(session, at, session.results[name]) for name in methods}
-    print(f"\n{kind}, {frames} frames ({len(session.weights)} accepted), {size[0]}x{size[1]}, seed {seed} {changes or ''}")
+    print(
+        f"\n{kind}, {frames} frames ({len(session.weights)} accepted), {size[0]}x{size[1]}, seed {seed} {changes or ''}"
+    )
     head = list(next(iter(lines.values())))
     print(f"{'method':12}" + "".join(f"{name:>9}" for name in head) + f"{'s':>8}")
     for name, line in lines.items():

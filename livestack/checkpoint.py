@@ -24,8 +24,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from livestack.durable import DamagedFile, load_arrays, save_arrays
-from livestack.group import Member
 from livestack.masks import MaskStore
+from livestack.members import Member
 from livestack.pipeline import LiveStack
 from livestack.remembering import from_tree, to_text, to_tree
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,128 +25,37 @@ from livestack.errors import UsageError
 from livestack.features import FeatureReference, sharpness
 from livestack.frame import Frame, FrameInfo
 from livestack.kernels.bands import Bands
-from livestack.normalise import ReferenceLight, flux_ratio, normalise
+from livestack.limits import INTERPOLATION_GAIN, limits_for, stacked_fwhm_px
+from livestack.members import Held, Member, Outcome
+from livestack.normalise import flux_ratio, normalise
 from livestack.quality import (
     FrameMeasures,
     Judge,
     Verdict,
     Warnings,
     content_stats,
-    frame_weight,
     not_a_light,
     refuse,
+)
+from livestack.reference import (
+    FEW_STARS,
+    Reference,
+    carry_over,
+    find_better,
+    is_starless,
+    make_reference,
+    refine_positions,
+    weigh_anew,
 )
 from livestack.registration import StarReference, reference_registration, register_stars
 from livestack.settings import Settings
 from livestack.stack import Added, Limits, NoiseModel, Normalisation, RejectedSamples, Stack, WarmSample
-from livestack.stars import FWHM_PER_SIGMA, StarCatalog
+from livestack.stars import StarCatalog
 from livestack.transform import Registration, Unregistered
 
-BETTER_REFERENCE = 2.0
-"""A frame of the warm-up takes the reference over when it is so many times as good as the first: the log then speaks of
-two grids, which small gains are not worth."""
-FEW_STARS = 8
-STARLESS_STRUCTURE = 4.0
-SHAPE_ERROR = 0.5
-"""How far the flank of a star may be from what its Laplacian tells, as a share of the local range and for each unit of
-ln(width ratio)."""
-BLUR_TRUSTED = 1.25
-"""Ratio of widths up to which a frame's stars are the stack's stars plus a multiple of their Laplacian."""
 UNMATCHED_KEPT = 3
 LEARN_FROM_ALL, LEARN_EVERY = 24, 4
 """Defects are learned from each of the first frames; a sensor grows new ones slowly, so later from some."""
-INTERPOLATION_GAIN = 0.75
-"""Variance that interpolation leaves to a sample on average, until the warm-up has measured it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What became of one frame; the fields are those of the journal's `frame` line.
-
-    Attributes
-    ----------
-    path : the file, None for a frame that a program handed over; `index` its position in a file of many.
-    status : "stacked" or "refused"; `reason` a key of `quality.REASONS`, `message` its sentence.
-    transform : (3, 3) frame (x, y, 1) -> reference (x, y, 1), None when unregistered.
-    rejected : the samples that the stack refused; None before streaming begins.
-    """
-
-    name: str
-    path: Path | None
-    index: int
-    group: str
-    status: str
-    reason: str | None = None
-    message: str = ""
-    transform: np.ndarray | None = None
-    method: str | None = None
-    n_stars: int | None = None
-    n_matched: int | None = None
-    rms_px: float | None = None
-    fwhm_px: float | None = None
-    eccentricity: float | None = None
-    elongation_deg: float | None = None
-    sky_adu: float | None = None
-    noise_adu: float | None = None
-    transparency: float | None = None
-    weight: float | None = None
-    rejected_fraction: float | None = None
-    exposure_s: float | None = None
-    date_obs: datetime | None = None
-    timings_s: dict[str, float] = field(default_factory=dict)
-    normalisation: Normalisation | None = None
-    warnings: tuple[str, ...] = ()
-    new_target: bool = False
-    """It matches other frames that were refused, not the reference: the telescope points somewhere else now."""
-
-    @property
-    def stacked(self) -> bool:
-        """True when the frame is in the stack."""
-        return self.status == "stacked"
-
-
-@dataclass(frozen=True, eq=False)
-class Member:
-    """A stacked frame as the group remembers it: enough to take it out again, or to test it anew."""
-
-    name: str
-    path: Path | None
-    index: int
-    info: FrameInfo
-    matrix: np.ndarray
-    normalisation: Normalisation
-    weight: float
-    noise: np.ndarray
-    """(C,) of the frame's pixels, ADU."""
-    fwhm_px: float | None
-    rms_px: float | None
-    rejected: RejectedSamples
-    rejected_fraction: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Held:
-    """A warm-up frame that waits with its pixels."""
-
-    member: Member
-    developer: Developer
-    stars: StarCatalog
-    measures: FrameMeasures
-    prepared: Prepared
-    """Without pixels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """What frames are registered to and normalised with."""
-
-    name: str
-    info: FrameInfo
-    shape: tuple[int, int]
-    stars: StarReference
-    light: ReferenceLight
-    starless: bool
-    features: FeatureReference | None
 
 
 class GroupStack:
@@ -276,7 +183,8 @@ class GroupStack:
             self.reference.light, prepared.sky, found.matrix, ratio, frame.info.width, frame.info.height, width, height
         )
         member = Member(
-            frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix, normalisation, verdict.weight,
+            frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix,
+            normalisation, verdict.weight,
             prepared.sky.noise.astype(float), measures.fwhm_px, measures.rms_px,
             RejectedSamples.pack(np.empty(0, np.int64)),
         )  # fmt: skip
@@ -430,45 +338,19 @@ class GroupStack:
         self.judge.set_reference(self._chosen)
 
     def _set_reference(self, prepared: Prepared, developer: Developer, matrix: np.ndarray, why: str) -> None:
-        info = prepared.frame.info
-        height, width = developer.shape
         anchor = self.anchor if self.grid != self.name else None
-        grid = (height, width) if anchor is None else anchor.shape
-        stars = prepared.stars
-        on_grid = stars if np.array_equal(matrix, np.eye(3)) else stars.moved(matrix)
-        starless = self._is_starless(prepared)
+        starless = is_starless(prepared)
         method = self.settings.registration.method
-        wants_features = method in ("features", "phase") or (method == "auto" and (starless or len(stars) < FEW_STARS))
-        self.reference = Reference(
-            name=prepared.frame.name,
-            info=info,
-            shape=grid,
-            stars=StarReference(on_grid, grid[1], grid[0]),
-            light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height),
-            starless=starless,
-            features=anchor.features if anchor is not None else self._features(developer) if wants_features else None,
-        )
-        channels = prepared.frame.channels
+        needed = method in ("features", "phase") or (method == "auto" and (starless or len(prepared.stars) < FEW_STARS))
+        features = FeatureReference(self._luminance(developer)) if needed and anchor is None else None
+        self.reference = make_reference(
+            prepared, developer.shape if anchor is None else anchor.shape, matrix, starless,
+            features if anchor is None else anchor.features,
+        )  # fmt: skip
         sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in prepared.sky.level]
-        self.stack = Stack(channels, *grid, origin=np.array(sky))
+        self.stack = Stack(prepared.frame.channels, *self.reference.shape, origin=np.array(sky))
         if self.on_reference is not None:
             self.on_reference(self.reference, why)
-
-    def _features(self, developer: Developer) -> FeatureReference:
-        return FeatureReference(self._luminance(developer))
-
-    def _is_starless(self, prepared: Prepared) -> bool:
-        """True for the Moon, planets, landscapes: structure everywhere, and no common size of what looks like stars."""
-        stars = prepared.stars
-        content = content_stats(prepared.sky, stars)
-        widths = stars.fwhm[np.isfinite(stars.fwhm)]
-        if content.structure <= STARLESS_STRUCTURE:
-            return False
-        if len(widths) < 3:
-            return True
-        middle = float(np.median(widths))
-        scatter = 1.4826 * float(np.median(np.abs(widths - middle)))
-        return middle > 18.0 or scatter > 0.3 * middle
 
     def _note_unmatched(self, prepared: Prepared) -> bool:
         """Remember a frame that fits nowhere; True when it agrees with two such before it."""
@@ -537,42 +419,10 @@ class GroupStack:
 
     def limits_for(self, member: Member, width_px: float | None = None) -> Limits:
         """What this frame's samples are tested with, against stars of that FWHM (default: the stack's)."""
-        factor = member.normalisation.factor
-        variance = (factor * member.noise) ** 2
-        if self.noise is not None:
-            floor = self.noise.floor * variance
-            slope = self.noise.slope * factor
-        else:
-            floor = INTERPOLATION_GAIN * variance
-            # Photon noise unknown as yet: at most the sky's own variance is photon noise over the sky's level.
-            slope = floor / np.maximum(np.abs(self.stack.origin if self.stack is not None else floor), 1.0)
-        structure = self.settings.stack.gradient
-        if self.noise is not None and self.noise.structure is not None:
-            structure = min(max(self.noise.structure, 0.2 * structure), 3.0 * structure)
-        excess, blur = self._unlike(member, width_px or self._stacked_fwhm_px())
-        return Limits(floor, slope, structure, excess, blur, self.settings.stack.kappa, self.settings.stack.prior_dof)
-
-    def _unlike(self, member: Member, width: float | None) -> tuple[float, float]:
-        """What sets this frame's stars apart from stars of that FWHM: share of the local range it may be out, and its blur."""
-        usual_rms = self.judge.usual("rms_px") or 0.0
-        excess = 0.5 * max(0.0, min(member.rms_px or 0.0, 1.0) - usual_rms)
-        if not member.fwhm_px or not width:
-            return excess, 0.0
-        variance = (width / FWHM_PER_SIGMA) ** 2
-        ratio = member.fwhm_px / width
-        near = min(max(ratio, 1 / BLUR_TRUSTED), BLUR_TRUSTED)
-        # A star's peak goes with 1 / FWHM^2, and its discrete Laplacian there is 4 (exp(-1 / 2 sigma^2) - 1) of the peak.
-        blur = (1.0 - near**-2) / (4.0 * (1.0 - math.exp(-0.5 / variance)))
-        # Beyond where the Laplacian tells: its 3 x 3 range is this share of the peak.
-        share = max(0.05, 1.0 - math.exp(-1.0 / variance))
-        excess += abs(ratio**-2 - near**-2) / (self.settings.stack.kappa * share) + SHAPE_ERROR * abs(math.log(near))
-        return excess, blur
-
-    def _stacked_fwhm_px(self) -> float | None:
-        """Width of the stars in the stack: that of the mean of peaks, which go with 1 / FWHM^2."""
-        peaks = [(member.weight, member.weight / member.fwhm_px**2) for member in self.members if member.fwhm_px]
-        total = sum(weight for weight, _ in peaks)
-        return math.sqrt(total / sum(peak for _, peak in peaks)) if total > 0 else None
+        assert self.stack is not None
+        usual = self.judge.usual("rms_px") or 0.0
+        width = width_px or stacked_fwhm_px(self.members)
+        return limits_for(member, self.noise, self.stack.origin, self.settings.stack, usual, width)
 
     def _add(self, member: Member, developer: Developer, outcome: Outcome) -> Added:
         assert self.stack is not None
@@ -595,7 +445,7 @@ class GroupStack:
         return stack.add(planes, member.matrix, member.normalisation, member.weight, limits, self.bands)
 
     def restack(self, members: Sequence[Member], fetch: Callable[[Member], Prepared]) -> Stack:
-        """A stack of some of the members by themselves, read anew by `fetch`: robust start, then one after the other."""
+        """A stack of some members by themselves, read anew by `fetch`: robust start, then one after the other."""
         assert self.stack is not None
         stack = Stack(*self.stack.shape, origin=self.stack.origin)
         first = 1 if self.settings.stack.mode == "maximum" else self.settings.stack.warmup_frames
@@ -611,7 +461,7 @@ class GroupStack:
         return stack
 
     def windows(self) -> list[list[Member]]:
-        """The members by the time of their exposure, in windows of `window_minutes` from the first one; none is empty."""
+        """The members by time of exposure, in windows of `window_minutes` from the first one; none is empty."""
         minutes = self.settings.stack.window_minutes
         dated = sorted((m.info.date_obs, n) for n, m in enumerate(self.members) if m.info.date_obs is not None)
         if minutes is None or not dated:
@@ -653,7 +503,7 @@ class GroupStack:
         assert self.stack is not None
         fresh = Stack(*self.stack.shape, origin=self.stack.origin)
         tested = []
-        width = self._stacked_fwhm_px()
+        width = stacked_fwhm_px(self.members)
         ahead = reader.submit(fetch, self.members[0])
         for number, member in enumerate(self.members):
             if stopped is not None and stopped():
@@ -673,7 +523,9 @@ class GroupStack:
                 member.rejected,
                 self.bands,
             )
-            tested.append(replace(member, rejected=self._keep(added.rejected), rejected_fraction=added.rejected_fraction))
+            tested.append(
+                replace(member, rejected=self._keep(added.rejected), rejected_fraction=added.rejected_fraction)
+            )
             if progress is not None:
                 progress(number + 1, len(self.members))
         self.stack = fresh
@@ -684,13 +536,14 @@ class GroupStack:
 
     _NO_STATE = frozenset(
         {
-            "name", "settings", "bands", "on_reference", "newest", "stack", "judge", "warnings", "_held", "_keep", "_grids",
+            "name", "settings", "bands", "on_reference", "newest", "stack", "judge", "warnings", "_held", "_keep",
+            "_grids",
         }
     )  # fmt: skip
     """Attributes that are given anew, or kept in another form; all others are the state."""
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on as if nothing had been; holds our own objects, and the live arrays themselves.
+        """All that `restore` needs to go on as if nothing had been; our own objects, and the live arrays themselves.
 
         While the warm-up lasts, the frames that it holds are named only: their pixels are read again.
         """
@@ -738,14 +591,13 @@ class GroupStack:
             return
         assert self.reference is not None
         assert self.stack is not None
-        best = self._best_reference()
-        if best is not None:
-            self._switch_reference(best)
+        self._choose_reference()
         own = next((held.measures for held in self._held if held.member.name == self.reference.name), self._chosen)
         assert own is not None
         self.judge.set_reference(own)
-        self._reweight()
-        self._refine_reference()
+        if self.settings.quality.enabled:
+            self._held = weigh_anew(self._held, own)
+        self.reference = refine_positions(self.reference, self._held)
         held = [(one.member, one.developer) for one in self._held]
         if self.settings.stack.rejects:
             samples = self._samples(held)
@@ -767,7 +619,7 @@ class GroupStack:
     def _samples(self, held: Sequence[tuple[Member, Developer]]) -> list[WarmSample]:
         defects = self.defects
         widths = [member.fwhm_px for member, _ in held if member.fwhm_px]
-        middle, stacked = float(np.median(widths)) if widths else None, self._stacked_fwhm_px()
+        middle, stacked = float(np.median(widths)) if widths else None, stacked_fwhm_px(self.members)
 
         def view(member: Member, developer: Developer) -> WarmSample:
             def develop(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
@@ -785,72 +637,19 @@ class GroupStack:
 
         return [view(member, developer) for member, developer in held]
 
-    def _score(self, measures: FrameMeasures) -> float:
-        """How good a reference a frame would be: weight, and how many stars it has."""
-        assert self.judge.reference is not None
-        return frame_weight(measures, self.judge.reference) * math.sqrt(max(measures.n_stars, 1))
-
-    def _best_reference(self) -> Held | None:
-        """The frame that should be the reference instead of the present one, or None."""
+    def _choose_reference(self) -> None:
+        """Let a clearly better frame of the warm-up take over, unless others rely on the grid."""
         assert self.reference is not None
         fixed = self.anchor is not None or self.lends_grid or self.settings.registration.reference is not None
-        if fixed or len(self._held) < 3:
-            return None
-        scores = [self._score(held.measures) for held in self._held]
-        best = int(np.argmax(scores))
-        mine = next(i for i, held in enumerate(self._held) if held.member.name == self.reference.name)
-        return self._held[best] if scores[best] > BETTER_REFERENCE * scores[mine] else None
-
-    def _switch_reference(self, best: Held) -> None:
-        """Make `best` the reference: all transforms and normalisations are carried over to it."""
-        to_new = np.linalg.inv(best.member.matrix)
+        if fixed or self.judge.reference is None:
+            return
+        best = find_better(self._held, self.reference, self.judge.reference)
+        if best is None:
+            return
         self._set_reference(best.prepared, best.developer, np.eye(3), "the best frame of the warm-up")
-        assert self.reference is not None
-        height, width = self.reference.shape
-        moved = []
-        for held in self._held:
-            matrix = to_new @ held.member.matrix if held is not best else np.eye(3)
-            pairs = self.reference.stars.match_near(held.stars.xy, matrix, 2.0)
-            ratio = flux_ratio(best.stars, held.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
-            info = held.member.info
-            normalisation = normalise(
-                self.reference.light, held.prepared.sky, matrix, ratio, info.width, info.height, width, height
-            )
-            exposures = (info.exposure_s or 1.0) / (self.reference.info.exposure_s or info.exposure_s or 1.0)
-            measures = replace(held.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
-            member = replace(held.member, matrix=matrix, normalisation=normalisation)
-            moved.append(replace(held, member=member, measures=measures))
-        self._held = moved
-        self._last = moved[-1].member.matrix
-        self._before = moved[-2].member.matrix if len(moved) > 1 else None
+        self._held = carry_over(self._held, best, self.reference)
+        self._last = self._held[-1].member.matrix
+        self._before = self._held[-2].member.matrix
         self.judge = Judge(self.settings.quality)
-        for held in moved:
-            self.judge.accept(held.measures)
-
-    def _reweight(self) -> None:
-        """Weights relative to the reference that was chosen."""
-        if not self.settings.quality.enabled or self.judge.reference is None:
-            return
-        reference = self.judge.reference
-        self._held = [
-            replace(held, member=replace(held.member, weight=frame_weight(held.measures, reference)))
-            for held in self._held
-        ]
-
-    def _refine_reference(self) -> None:
-        """Average each reference star's position over the warm-up: later frames are matched to better positions."""
-        assert self.reference is not None
-        if self.reference.starless or len(self.reference.stars.stars) < FEW_STARS:
-            return
-        stars = self.reference.stars.stars
-        total = stars.xy * 1.0
-        number = np.ones(len(stars))
         for held in self._held:
-            if held.member.name == self.reference.name:
-                continue
-            frame_index, ref_index = self.reference.stars.match_near(held.stars.xy, held.member.matrix, 1.0)
-            total[ref_index] += tf.apply(held.member.matrix, held.stars.xy[frame_index])
-            number[ref_index] += 1
-        refined = stars.placed(total / number[:, None])
-        height, width = self.reference.shape
-        self.reference = replace(self.reference, stars=StarReference(refined, width, height))
+            self.judge.accept(held.measures)

@@ -22,6 +22,8 @@ from livestack.version import version
 ENOUGH_STARS = 60
 """So many have to lie in the rows that are looked at, or all rows are."""
 
+REST_FRAMES = 3
+
 
 class Keeper:
     """Measures and saves the stacks of one session.
@@ -77,6 +79,12 @@ class Keeper:
         worker.start()
         self._lines = 0
         self._task = (group.name, group.n_stacked, worker, found)
+
+    @property
+    def at_rest(self) -> bool:
+        """No PSF is being measured, or began so long ago that it should be there by now: told by frames, not by the
+        clock, so that the same night gives the same journal."""
+        return self._task is None or self._lines >= min(REST_FRAMES, self._settings.psf.every_frames - 1)
 
     def collect_psf(self, due: bool = False) -> None:
         """Write down the PSF that is being measured.

@@ -29,9 +29,11 @@ from livestack.develop import Prepared, prepare, prepare_pixels
 from livestack.errors import FrameError, MasterError, NothingStacked, UnreadableFrame, UsageError
 from livestack.formats import read_frame
 from livestack.frame import Frame, FrameInfo
-from livestack.group import GroupStack, Member, Outcome, Reference
+from livestack.group import GroupStack
 from livestack.kernels.bands import Bands
+from livestack.members import Member, Outcome
 from livestack.quality import refuse
+from livestack.reference import Reference
 from livestack.settings import Settings
 from livestack.stack import RejectedSamples, Stack
 

@@ -19,8 +19,10 @@ from astropy.io import fits
 from livestack.composite import OFF, Composite
 from livestack.durable import replacing, write_atomically
 from livestack.errors import FrameError
-from livestack.group import GroupStack, Member, Reference
+from livestack.group import GroupStack
+from livestack.members import Member
 from livestack.pipeline import LiveStack
+from livestack.reference import Reference
 from livestack.render import Picture, encode_png, measure_look, remove_gradient, render
 from livestack.saving import isot, set_names, span, write_formats
 from livestack.settings import Settings

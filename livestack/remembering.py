@@ -21,10 +21,11 @@ from livestack.features import FeatureReference
 from livestack.features.keypoints import Keypoints
 from livestack.features.prepare import Prepared as Picture
 from livestack.frame import FrameInfo, FrameKind
-from livestack.group import Member, Reference
 from livestack.masks import MaskStore, StoredSamples
+from livestack.members import Member
 from livestack.normalise import ReferenceLight
 from livestack.quality import FrameMeasures
+from livestack.reference import Reference
 from livestack.registration import StarReference
 from livestack.stack import NoiseModel, Normalisation, RejectedSamples
 from livestack.stars import Sky, StarCatalog

@@ -17,8 +17,8 @@ from astropy.io import fits
 
 from livestack.durable import replacing, write_atomically
 from livestack.frame import FrameInfo
-from livestack.group import Member
 from livestack.kernels.bands import Bands
+from livestack.members import Member
 from livestack.pipeline import Result
 from livestack.psf import PSFModel
 from livestack.render import Look, Picture, encode_jpeg, encode_png, encode_tiff, measure_look, render

@@ -36,7 +36,7 @@ from livestack.errors import FrameError, LivestackError, NothingStacked, Session
 from livestack.folder import FileKey, say_name
 from livestack.formats import read_frame, read_frames
 from livestack.frame import Frame, FrameInfo
-from livestack.group import GroupStack, Outcome, Reference
+from livestack.group import GroupStack
 from livestack.journal import (
     JOURNAL_NAME,
     CheckpointRecord,
@@ -60,7 +60,9 @@ from livestack.keeping import Keeper
 from livestack.kernels.bands import Bands
 from livestack.lock import SessionLock
 from livestack.masks import MaskStore
+from livestack.members import Outcome
 from livestack.pipeline import LiveStack, Prepared
+from livestack.reference import Reference
 from livestack.report import write_report
 from livestack.resources import available_memory, bins_frames, memory_sentence, thread_count
 from livestack.resuming import Event, Interrupted, read_interrupted
@@ -676,7 +678,7 @@ class Session:
             )  # fmt: skip
 
     def _keep_state(self) -> None:
-        if self._state.is_due(self._stack):
+        if self._keeper.at_rest and self._state.is_due(self._stack):
             self._keeper.collect_psf()  # frames that the checkpoint holds are not looked at again
             extra = {"noise": self._teller.noise, "object": self._teller.object_override}
             self._state.begin(self._stack, self._n_events, self._sequence - 1, extra)

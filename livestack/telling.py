@@ -12,8 +12,9 @@ import numpy as np
 
 from livestack import transform as tf
 from livestack.artist import Drawing
-from livestack.group import GroupStack, Outcome
+from livestack.group import GroupStack
 from livestack.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
+from livestack.members import Outcome
 from livestack.psf import PSFModel
 from livestack.snapshot import Slot, Snapshot, State, TrendPoint
 

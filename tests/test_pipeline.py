@@ -11,7 +11,7 @@ import pytest
 from livestack import transform as tf
 from livestack.errors import NothingStacked, UsageError
 from livestack.frame import Frame, FrameInfo, FrameKind
-from livestack.group import Outcome
+from livestack.members import Outcome
 from livestack.kernels.bands import Bands
 from livestack.pipeline import LiveStack, group_name, slug
 from livestack.psf import measure_psf

@@ -1,0 +1,130 @@
+"""The frame that the others are registered to and normalised with: making it, choosing a better one, refining it.
+
+All of it pure: frames and lists in, a new `Reference` or new lists out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from livestack import transform as tf
+from livestack.develop import Prepared
+from livestack.features import FeatureReference
+from livestack.frame import FrameInfo
+from livestack.members import Held
+from livestack.normalise import ReferenceLight, flux_ratio, normalise
+from livestack.quality import FrameMeasures, content_stats, frame_weight
+from livestack.registration import StarReference
+
+BETTER_REFERENCE = 2.0
+"""A frame of the warm-up takes the reference over when it is so many times as good as the first: the log then speaks of
+two grids, which small gains are not worth."""
+FEW_STARS = 8
+STARLESS_STRUCTURE = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What frames are registered to and normalised with."""
+
+    name: str
+    info: FrameInfo
+    shape: tuple[int, int]
+    stars: StarReference
+    light: ReferenceLight
+    starless: bool
+    features: FeatureReference | None
+
+
+def is_starless(prepared: Prepared) -> bool:
+    """True for the Moon, planets, landscapes: structure everywhere, and no common size of what looks like stars."""
+    stars = prepared.stars
+    content = content_stats(prepared.sky, stars)
+    widths = stars.fwhm[np.isfinite(stars.fwhm)]
+    if content.structure <= STARLESS_STRUCTURE:
+        return False
+    if len(widths) < 3:
+        return True
+    middle = float(np.median(widths))
+    scatter = 1.4826 * float(np.median(np.abs(widths - middle)))
+    return middle > 18.0 or scatter > 0.3 * middle
+
+
+def make_reference(
+    prepared: Prepared, grid: tuple[int, int], matrix: np.ndarray, starless: bool, features: FeatureReference | None
+) -> Reference:
+    """A reference from a frame that lies on a grid of (height, width) by `matrix` (3, 3), frame -> grid."""
+    info, stars = prepared.frame.info, prepared.stars
+    on_grid = stars if np.array_equal(matrix, np.eye(3)) else stars.moved(matrix)
+    return Reference(
+        name=prepared.frame.name,
+        info=info,
+        shape=grid,
+        stars=StarReference(on_grid, grid[1], grid[0]),
+        light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height),
+        starless=starless,
+        features=features,
+    )
+
+
+def find_better(held: Sequence[Held], reference: Reference, own: FrameMeasures) -> Held | None:
+    """The frame of the warm-up that should be the reference instead, or None.
+
+    `own` are the measures that weights are relative to.
+    """
+    if len(held) < 3:
+        return None
+
+    def score(measures: FrameMeasures) -> float:
+        return frame_weight(measures, own) * math.sqrt(max(measures.n_stars, 1))
+
+    scores = [score(one.measures) for one in held]
+    best = int(np.argmax(scores))
+    mine = next(i for i, one in enumerate(held) if one.member.name == reference.name)
+    return held[best] if scores[best] > BETTER_REFERENCE * scores[mine] else None
+
+
+def carry_over(held: Sequence[Held], best: Held, reference: Reference) -> list[Held]:
+    """The held frames with transforms and normalisations relative to `best`, which has become `reference`."""
+    to_new = np.linalg.inv(best.member.matrix)
+    height, width = reference.shape
+    moved = []
+    for one in held:
+        matrix = to_new @ one.member.matrix if one is not best else np.eye(3)
+        pairs = reference.stars.match_near(one.stars.xy, matrix, 2.0)
+        ratio = flux_ratio(best.stars, one.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
+        info = one.member.info
+        normalisation = normalise(
+            reference.light, one.prepared.sky, matrix, ratio, info.width, info.height, width, height
+        )
+        exposures = (info.exposure_s or 1.0) / (reference.info.exposure_s or info.exposure_s or 1.0)
+        measures = replace(one.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
+        member = replace(one.member, matrix=matrix, normalisation=normalisation)
+        moved.append(replace(one, member=member, measures=measures))
+    return moved
+
+
+def weigh_anew(held: Sequence[Held], own: FrameMeasures) -> list[Held]:
+    """The held frames with weights relative to the reference's measures."""
+    return [replace(one, member=replace(one.member, weight=frame_weight(one.measures, own))) for one in held]
+
+
+def refine_positions(reference: Reference, held: Sequence[Held]) -> Reference:
+    """Average each reference star's position over the warm-up: later frames are matched to better positions."""
+    stars = reference.stars.stars
+    if reference.starless or len(stars) < FEW_STARS:
+        return reference
+    total = stars.xy * 1.0
+    number = np.ones(len(stars))
+    for one in held:
+        if one.member.name == reference.name:
+            continue
+        frame_index, ref_index = reference.stars.match_near(one.stars.xy, one.member.matrix, 1.0)
+        total[ref_index] += tf.apply(one.member.matrix, one.stars.xy[frame_index])
+        number[ref_index] += 1
+    height, width = reference.shape
+    return replace(reference, stars=StarReference(stars.placed(total / number[:, None]), width, height))
