@@ -24,6 +24,7 @@ from small_sessions import (
 )
 
 from livestack.errors import SessionError, UsageError
+from livestack.keeping import REST_FRAMES
 from livestack.session import Session
 
 FRAMES = 14
@@ -69,7 +70,7 @@ def continued(output: Path, at_sync: int | None) -> None:
     resume_session(output)
 
 
-@pytest.mark.parametrize("at_sync", [3, 4, 9, 12, 13, 17, 22, 26, 29])
+@pytest.mark.parametrize("at_sync", [3, 9, 12, 13, 17, 26])
 def test_killed_at_any_sync(night: Path, undisturbed: Path, tmp_path: Path, at_sync: int) -> None:
     output = tmp_path / "out"
     before = checksums(night)
@@ -80,7 +81,7 @@ def test_killed_at_any_sync(night: Path, undisturbed: Path, tmp_path: Path, at_s
     assert checksums(night) == before
 
 
-@pytest.mark.parametrize("number", [2, 7, 13])
+@pytest.mark.parametrize("number", [2, 9])
 def test_killed_in_the_middle_of_a_line_of_the_journal(
     night: Path, undisturbed: Path, tmp_path: Path, number: int
 ) -> None:
@@ -132,7 +133,7 @@ def test_same_night_twice_gives_the_same_journal(night: Path, undisturbed: Path,
 
 def test_a_damaged_checkpoint_gives_way_to_the_older_one(night: Path, undisturbed: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    assert in_process(watched, night, output, None, 2 + FRAMES) == -9
+    assert in_process(watched, night, output, None, 5 + FRAMES) == -9
     newest = sorted((output / "checkpoint").glob("state-*.bin"))
     assert len(newest) == 2
     content = bytearray(newest[-1].read_bytes())
@@ -147,7 +148,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_older_one(night: Path, undisturbe
 @pytest.mark.parametrize("what", ["checkpoint", "checkpoint/masks.bin"])
 def test_lost_checkpoints_cost_time_only(night: Path, undisturbed: Path, tmp_path: Path, what: str) -> None:
     output = tmp_path / "out"
-    assert in_process(watched, night, output, None, 2 + FRAMES) == -9
+    assert in_process(watched, night, output, None, 5 + FRAMES) == -9
     if (output / what).is_dir():
         shutil.rmtree(output / what)
     else:
@@ -158,7 +159,7 @@ def test_lost_checkpoints_cost_time_only(night: Path, undisturbed: Path, tmp_pat
 
 def test_checkpoints_are_told_and_go_when_the_session_is_saved(undisturbed: Path) -> None:
     written = lines(undisturbed, "checkpoint")
-    assert [line["n_stacked"] for line in written] == [EVERY, 2 * EVERY]
+    assert [line["n_stacked"] for line in written] == [EVERY + REST_FRAMES, 2 * EVERY + REST_FRAMES]
     assert all(line["size_bytes"] > 0 and line["duration_s"] > 0 for line in written)
     assert not (undisturbed / "checkpoint").exists()
 
@@ -237,7 +238,7 @@ def fail_in_save(folder: Path, output: Path) -> None:
 def test_a_frame_deleted_before_it_could_be_replayed_is_taken_out_and_told(night: Path, tmp_path: Path) -> None:
     folder = copy_night(night, tmp_path / "lights")
     output = tmp_path / "out"
-    assert in_process(watched, folder, output, None, 12) == -9
+    assert in_process(watched, folder, output, None, 9) == -9
     gone = lines(output, "frame")[-1]["file"]
     (folder / gone).unlink()
     session = resumed(output)
