@@ -68,7 +68,9 @@ def speed(channels: int, width: int, height: int, repeat: int, bands: Bands) -> 
     def floor() -> None:
         for c in range(channels):
             bands.run(
-                lambda y0, y1, c=c: touch(planes[c], stack.mean[c], stack.m2[c], stack.weight[c], stack.count[c], y0, y1),
+                lambda y0, y1, c=c: touch(
+                    planes[c], stack.mean[c], stack.m2[c], stack.weight[c], stack.count[c], y0, y1
+                ),
                 height,
             )
 
@@ -79,7 +81,10 @@ def speed(channels: int, width: int, height: int, repeat: int, bands: Bands) -> 
     print(f"\n{words} {width}x{height}, {bands.threads} thread(s): one read and write pass {one_pass:.0f} ms")
     for _ in range(4):
         stack.add(planes, np.eye(3), normalisation, 1.0, None, bands)
-    for name, matrix in [("whole pixels", np.eye(3)), *((f"{a:g} deg", turned(a, width, height)) for a in (0, 0.05, 0.5, 5, 45, 90, 180))]:
+    for name, matrix in [
+        ("whole pixels", np.eye(3)),
+        *((f"{a:g} deg", turned(a, width, height)) for a in (0, 0.05, 0.5, 5, 45, 90, 180)),
+    ]:
         took = least(lambda matrix=matrix: stack.add(planes, matrix, normalisation, 1.0, limits, bands), repeat)
         print(f"  add, {name:13} {took:6.0f} ms  {took / one_pass:5.1f} passes")
 
@@ -94,7 +99,15 @@ def memory(width: int, height: int, frames: int) -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
     rng = np.random.default_rng(2)
-    stars = [(int(x), int(y), f) for x, y, f in zip(rng.uniform(40, width - 40, 400), rng.uniform(40, height - 40, 400), rng.pareto(1, 400) * 4000 + 1500, strict=True)]
+    stars = [
+        (int(x), int(y), f)
+        for x, y, f in zip(
+            rng.uniform(40, width - 40, 400),
+            rng.uniform(40, height - 40, 400),
+            rng.pareto(1, 400) * 4000 + 1500,
+            strict=True,
+        )
+    ]
     yy, xx = np.mgrid[-7:8, -7:8]
     tile = rng.normal(0, 20, (512, 512)).astype(np.float32)
     print(f"\nmosaic {width}x{height}, {frames} frames; peak memory in MB: {peak()} before")
@@ -113,7 +126,10 @@ def memory(width: int, height: int, frames: int) -> None:
                 data[y - 7 : y + 8, x - 7 : x + 8] += light.astype(np.uint16)
             info = FrameInfo(width, height, FrameKind.LIGHT, bayer="RGGB", saturation_adu=65535.0, exposure_s=30.0)
             outcome = live.add(Frame(data, info, label=f"frame {k}"))
-            print(f"  frame {k:3} {outcome.status:8} {peak():6} MB  " + " ".join(f"{n} {1000 * s:.0f}" for n, s in outcome.timings_s.items()))
+            print(
+                f"  frame {k:3} {outcome.status:8} {peak():6} MB  "
+                + " ".join(f"{n} {1000 * s:.0f}" for n, s in outcome.timings_s.items())
+            )
         live.result()
         print(f"  result       {peak():6} MB")
 

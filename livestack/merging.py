@@ -137,9 +137,7 @@ def merge_stacks(places: Sequence[Path], output: Path | None, bands: Bands) -> M
     for path in paths[1:]:
         other = read_saved(path)
         if other.stack.shape[0] != first.stack.shape[0]:
-            raise UsageError(
-                f"{path}: has {other.stack.shape[0]} colour(s), {first.path} has {first.stack.shape[0]}; expected the same."
-            )
+            raise UsageError(f"{path}: has {other.stack.shape[0]} colour(s), {first.path} has {first.stack.shape[0]}.")
         carried, how = _carry(other, stars, bands)
         first.stack.merge(carried, bands)
         words.append(f"{path}: {how}.")
@@ -170,7 +168,7 @@ def _carry(other: SavedStack, onto: _Stars, bands: Bands) -> tuple[Stack, str]:
         if alike and len(onto.catalog) == 0:
             return other.stack, "merged exactly, on the same reference"
         raise UsageError(
-            f"{other.path}: cannot be laid onto {onto.saved.path} ({found.message}); expected the same field at a like scale."
+            f"{other.path}: cannot be laid onto {onto.saved.path} ({found.message}); expected the same field."
         )
     ratio = flux_ratio(onto.catalog, stars.catalog, found.reference_index, found.frame_index)
     corners = np.array([[0, 0], [onto.width, 0], [0, onto.height], [onto.width, onto.height]], dtype=float)

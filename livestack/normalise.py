@@ -52,7 +52,7 @@ def mesh_nodes(shape: tuple[int, int], width: int, height: int) -> np.ndarray:
 
 
 def sample_mesh(level: np.ndarray, points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(C, n) bilinear values of a (C, gy, gx) mesh at frame points; beyond the outer nodes held, outside the frame NaN."""
+    """(C, n) bilinear values of a (C, gy, gx) mesh at frame points; held beyond the outer nodes, NaN outside."""
     _, gy, gx = level.shape
     u = np.clip((points[:, 0] + 0.5) * gx / width - 0.5, 0, gx - 1)
     v = np.clip((points[:, 1] + 0.5) * gy / height - 0.5, 0, gy - 1)
@@ -60,10 +60,14 @@ def sample_mesh(level: np.ndarray, points: np.ndarray, width: int, height: int) 
     j = np.minimum(v.astype(int), gy - 2)
     fu, fv = u - i, v - j
     value = (
-        level[:, j, i] * (1 - fu) * (1 - fv) + level[:, j, i + 1] * fu * (1 - fv)
-        + level[:, j + 1, i] * (1 - fu) * fv + level[:, j + 1, i + 1] * fu * fv
+        level[:, j, i] * (1 - fu) * (1 - fv)
+        + level[:, j, i + 1] * fu * (1 - fv)
+        + level[:, j + 1, i] * (1 - fu) * fv
+        + level[:, j + 1, i + 1] * fu * fv
     )
-    outside = (points[:, 0] < -0.5) | (points[:, 0] > width - 0.5) | (points[:, 1] < -0.5) | (points[:, 1] > height - 0.5)
+    outside = (
+        (points[:, 0] < -0.5) | (points[:, 0] > width - 0.5) | (points[:, 1] < -0.5) | (points[:, 1] > height - 0.5)
+    )
     value[:, outside] = np.nan
     return value
 
@@ -74,8 +78,12 @@ def flux_ratio(
     """Robust flux(reference) / flux(frame) of matched, unsaturated stars; None when there is none that is good."""
     a, b = reference_index, frame_index
     good = (
-        ~reference.saturated[a] & ~stars.saturated[b] & (reference.snr[a] > MIN_SNR) & (stars.snr[b] > MIN_SNR / 2)
-        & (reference.flux[a] > 0) & (stars.flux[b] > 0)
+        ~reference.saturated[a]
+        & ~stars.saturated[b]
+        & (reference.snr[a] > MIN_SNR)
+        & (stars.snr[b] > MIN_SNR / 2)
+        & (reference.flux[a] > 0)
+        & (stars.flux[b] > 0)
     )
     a, b = a[good], b[good]
     if len(a) == 0:
@@ -93,8 +101,14 @@ def flux_ratio(
 
 
 def normalise(
-    light: ReferenceLight, sky: Sky, matrix: np.ndarray, ratio: float | None, width: int, height: int,
-    grid_width: int, grid_height: int,
+    light: ReferenceLight,
+    sky: Sky,
+    matrix: np.ndarray,
+    ratio: float | None,
+    width: int,
+    height: int,
+    grid_width: int,
+    grid_height: int,
 ) -> Normalisation:
     """Factor and additive surface that bring a frame onto the reference's scale.
 
@@ -115,7 +129,9 @@ def normalise(
     if ratio is None:
         if not good.any() or np.median(mine[:, good]) <= 0 or np.median(theirs[:, good]) <= 0:
             return Normalisation.identity(channels)
-        factor = float(np.median(np.median(theirs[:, good], axis=1) / np.maximum(np.median(mine[:, good], axis=1), 1e-6)))
+        factor = float(
+            np.median(np.median(theirs[:, good], axis=1) / np.maximum(np.median(mine[:, good], axis=1), 1e-6))
+        )
         return Normalisation(np.full(channels, float(np.clip(factor, 0.2, 5.0))), surface)
     # Interpolation keeps surface brightness; stars measured in frame pixels cover `area` times as many grid pixels.
     area = abs(float(np.linalg.det(matrix[:2, :2]))) / light.area

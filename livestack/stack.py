@@ -2,13 +2,16 @@
 
 Rejection is by *prediction limit with a moderated variance*: a sample x is refused when
 
-    |x - mean| > kappa sqrt(s^2 (1 + 1/n) + (g R)^2),   s^2 = (d0 s0^2 + M2/c) / (d0 + n - 1)
+    |x - mean - t L| > kappa sqrt(s^2 (1 + 1/n) + (e R)^2 + 0.1 (t L)^2),   s^2 = (d0 s0^2 + M2/c) / (d0 + n - 1)
 
-s0^2 = a + b max(mean, 0) is a noise model (read noise and photon noise) worth d0 samples, so that a pixel with few samples
-is not judged by its own poor variance (Smyth 2004, doi:10.2202/1544-6115.1027, for the shrinkage); c is the variance that
-clipping leaves; R the 3 x 3 range of the mean, so that seeing and residual registration error around stars are no
-outliers (as HST's driz_cr). The first frames are combined at once, from median and MAD (`start_robustly`), so that an
-artefact in frame 1 leaves nothing behind. Where most samples of a pixel are refused the limit opens: it cannot latch.
+s0^2 = a + b max(mean, 0) + (g R)^2 is a noise model (read noise, photon noise, structure) worth d0 samples, so that a
+pixel with few samples is not judged by its own poor variance (Smyth 2004, doi:10.2202/1544-6115.1027, for the
+shrinkage); c is the variance that clipping leaves; R the 3 x 3 range of the mean, so that residual registration error
+around stars is no outlier (as HST's driz_cr). L is the mean's Laplacian: a frame whose stars are wider is expected to
+be the mean plus t L; what its width explains is no outlier either, and a trail through a star still is. g is fitted
+in the warm-up; e is what sets this frame apart beyond all that. The first frames are combined at once, from median
+and MAD (`start_robustly`), so that an artefact in frame 1 leaves nothing behind. Where most samples of a pixel are
+refused the limit opens: it cannot latch.
 
 (n, mean, M2) are stored, never the variance: stacks merge exactly (Chan et al. 1979; West 1979,
 doi:10.1145/359146.359153). Values are relative to `origin` (the reference's sky), so float32 stays accurate. Which
@@ -17,6 +20,7 @@ frames come here, and on what scale, is `pipeline`'s business.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,8 +34,8 @@ STRIP_ROWS = 64
 TILE_ROWS, TILE_COLUMNS = 128, 1024
 MIN_STRUCTURED = 100
 STRUCTURE_QUANTILE = 0.75
-"""Of the squared shares that pixels on stars show, the one that stands for all: more than the median, for no two places on
-a star are alike."""
+"""Of the squared shares that pixels on stars show, the one that stands for all: more than the median, for no two
+places on a star are alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +45,8 @@ class Normalisation:
     Attributes
     ----------
     factor : (C,) brightness factor.
-    surface : (C, 10) float64 coefficients of 1, u, v, u^2, uv, v^2, u^3, u^2 v, u v^2, v^3, with u and v running from -1 to
-        1 over the reference; ADU.
+    surface : (C, 10) float64 coefficients of 1, u, v, u^2, uv, v^2, u^3, u^2 v, u v^2, v^3, with u and v running from
+        -1 to 1 over the reference; ADU.
     """
 
     factor: np.ndarray
@@ -78,8 +82,8 @@ class Limits:
     ----------
     floor, slope, structure : noise model, see there.
     excess : share of the 3 x 3 range by which this frame may be out beyond that.
-    blur : how much wider this frame's stars are than the stack's: its samples are expected at the mean plus blur times the
-        mean's Laplacian (px^2; for small changes half the difference of sigma^2).
+    blur : how much wider this frame's stars are than the stack's: its samples are expected at the mean plus blur times
+        the mean's Laplacian (px^2; for small changes half the difference of sigma^2).
     """
 
     floor: np.ndarray
@@ -103,8 +107,12 @@ class RejectedSamples:
         """From (n,) sorted int64 entries."""
         steps = np.diff(entries, prepend=np.int64(0))
         narrow = steps.astype(np.uint32) if len(steps) == 0 or steps.max() < 2**32 else steps
-        return RejectedSamples(zlib.compress(narrow.tobytes(), 1) if narrow.dtype == np.uint32 else b"w" + zlib.compress(
-            narrow.tobytes(), 1), len(entries))
+        return RejectedSamples(
+            zlib.compress(narrow.tobytes(), 1)
+            if narrow.dtype == np.uint32
+            else b"w" + zlib.compress(narrow.tobytes(), 1),
+            len(entries),
+        )
 
     def unpack(self) -> np.ndarray:
         """(n,) sorted int64 entries."""
@@ -158,7 +166,7 @@ def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.nda
 
     Returns
     -------
-    source, inverse : turned alike, source C-contiguous, inverse (2, 3) with inverse[0, 0] > 0 and the larger of its column.
+    source, inverse : turned alike, source C-contiguous, inverse (2, 3), inverse[0, 0] > 0, the largest in its column.
     """
     height, width = source.shape[-2:]
     a, b = inverse[0, 0], inverse[1, 0]
@@ -241,7 +249,12 @@ class Stack:
             raise ValueError(f"planes: expected ({self.shape[0]}, h, w), found {planes.shape}.")
 
     def add(
-        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, weight: float, limits: Limits | None,
+        self,
+        planes: np.ndarray,
+        matrix: np.ndarray,
+        normalisation: Normalisation,
+        weight: float,
+        limits: Limits | None,
         bands: Bands,
     ) -> Added:
         """Warp, normalise, test and accumulate one frame.
@@ -292,9 +305,7 @@ class Stack:
         flat = np.concatenate(entries) if entries else np.empty(0, dtype=np.int64)
         return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat))
 
-    def add_largest(
-        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, bands: Bands
-    ) -> Added:
+    def add_largest(self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, bands: Bands) -> Added:
         """Warp and normalise one frame and keep the larger of it and what is here (star trails); weights become 1."""
         self._check(planes)
         source, inverse = upright(planes, np.linalg.inv(matrix))
@@ -316,8 +327,13 @@ class Stack:
         return Added(int(seen.sum()), 0, RejectedSamples.pack(np.empty(0, dtype=np.int64)))
 
     def remove(
-        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, weight: float,
-        rejected: RejectedSamples, bands: Bands,
+        self,
+        planes: np.ndarray,
+        matrix: np.ndarray,
+        normalisation: Normalisation,
+        weight: float,
+        rejected: RejectedSamples,
+        bands: Bands,
     ) -> None:
         """Take a frame out again, with what `add` was given and what it returned: as if it had never come."""
         self._check(planes)
@@ -335,15 +351,23 @@ class Stack:
                     codes = _codes(entries, (c * height + y0) * width, (y1 - y0, width))
                     kernel.remove_strip(
                         source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
-                        self.mean[c], self.m2[c], self.weight[c], self.count[c], self.low[c], self.high[c], y0, y1, codes,
+                        self.mean[c], self.m2[c], self.weight[c], self.count[c], self.low[c], self.high[c],
+                        y0, y1, codes,
                     )  # fmt: skip
 
             bands.run(part, len(strips))
         self.n_frames -= 1
 
     def finalise(
-        self, fresh: Stack, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, weight: float,
-        limits: Limits, rejected: RejectedSamples, bands: Bands,
+        self,
+        fresh: Stack,
+        planes: np.ndarray,
+        matrix: np.ndarray,
+        normalisation: Normalisation,
+        weight: float,
+        limits: Limits,
+        rejected: RejectedSamples,
+        bands: Bands,
     ) -> Added:
         """Test a frame against this finished stack without the frame's own samples, and add it to `fresh`.
 
@@ -369,9 +393,11 @@ class Stack:
                     n_seen, n_out = kernel.final_strip(
                         source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
                         f(limits.kappa**2), f(limits.prior_dof), f(limits.floor[c]), f(limits.slope[c]),
-                        f(limits.structure**2), f(limits.excess**2), f(limits.blur), self.mean[c], self.m2[c], self.weight[c], self.count[c],
+                        f(limits.structure**2), f(limits.excess**2), f(limits.blur),
+                        self.mean[c], self.m2[c], self.weight[c], self.count[c],
                         _codes(live, (c * height + y0) * width, (y1 - y0, width)),
-                        fresh.mean[c], fresh.m2[c], fresh.weight[c], fresh.count[c], fresh.low[c], fresh.high[c], y0, y1,
+                        fresh.mean[c], fresh.m2[c], fresh.weight[c], fresh.count[c], fresh.low[c], fresh.high[c],
+                        y0, y1,
                         self.mean[c, max(0, y0 - 1)], self.mean[c, min(height - 1, y1)], codes[: y1 - y0],
                     )  # fmt: skip
                     seen[c, s] = n_seen
@@ -385,7 +411,7 @@ class Stack:
         return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat))
 
     def start_robustly(self, samples: Sequence[WarmSample], reject: bool, bands: Bands) -> list[Added]:
-        """Replace whatever is here by the robust combination of the warm-up frames (median/MAD, then iterated clipping).
+        """Replace whatever is here by the robust combination of the warm-up: median/MAD, then iterated clipping.
 
         Returns
         -------
@@ -429,10 +455,12 @@ class Stack:
                     codes = np.empty((k, y1 - y0, x1 - x0), dtype=np.uint8)
                     out = [np.s_[c, y0:y1, x0:x1]]
                     kernel.combine_tile(
-                        cube[:, c][(slice(None), *inner)], median[inner], mad[inner], spread[inner], curve[inner], weights,
+                        cube[:, c][(slice(None), *inner)], median[inner], mad[inner], spread[inner], curve[inner],
+                        weights,
                         np.array([s.limits.floor[c] for s in samples], dtype=f32),
                         np.array([s.limits.slope[c] for s in samples], dtype=f32),
-                        structure2, excesses2, blurs, excesses_m, blurs_m, kappa, dof, reject, self.mean[out[0]], self.m2[out[0]], self.weight[out[0]],
+                        structure2, excesses2, blurs, excesses_m, blurs_m, kappa, dof, reject,
+                        self.mean[out[0]], self.m2[out[0]], self.weight[out[0]],
                         self.count[out[0]], self.low[out[0]], self.high[out[0]], codes,
                     )  # fmt: skip
                     for i in range(k):
@@ -474,7 +502,14 @@ class Stack:
             surface = self._surfaces(sample.normalisation)
             for c in range(channels):
                 kernel.normalised_tile(
-                    source[c], small, np.float32(sample.normalisation.factor[c]), surface[c], u_scale, v_scale, y0, x0,
+                    source[c],
+                    small,
+                    np.float32(sample.normalisation.factor[c]),
+                    surface[c],
+                    u_scale,
+                    v_scale,
+                    y0,
+                    x0,
                     cube[i, c],
                 )
         return cube
@@ -528,7 +563,9 @@ class Stack:
             rest = variance[rough] - floor[c] - slope[c] * np.maximum(level[rough], 0)
             shares.append(rest / spread[rough].astype(float) ** 2)
         share = np.concatenate(shares)
-        structure = float(np.sqrt(max(0.0, np.quantile(share, STRUCTURE_QUANTILE)))) if len(share) >= MIN_STRUCTURED else None
+        structure = (
+            float(np.sqrt(max(0.0, np.quantile(share, STRUCTURE_QUANTILE)))) if len(share) >= MIN_STRUCTURED else None
+        )
         return NoiseModel(floor, slope, structure)
 
     def merge(self, other: Stack, bands: Bands) -> None:
@@ -569,7 +606,7 @@ class Stack:
 
 
 def _entries(codes: np.ndarray, start: int) -> np.ndarray:
-    """Sorted int64 entries (flat index * 2 + high) of the rejected samples in a strip that begins at flat index `start`."""
+    """Sorted int64 entries (flat index * 2 + high) of a strip's rejected samples; it begins at flat index `start`."""
     flat = codes.ravel()
     local = np.flatnonzero(flat)
     return (local + start) * 2 + (flat[local] == kernel.HIGH)
@@ -585,7 +622,7 @@ def _codes(entries: np.ndarray, start: int, shape: tuple[int, int]) -> np.ndarra
 
 
 def _mad_bias(n: int) -> float:
-    """Expected 1.4826 MAD of n normal samples over sigma, as a median over pixels (Croux & Rousseeuw 1992 give the mean)."""
+    """Expected 1.4826 MAD of n normal samples over sigma, a median over pixels (the mean: Croux & Rousseeuw 1992)."""
     rng = np.random.default_rng(20261120)
     draws = rng.standard_normal((4000, n))
     mad = 1.4826 * np.median(np.abs(draws - np.median(draws, axis=1, keepdims=True)), axis=1)
@@ -598,7 +635,7 @@ def _fit_variance(level: np.ndarray, variance: np.ndarray) -> tuple[float, float
         return None
     edges = np.unique(np.quantile(level, [0, 0.25, 0.5, 0.75, 0.9, 0.96, 0.985, 0.995, 1.0]))
     points = []
-    for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+    for lo, hi in itertools.pairwise(edges):
         inside = (level >= lo) & (level <= hi)
         if inside.sum() >= 40:
             points.append((float(np.median(level[inside])), float(np.median(variance[inside])), int(inside.sum())))

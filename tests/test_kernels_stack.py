@@ -25,7 +25,9 @@ class Row:
         values = values.astype(F)
         present = np.isfinite(values).astype(np.uint8)
         codes = np.zeros(len(values), dtype=np.uint8) if codes is None else codes
-        kernel.add_row(np.where(present, values, F(0)), present, codes, F(w), self.mean, self.m2, self.weight, self.count)
+        kernel.add_row(
+            np.where(present, values, F(0)), present, codes, F(w), self.mean, self.m2, self.weight, self.count
+        )
 
 
 class TestMoments:
@@ -130,13 +132,26 @@ class TestPrediction:
         low, high = (np.zeros(WIDTH, dtype=np.uint16) for _ in range(2))
         spread, curve = local_range(image)[1], laplacian(image)[1]
         found_spread, found_curve = np.empty(WIDTH, F), np.empty(WIDTH, F)
-        kernel.local_shape_row(image[0], image[1], image[2], found_spread, found_curve, np.empty(WIDTH, F), np.empty(WIDTH, F))
+        kernel.local_shape_row(
+            image[0], image[1], image[2], found_spread, found_curve, np.empty(WIDTH, F), np.empty(WIDTH, F)
+        )
         np.testing.assert_allclose(found_spread, spread, rtol=1e-6)
         np.testing.assert_allclose(found_curve, curve, rtol=1e-4, atol=0.02)
         floor, slope = 300.0, 0.7
         shift, limit = prediction(
-            image[1].astype(float), m2.astype(float), weight.astype(float), count, spread.astype(float), curve.astype(float),
-            kappa, dof, floor, slope, structure, excess, blur,
+            image[1].astype(float),
+            m2.astype(float),
+            weight.astype(float),
+            count,
+            spread.astype(float),
+            curve.astype(float),
+            kappa,
+            dof,
+            floor,
+            slope,
+            structure,
+            excess,
+            blur,
         )
         values = (image[1] + shift + rng.uniform(-2, 2, WIDTH) * limit).astype(F)
         present = (rng.random(WIDTH) > 0.1).astype(np.uint8)
@@ -146,7 +161,9 @@ class TestPrediction:
             F(kappa**2), F(dof), F(floor), F(slope), F(structure**2), F(excess**2), F(blur), codes,
         )  # fmt: skip
         d = values - image[1] - shift
-        expected = np.where((np.abs(d) > limit) & (count > 0) & (present == 1), np.where(d > 0, kernel.HIGH, kernel.LOW), 0)
+        expected = np.where(
+            (np.abs(d) > limit) & (count > 0) & (present == 1), np.where(d > 0, kernel.HIGH, kernel.LOW), 0
+        )
         clear = np.abs(np.abs(d) - limit) > 1e-3 * limit + 0.02
         np.testing.assert_array_equal(codes[clear], expected[clear])
         assert n == np.count_nonzero(codes)
@@ -172,7 +189,9 @@ class TestPrediction:
             assert (np.abs(row.mean - step) < 0.15 * step).all(), f"step {step}: {row.mean}"
 
 
-def combine(samples: np.ndarray, *, kappa: float = 3.5, dof: float = 12.0, floor: float = 1.0, weights=None, reject=True):
+def combine(
+    samples: np.ndarray, *, kappa: float = 3.5, dof: float = 12.0, floor: float = 1.0, weights=None, reject=True
+):
     """`combine_tile` of (K, h, w) samples; flat sky, no allowances."""
     k, h, w = samples.shape
     cube = samples.astype(F)

@@ -39,7 +39,7 @@ def bands():
 
 
 def test_two_halves_are_the_whole(tmp_path, bands):
-    """The same reference in both halves: exact, but for that frame counting twice; so it is the only one of the second."""
+    """The same reference in both halves: exact, once that frame is taken out of the second again."""
     whole = save(tmp_path / "whole.fits", [0, 1, 2, 3, 4, 0 + 5])
     first = save(tmp_path / "a.fits", [0, 1, 2])
     with LiveStack(SETTINGS) as live:
@@ -108,7 +108,9 @@ def test_what_cannot_be_merged(tmp_path, bands):
         merge_stacks([path, plain], None, bands)
     with pytest.raises(UsageError, match=r"no stack\.fits"):
         find_stack(tmp_path / "nowhere")
-    other = save(tmp_path / "o.fits", [0, 1], named_scenario("mono", frames=3, width=420, height=330, seed=77, stars=160))
+    other = save(
+        tmp_path / "o.fits", [0, 1], named_scenario("mono", frames=3, width=420, height=330, seed=77, stars=160)
+    )
     with pytest.raises(UsageError, match="same field"):
         merge_stacks([path, other], None, bands)
     for name in ("x", "y"):

@@ -1,4 +1,4 @@
-"""Normalising: factors from stars that are known, surfaces from skies that are known, and what is not to be believed."""
+"""Normalising: factors from stars that are known, surfaces from skies that are known, and what has no say."""
 
 from __future__ import annotations
 
@@ -80,7 +80,11 @@ class TestNormalise:
     def test_skies_become_one(self, channels, angle):
         """value = factor * sample + surface brings a turned frame with another gradient to the reference's sky."""
         light = ReferenceLight(
-            catalog(np.ones(5)), mesh_sky(lambda x, y: 900 + 0.1 * x - 0.05 * y, channels=channels), np.eye(3), WIDTH, HEIGHT
+            catalog(np.ones(5)),
+            mesh_sky(lambda x, y: 900 + 0.1 * x - 0.05 * y, channels=channels),
+            np.eye(3),
+            WIDTH,
+            HEIGHT,
         )
         centre = tf.similarity(1.0, 0.0, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
         matrix = centre @ tf.similarity(1.0, np.radians(angle), 6.0, -4.0) @ np.linalg.inv(centre)
@@ -112,7 +116,14 @@ class TestNormalise:
     def test_no_overlap_leaves_no_surface(self):
         light = ReferenceLight(catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT)
         found = normalise(
-            light, mesh_sky(lambda x, y: 0 * x + 800), tf.similarity(1.0, 0.0, 5000, 0), 1.0, WIDTH, HEIGHT, WIDTH, HEIGHT
+            light,
+            mesh_sky(lambda x, y: 0 * x + 800),
+            tf.similarity(1.0, 0.0, 5000, 0),
+            1.0,
+            WIDTH,
+            HEIGHT,
+            WIDTH,
+            HEIGHT,
         )
         np.testing.assert_array_equal(found.surface, 0)
 

@@ -44,7 +44,10 @@ class TestSlowTwin:
     @settings(max_examples=12, deadline=None)
     @given(
         angle=st.one_of(st.sampled_from([0.0, 0.01, 45.0, 90.0, 135.0, 180.0, 270.0, -45.0]), st.floats(-180, 180)),
-        scale=st.floats(0.9, 1.1), dx=st.floats(-9, 9), dy=st.floats(-9, 9), seed=st.integers(0, 2**31),
+        scale=st.floats(0.9, 1.1),
+        dx=st.floats(-9, 9),
+        dy=st.floats(-9, 9),
+        seed=st.integers(0, 2**31),
     )
     def test_any_similarity(self, angle, scale, dx, dy, seed):
         source = np.random.default_rng(seed).normal(100, 30, (HEIGHT, WIDTH)).astype(np.float32)
@@ -111,8 +114,10 @@ class TestLaws:
 
     @settings(max_examples=20, deadline=None)
     @given(
-        angle=st.sampled_from([0.0, 3.0, 30.0, 45.0, 100.0, 180.0]), value=st.sampled_from([np.nan, np.inf, -np.inf]),
-        x=st.integers(8, WIDTH - 9), y=st.integers(8, HEIGHT - 9),
+        angle=st.sampled_from([0.0, 3.0, 30.0, 45.0, 100.0, 180.0]),
+        value=st.sampled_from([np.nan, np.inf, -np.inf]),
+        x=st.integers(8, WIDTH - 9),
+        y=st.integers(8, HEIGHT - 9),
     )
     def test_a_bad_pixel_spreads_to_its_neighbourhood_alone(self, angle, value, x, y):
         rng = np.random.default_rng(3)

@@ -1,12 +1,13 @@
 """One interpolation per sample: rows of the reference grid taken from a frame, by Keys' cubic kernel.
 
-Keys' kernel with a = -1/2 (doi:10.1109/TASSP.1981.1163711) reproduces quadratics: it moves no flux and adds nothing to a
-star's second moment. Its undershoot beside sharp edges is cut at the lowest of the sixteen samples used. NaN in any of
-the sixteen gives NaN; so does a sample whose neighbourhood leaves the frame: nothing is ever filled in.
+Keys' kernel with a = -1/2 (doi:10.1109/TASSP.1981.1163711) reproduces quadratics: it moves no flux and adds nothing to
+a star's second moment. Its undershoot beside sharp edges is cut at the lowest of the sixteen samples used. NaN in any
+of the sixteen gives NaN; so does a sample whose neighbourhood leaves the frame: nothing is ever filled in.
 
 Within a *segment* of a row the whole-pixel parts of the source position advance in step with the target, so that the
-inner loop reads contiguous memory and the compiler vectorises it; rotation only makes segments shorter. The caller turns
-frames by multiples of 90 degrees first (`livestack.stack.upright`) so that segments stay long after a meridian flip.
+inner loop reads contiguous memory and the compiler vectorises it; where rotation makes segments too short, each sample
+gathers its own neighbourhood (`_scattered`). The caller turns frames by
+multiples of 90 degrees first (`livestack.stack.upright`) so that segments stay long after a meridian flip.
 """
 
 from __future__ import annotations
@@ -155,11 +156,11 @@ def _inside(b, a, n, size):
     last = n
     upper = float(size - 2)
     if a > 0.0:
-        first = max(0, int(math.ceil((1.0 - b) / a)) - 1) if b < 1.0 else 0
-        last = min(n, int(math.ceil((upper - b) / a)) + 1)
+        first = max(0, math.ceil((1.0 - b) / a) - 1) if b < 1.0 else 0
+        last = min(n, math.ceil((upper - b) / a) + 1)
     elif a < 0.0:
-        first = max(0, int(math.floor((upper - b) / a)) - 1) if b >= upper else 0
-        last = min(n, int(math.floor((1.0 - b) / a)) + 2)
+        first = max(0, math.floor((upper - b) / a) - 1) if b >= upper else 0
+        last = min(n, math.floor((1.0 - b) / a) + 2)
     elif b < 1.0 or b >= upper:
         return 0, 0
     first = min(first, n)
@@ -214,8 +215,8 @@ def sample_row(source, inverse, y, x_first, out):
     while k < n:
         sx = bx + ax * k
         sy = by + ay * k
-        ix = int(math.floor(sx))
-        iy = int(math.floor(sy))
+        ix = math.floor(sx)
+        iy = math.floor(sy)
         if ix < 1 or ix > width - 3 or iy < 1 or iy > height - 3:
             out[k] = np.nan
             k += 1
@@ -226,19 +227,27 @@ def sample_row(source, inverse, y, x_first, out):
         length = min(n - k, width - 2 - ix)
         ex = ax - 1.0
         if ex > 1e-12:
-            length = min(length, int(math.ceil((1.0 - fx) / ex)))
+            length = min(length, math.ceil((1.0 - fx) / ex))
         elif ex < -1e-12:
-            length = min(length, int(math.floor(fx / -ex)) + 1)
+            length = min(length, math.floor(fx / -ex) + 1)
         if ay > 1e-12:
-            length = min(length, int(math.ceil((1.0 - fy) / ay)))
+            length = min(length, math.ceil((1.0 - fy) / ay))
         elif ay < -1e-12:
-            length = min(length, int(math.floor(fy / -ay)) + 1)
+            length = min(length, math.floor(fy / -ay) + 1)
         length = max(1, length)
         left = ix - 1
         right = left + length + 3
         _segment(
-            source[iy - 1, left:right], source[iy, left:right], source[iy + 1, left:right], source[iy + 2, left:right],
-            length, np.float32(fx), np.float32(ex), np.float32(fy), np.float32(ay), out[k : k + length],
+            source[iy - 1, left:right],
+            source[iy, left:right],
+            source[iy + 1, left:right],
+            source[iy + 2, left:right],
+            length,
+            np.float32(fx),
+            np.float32(ex),
+            np.float32(fy),
+            np.float32(ay),
+            out[k : k + length],
         )
         k += length
 

@@ -110,8 +110,24 @@ def normalise_row(values, factor, offsets, present):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def test_row(
-    values, present, mean, m2, weight, count, low, high, spread, curve,
-    kappa2, dof, floor, slope, structure2, excess2, blur, codes,
+    values,
+    present,
+    mean,
+    m2,
+    weight,
+    count,
+    low,
+    high,
+    spread,
+    curve,
+    kappa2,
+    dof,
+    floor,
+    slope,
+    structure2,
+    excess2,
+    blur,
+    codes,
 ):
     """Prediction limit: codes = LOW or HIGH where a sample is not believed. Returns the number rejected.
 
@@ -149,7 +165,7 @@ def test_row(
 def add_row(values, present, codes, w, mean, m2, weight, count):
     """Accumulate the accepted samples of one row with weight `w`."""
     n = values.shape[0]
-    zero = np.float32(0.0)
+    np.float32(0.0)
     for k in range(n):
         use = present[k] & np.uint8(codes[k] == ACCEPTED)
         wk = w * np.float32(use)
@@ -194,15 +210,40 @@ def count_row(codes, low, high):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def accumulate_strip(
-    source, inverse, factor, coefficients, u_scale, v_scale, w, reject, kappa2, dof, floor, slope, structure2, excess2, blur,
-    mean, m2, weight, count, low, high, y_first, y_last, row_above, row_below, codes,
+    source,
+    inverse,
+    factor,
+    coefficients,
+    u_scale,
+    v_scale,
+    w,
+    reject,
+    kappa2,
+    dof,
+    floor,
+    slope,
+    structure2,
+    excess2,
+    blur,
+    mean,
+    m2,
+    weight,
+    count,
+    low,
+    high,
+    y_first,
+    y_last,
+    row_above,
+    row_below,
+    codes,
 ):
     """Rows y_first..y_last of one channel: sample the frame, normalise, test, accumulate.
 
     Parameters
     ----------
     source : (h, w) float32, one channel of the frame; inverse : (2, 3) reference -> source.
-    factor, coefficients : brightness factor and the ten of the additive surface over u, v = x * u_scale - 1, y * v_scale - 1.
+    factor, coefficients : brightness factor and the ten of the additive surface over u = x * u_scale - 1 and
+        v = y * v_scale - 1.
     row_above, row_below : copies of the mean's rows next to the strip, as they were before this frame.
     codes : (y_last - y_first, W) uint8, filled.
 
@@ -235,8 +276,24 @@ def accumulate_strip(
                 below = mean[y + 1] if y + 1 < y_last else row_below
                 local_shape_row(previous, current, below, spread, curve, low_scratch, high_scratch)
                 out = test_row(
-                    values, present, mean[y], m2[y], weight[y], count[y], low[y], high[y], spread, curve,
-                    kappa2, dof, floor, slope, structure2, excess2, blur, line,
+                    values,
+                    present,
+                    mean[y],
+                    m2[y],
+                    weight[y],
+                    count[y],
+                    low[y],
+                    high[y],
+                    spread,
+                    curve,
+                    kappa2,
+                    dof,
+                    floor,
+                    slope,
+                    structure2,
+                    excess2,
+                    blur,
+                    line,
                 )
                 if out > 0:
                     rejected += out
@@ -253,7 +310,22 @@ def accumulate_strip(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def remove_strip(
-    source, inverse, factor, coefficients, u_scale, v_scale, w, mean, m2, weight, count, low, high, y_first, y_last, codes,
+    source,
+    inverse,
+    factor,
+    coefficients,
+    u_scale,
+    v_scale,
+    w,
+    mean,
+    m2,
+    weight,
+    count,
+    low,
+    high,
+    y_first,
+    y_last,
+    codes,
 ):
     """Undo `accumulate_strip` for a frame whose `codes` (y_last - y_first, W) are known."""
     width = mean.shape[1]
@@ -385,7 +457,22 @@ def _median_and_mad_at(cube, j, i):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _all_agree(
-    cube, j, i, median, mad, spread, curve, weights, total, floor, slope, structure2, blur, share, kappa, dof,
+    cube,
+    j,
+    i,
+    median,
+    mad,
+    spread,
+    curve,
+    weights,
+    total,
+    floor,
+    slope,
+    structure2,
+    blur,
+    share,
+    kappa,
+    dof,
 ):
     """True when no sample of a pixel can be out by any of `combine_tile`'s tests: told of most pixels, and faster.
 
@@ -424,16 +511,36 @@ def _all_agree(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def combine_tile(
-    cube, median, mad, local_range, local_curve, weights, floors, slopes, structure2, excesses2, blurs,
-    excesses_median2, blurs_median, kappa, dof, reject,
-    mean, m2, weight, count, low, high, codes,
+    cube,
+    median,
+    mad,
+    local_range,
+    local_curve,
+    weights,
+    floors,
+    slopes,
+    structure2,
+    excesses2,
+    blurs,
+    excesses_median2,
+    blurs_median,
+    kappa,
+    dof,
+    reject,
+    mean,
+    m2,
+    weight,
+    count,
+    low,
+    high,
+    codes,
 ):
     """Robust start: combine (K, h, w) samples, clipping from median and MAD, then iterating leave-one-out.
 
     Parameters
     ----------
-    median, mad, local_range, local_curve : (h, w) of the cube; weights, floors, slopes, excesses2, blurs : (K,) per frame, against
-        the mean and (..._median) against the median.
+    median, mad, local_range, local_curve : (h, w) of the cube.
+    weights, floors, slopes, excesses2, blurs : (K,) per frame, against the mean and (..._median) against the median.
     mean, m2, weight, count, low, high : (h, w), filled; codes : (K, h, w) uint8, filled.
     """
     frames, height, width = cube.shape
@@ -465,8 +572,22 @@ def combine_tile(
             doubt = reject and n >= 2
             if doubt and n == frames and frames >= 3:
                 doubt = not _all_agree(
-                    cube, j, i, float(median[j, i]), float(mad[j, i]), spread, curve, weights, everything, least_floor,
-                    least_slope, structure2, widest, share, kappa, dof,
+                    cube,
+                    j,
+                    i,
+                    float(median[j, i]),
+                    float(mad[j, i]),
+                    spread,
+                    curve,
+                    weights,
+                    everything,
+                    least_floor,
+                    least_slope,
+                    structure2,
+                    widest,
+                    share,
+                    kappa,
+                    dof,
                 )
             if doubt:
                 centre = float(median[j, i])
@@ -478,9 +599,19 @@ def combine_tile(
                     if abs(x) < np.float32(3e38):
                         model = floors[k] + slopes[k] * level + structure2 * spread * spread
                         s2 = (dof * model + worth * s_mad) / (dof + worth)
-                        shift = blurs_median[k] * curve * (curve * curve / (curve * curve + BEND_NOISE * 1.57 * s2 / n + 1e-20))
-                        limit2 = kappa * kappa * (
-                            s2 * (1.0 + 1.57 / n) + excesses_median2[k] * spread * spread + BEND_ERROR * shift * shift
+                        shift = (
+                            blurs_median[k]
+                            * curve
+                            * (curve * curve / (curve * curve + BEND_NOISE * 1.57 * s2 / n + 1e-20))
+                        )
+                        limit2 = (
+                            kappa
+                            * kappa
+                            * (
+                                s2 * (1.0 + 1.57 / n)
+                                + excesses_median2[k] * spread * spread
+                                + BEND_ERROR * shift * shift
+                            )
                         )
                         use[k] = 1 if (x - centre - shift) ** 2 <= limit2 else 0
                 for _ in range(frames):
@@ -514,8 +645,18 @@ def combine_tile(
                             c = (first - weights[k] * x) / (total - weights[k])
                             q = max(0.0, squares - (x - centre) * (x - c))
                         shift, limit2 = predict(
-                            c, q, float(others), spread, curve, kappa * kappa, dof, floors[k], slopes[k], structure2,
-                            excesses2[k], blurs[k],
+                            c,
+                            q,
+                            float(others),
+                            spread,
+                            curve,
+                            kappa * kappa,
+                            dof,
+                            floors[k],
+                            slopes[k],
+                            structure2,
+                            excesses2[k],
+                            blurs[k],
                         )
                         keep = 1 if (x - c - shift) ** 2 <= limit2 else 0
                         if keep != use[k]:
@@ -566,9 +707,7 @@ def local_shape_tile(image, spread, curve):
     a = np.empty(width, dtype=np.float32)
     b = np.empty(width, dtype=np.float32)
     for j in range(height):
-        local_shape_row(
-            image[max(j - 1, 0)], image[j], image[min(j + 1, height - 1)], spread[j], curve[j], a, b
-        )
+        local_shape_row(image[max(j - 1, 0)], image[j], image[min(j + 1, height - 1)], spread[j], curve[j], a, b)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -591,13 +730,40 @@ def merge_rows(mean, m2, weight, count, low, high, mean_b, m2_b, weight_b, count
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def final_strip(
-    source, inverse, factor, coefficients, u_scale, v_scale, w, kappa2, dof, floor, slope, structure2, excess2, blur,
-    mean_t, m2_t, weight_t, count_t, live_codes,
-    mean, m2, weight, count, low, high, y_first, y_last, row_above, row_below, codes,
+    source,
+    inverse,
+    factor,
+    coefficients,
+    u_scale,
+    v_scale,
+    w,
+    kappa2,
+    dof,
+    floor,
+    slope,
+    structure2,
+    excess2,
+    blur,
+    mean_t,
+    m2_t,
+    weight_t,
+    count_t,
+    live_codes,
+    mean,
+    m2,
+    weight,
+    count,
+    low,
+    high,
+    y_first,
+    y_last,
+    row_above,
+    row_below,
+    codes,
 ):
     """The final pass: test each sample against the finished stack (*_t) without itself, accumulate into a fresh one.
 
-    `live_codes` (rows, W) tell which samples of this frame the finished stack holds (ACCEPTED) and must be taken out of it.
+    `live_codes` (rows, W) tell which samples of this frame the finished stack holds (ACCEPTED); those are taken out.
     """
     width = mean.shape[1]
     values = np.empty(width, dtype=np.float32)
