@@ -616,3 +616,24 @@ def test_a_frame_that_we_stumble_over_is_left_out(
     assert reason == "unreadable"
     assert "ValueError: a case that nobody thought of" in message
     assert lines(tmp_path / "out")[-1]["n_stacked"] == FRAMES - 1
+
+
+def test_out_of_memory_is_told_and_the_state_kept(
+    lights: Path, tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from livestack.pipeline import LiveStack
+
+    real, left = LiveStack.add_prepared, [7]
+
+    def short(self: LiveStack, prepared: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise MemoryError("Unable to allocate 102 MiB")
+        return real(self, prepared)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveStack, "add_prepared", short)
+        with pytest.raises(SessionError, match=r"out of memory \(Unable .* livestack resume|--memory-limit"):
+            run_session(lights, tmp_path / "out")
+    assert resume_session(tmp_path / "out").status == 0
+    assert planes(tmp_path / "out") == undisturbed
