@@ -54,6 +54,8 @@ from livestack.stars import StarCatalog
 from livestack.transform import Registration, Unregistered
 
 UNMATCHED_KEPT = 3
+PATIENCE = 5
+"""So many frames of a filter may fit no other filter of the target before they get a grid of their own."""
 LEARN_FROM_ALL, LEARN_EVERY = 24, 4
 """Defects are learned from each of the first frames; a sensor grows new ones slowly, so later from some."""
 
@@ -245,12 +247,17 @@ class GroupStack:
     def _register(self, prepared: Prepared, developer: Developer) -> Registration | Unregistered:
         if self.reference is None:
             return self._first(prepared, developer)
-        reference, settings = self.reference, self.settings.registration
+        return self._register_to(self.reference, prepared, developer, self._hints())
+
+    def _register_to(
+        self, reference: Reference, prepared: Prepared, developer: Developer, hints: list[np.ndarray]
+    ) -> Registration | Unregistered:
+        settings = self.settings.registration
         if settings.method == "none":
             return Registration(np.eye(3), "none", np.empty(0, int), np.empty(0, int), math.nan)
         found: Registration | Unregistered = Unregistered("registration by stars is switched off")
         if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
-            found = register_stars(reference.stars, prepared.stars, self._hints(), settings)
+            found = register_stars(reference.stars, prepared.stars, hints, settings)
             if isinstance(found, Registration):
                 return found
         few = reference.starless or min(len(prepared.stars), len(reference.stars.stars)) < FEW_STARS
@@ -258,7 +265,6 @@ class GroupStack:
             if reference.features is None:
                 return found
             methods = ("features", "phase") if settings.method == "auto" else (settings.method,)
-            hints = self._hints()
             return reference.features.register(self._luminance(developer), hints[0] if hints else None, methods=methods)
         return found
 
@@ -277,39 +283,26 @@ class GroupStack:
     def _first(self, prepared: Prepared, developer: Developer) -> Registration | Unregistered:
         """The first frame sets the grid, or takes its place on the sibling's."""
         found: Registration = reference_registration(len(prepared.stars))
-        info = prepared.frame.info
+        info, why = prepared.frame.info, "the first frame"
         siblings = self._grids(self.name, info) if self._grids is not None else ()
         for sibling in siblings:
-            placed = sibling.place(prepared, self._luminance(developer) if sibling.is_starless else None)
+            assert sibling.reference is not None
+            if self.settings.registration.method == "none" and info.size != sibling.reference.info.size:
+                continue
+            placed = self._register_to(sibling.reference, prepared, developer, [np.eye(3)])
             if isinstance(placed, Registration):
                 self.anchor, self.grid = sibling.reference, sibling.grid
                 sibling.lends_grid = True
                 found = replace(found, matrix=placed.matrix, method=placed.method, rms_px=placed.rms_px)
                 break
         else:
-            if siblings and info.object_name:
+            if siblings and info.object_name and self.n_refused < PATIENCE:
                 # the header says that it is the same target: a cloud, not another grid
                 return Unregistered(f"it does not fit the frames of {siblings[0].name}, the same target")
-        self._set_reference(prepared, developer, found.matrix, "the first frame")
+            if siblings and info.object_name:
+                why = f"the first frame after {PATIENCE} that do not fit those of {siblings[0].name}, the same target"
+        self._set_reference(prepared, developer, found.matrix, why)
         return found
-
-    @property
-    def is_starless(self) -> bool:
-        """True when the reference shows no stars: frames are found by their features."""
-        return self.reference is not None and self.reference.starless
-
-    def place(self, prepared: Prepared, luminance: np.ndarray | None) -> Registration | Unregistered:
-        """Where another group's frame lies on this grid; `luminance` (H, W) is needed where there are no stars."""
-        reference, settings = self.reference, self.settings.registration
-        if reference is None:
-            return Unregistered("there is no reference yet")
-        if settings.method == "none" and prepared.frame.info.size == reference.info.size:
-            return Registration(np.eye(3), "none", np.empty(0, int), np.empty(0, int), math.nan)
-        if not reference.starless:
-            return register_stars(reference.stars, prepared.stars, [np.eye(3)], settings)
-        if reference.features is None or luminance is None:
-            return Unregistered("there are no stars")
-        return reference.features.register(luminance, None, methods=("features", "phase"))
 
     def recognises(self, prepared: Prepared) -> bool:
         """True when a frame, beyond doubt, shows this group's field."""

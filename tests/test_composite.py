@@ -6,6 +6,7 @@ import copy
 import random
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import sep
@@ -324,3 +325,29 @@ def test_filters_still_share_their_grid_after_an_interruption() -> None:
         assert np.array_equal(outcomes[0].transform, outcomes[1].transform)  # type: ignore[arg-type]
     assert {group.grid for group in after.groups.values()} == {"m-27-l"}
     assert after.exposure_of("m-27-g") == before.exposure_of("m-27-g") == {"L": 90.0, "R": 90.0, "G": 60.0}
+
+
+def test_filters_of_the_moon_share_a_grid_by_its_features() -> None:
+    scenario = named_scenario("moon", frames=6, width=800, height=600, filters=("R", "G", "B"))
+    stack = LiveStack()
+    for i in range(6):
+        assert stack.add(simulate_frame(scenario, i).frame).stacked
+    assert {group.grid for group in stack.groups.values()} == {"moon-r"}
+    composite = stack.composite_of("moon-g")
+    assert composite is not None
+    red, green, blue = (np.nan_to_num(plane[60:-60, 60:-60]).astype(float) for plane in composite.make()[0])
+    for other in (green, blue):
+        shift, _ = cv2.phaseCorrelate(red, other)
+        assert np.hypot(*shift) < 0.1
+
+
+def test_patience_with_frames_that_fit_no_other_filter_ends() -> None:
+    here = night(("L",), 2, objects=("M 27",))
+    stack = LiveStack()
+    assert stack.add(simulate_frame(here, 0).frame).stacked
+    outcomes = []
+    for i in range(7):  # never the same field, so that no three agree
+        other = named_scenario("filters", frames=7, width=WIDTH, height=HEIGHT, seed=50 + i, filters=("R",))
+        outcomes.append(stack.add(replace(simulate_frame(other, 0).frame, label=f"other {i}")))
+    assert [outcome.stacked for outcome in outcomes] == [False] * 5 + [True, False]
+    assert stack.groups["m-27-r"].grid == "m-27-r"
