@@ -24,18 +24,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from livestack.artist import Artist, Drawing, LastFrame
-from livestack.binning import TO_BINNED
 from livestack.checkpoint import FOLDER_NAME, MASKS_NAME, Checkpointer, load_newest, remove_checkpoints
 from livestack.compiling import compile_loops, is_compiled
 from livestack.composite import check_palette
 from livestack.durable import remove_leftovers, storage_error
 from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UnreadableFrame, UsageError
-from livestack.folder import FileKey, say_name
-from livestack.formats import read_frame, read_frames
-from livestack.frame import Frame, FrameInfo
+from livestack.feed import STUMBLES, End, Feed, Read, Unread, stumble
+from livestack.folder import FileKey
+from livestack.formats import read_frame
+from livestack.frame import FrameInfo
 from livestack.group import GroupStack
 from livestack.journal import (
     JOURNAL_NAME,
@@ -61,7 +59,7 @@ from livestack.kernels.bands import Bands
 from livestack.lock import SessionLock
 from livestack.masks import MaskStore
 from livestack.members import Outcome
-from livestack.pipeline import LiveStack, Prepared
+from livestack.pipeline import LiveStack
 from livestack.reference import Reference
 from livestack.report import write_report
 from livestack.resources import available_memory, bins_frames, memory_sentence, thread_count
@@ -72,30 +70,7 @@ from livestack.snapshot import Controls, Slot
 from livestack.stack import RejectedSamples
 from livestack.telling import Teller
 from livestack.version import software, version
-from livestack.watcher import Arrival, Idle, Notice, Refusal, Watcher
-
-
-@dataclass(frozen=True, eq=False)
-class Read:
-    """A frame that came out of a file, prepared; `read_s` what reading took."""
-
-    arrival: Arrival
-    frame: Frame
-    prepared: Prepared | Outcome
-    read_s: float
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A file that held no frame after all."""
-
-    arrival: Arrival
-    reason: str
-    message: str
-
-
-class End:
-    """Nothing more will come."""
+from livestack.watcher import Idle, Notice, Refusal, Watcher
 
 
 @dataclass(frozen=True)
@@ -158,11 +133,7 @@ class Session:
             settings, masters, Bands(thread_count()), on_reference=self._on_reference, keep=self._keep_mask
         )
         self._commands: queue.Queue[Callable[[], None]] = queue.Queue()
-        self._items: queue.Queue[object] = queue.Queue()
-        self._frames: queue.Queue[object] = queue.Queue(maxsize=1)
-        self._n_arrived = 0
-        self._n_begun = 0
-        self._failure: list[BaseException] = []
+        self._feed: Feed | None = None
         self._teller = Teller(
             self.slot, self._paths[0].name or str(self._paths[0]), output, self._stack.groups, self._n_waiting
         )
@@ -170,7 +141,6 @@ class Session:
         self._state: Checkpointer
         self._sequence = 0
         self._n_events = 0
-        self._begun: dict[Path, int] = {}
         self._known_references: set[tuple[str, str, str]] = set()
         self._composites: set[str] = set()
         self._touched = time.monotonic()
@@ -187,7 +157,7 @@ class Session:
         return [path / "livestack" for path in self._paths if path.is_dir()]
 
     def _n_waiting(self) -> int:
-        return self._n_arrived - self._n_begun + (self._watcher.n_waiting if self._watcher is not None else 0)
+        return self._feed.n_waiting if self._feed is not None else 0
 
     # What faces may ask
 
@@ -247,7 +217,9 @@ class Session:
         self._keeper = Keeper(self.output, self.settings, self._stack, self._append, self._teller.say, measured)
         self._teller.psf = self._keeper.psf
         self._artist = Artist(self._take_drawing, self._teller.say)
-        threads: list[threading.Thread] = []
+        assert self._watcher is not None
+        feed = self._feed = Feed(self._watcher, self._stack.prepare, self.aborting)
+        compiler = threading.Thread(target=compile_loops, args=(self.stopping.is_set,), name="livestack-compile")
         try:
             if interrupted is None:
                 self._append(self._start_record())
@@ -255,21 +227,14 @@ class Session:
                 self._masks = MaskStore(folder / MASKS_NAME)
                 self._state = self._make_checkpointer(folder)
             else:
-                self._go_on(interrupted, folder)
-            compiler = threading.Thread(target=compile_loops, args=(self.stopping.is_set,), name="livestack-compile")
+                self._go_on(interrupted, folder, feed)
             if not is_compiled():
                 self._teller.say("Preparing the compiled loops: half a minute, on the first run only.")
                 compiler.start()
-                threads.append(compiler)
             self._teller.publish(state="watching")
             if interrupted is None or not interrupted.taking_is_over:
-                threads += [
-                    threading.Thread(target=self._watch, name="livestack-watch", daemon=True),
-                    threading.Thread(target=self._read, name="livestack-read", daemon=True),
-                ]
-                for thread in threads:
-                    thread.start()
-                self._loop()
+                feed.start()
+                self._loop(feed)
             return self._finish()
         except MemoryError as error:
             short = SessionError(
@@ -284,7 +249,9 @@ class Session:
         finally:
             self.stopping.set()
             self.aborting.set()
-            self._unblock(threads)
+            feed.finish()
+            if compiler.ident is not None:
+                compiler.join()
             self._artist.finish()
             self._keeper.close()
             if hasattr(self, "_state"):
@@ -306,7 +273,7 @@ class Session:
 
     # Going on
 
-    def _go_on(self, interrupted: Interrupted, folder: Path) -> None:
+    def _go_on(self, interrupted: Interrupted, folder: Path, feed: Feed) -> None:
         """Restore the newest checkpoint, then replay what came after it."""
         records, events = interrupted.records, interrupted.events
         frames = [record for record in records if isinstance(record, FrameRecord)]
@@ -340,10 +307,7 @@ class Session:
         self._append(ResumeRecord(version=version(), n_stacked=self._stack.n_stacked, message=message))
         self._teller.say(message)
         if begun is not None:
-            path, key, index = begun
-            self._begun[path] = index
-            self._n_arrived += 1
-            self._items.put(Arrival(path, key))
+            feed.put_first(*begun)
         group = self._stack.groups.get(self._teller.active_group)
         if group is not None:
             self._want_preview(group)
@@ -397,80 +361,19 @@ class Session:
         self._append_event(RemovedRecord(file=file, index=index, message=message))
         self._teller.say(message)
 
-    def _unblock(self, threads: Sequence[threading.Thread]) -> None:
-        """Let the reader, which may wait for a place in the queue, come to its end."""
-        while any(thread.is_alive() for thread in threads):
-            with contextlib.suppress(queue.Empty):
-                self._frames.get_nowait()
-            for thread in threads:
-                thread.join(0.02)
-
-    def _watch(self) -> None:
-        assert self._watcher is not None
-        try:
-            for item in self._watcher:
-                if self.aborting.is_set():
-                    break
-                if isinstance(item, Idle) and not self._items.empty():
-                    continue  # not idle: others are still waiting to be read
-                self._n_arrived += isinstance(item, Arrival)
-                self._items.put(item)
-        except BaseException as error:  # noqa: BLE001  (raised again in the session's own thread)
-            self._failure.append(error)
-        finally:
-            self._items.put(End())
-
-    def _read(self) -> None:
-        """Reader thread: files to prepared frames, in order; everything else is passed on."""
-        try:
-            while True:
-                item = self._items.get()
-                if self.aborting.is_set():
-                    break
-                if isinstance(item, Arrival):
-                    self._n_begun += 1
-                    self._read_file(item)
-                else:
-                    self._frames.put(item)
-                if isinstance(item, End):
-                    return
-        except BaseException as error:  # noqa: BLE001  (raised again in the session's own thread)
-            self._failure.append(error)
-        self._frames.put(End())
-
-    def _read_file(self, arrival: Arrival) -> None:
-        first = self._begun.pop(arrival.path, 0)
-        try:
-            frames = read_frames(arrival.path)
-            while not self.aborting.is_set():
-                begin = time.perf_counter()
-                frame = next(frames, None)
-                if frame is None:
-                    return
-                if frame.index < first:
-                    continue
-                read_s = time.perf_counter() - begin
-                self._frames.put(Read(arrival, frame, self._stack.prepare(frame), read_s))
-        except FrameError as error:
-            self._frames.put(Unread(arrival, error.reason, str(error)))
-        except (ValueError, ArithmeticError, LookupError, TypeError, cv2.error) as error:
-            self._frames.put(Unread(arrival, UnreadableFrame.reason, _odd(arrival.path, error)))
-
-    def _loop(self) -> None:
+    def _loop(self, feed: Feed) -> None:
         limit = self.settings.ingest.max_frames
         while not self.aborting.is_set():
             self._obey()
             if self._teller.paused and not self.stopping.is_set():
                 time.sleep(0.05)
                 continue
-            try:
-                item = self._frames.get(timeout=0.1)
-            except queue.Empty:
+            item = feed.get(0.1)
+            if item is None:
                 self._tick()
-                continue
-            if isinstance(item, End):
+            elif isinstance(item, End):
                 break
-            if isinstance(item, Read):
+            elif isinstance(item, Read):
                 self._take(item)
             elif isinstance(item, Unread):
                 self._note_refusal(item.arrival.path, item.reason, item.message, item.arrival.key)
@@ -479,12 +382,12 @@ class Session:
             elif isinstance(item, Notice):
                 self._teller.say(item.message)
             elif isinstance(item, Idle):
-                self._idle(item)
+                self._idle(item, feed)
             if limit is not None and self._stack.n_stacked >= limit:
                 self.stopping.set()
                 return
-        if self._failure:
-            raise self._failure[0]
+        if feed.failure:
+            raise feed.failure[0]
 
     def _obey(self) -> None:
         """Carry out what faces asked for."""
@@ -498,11 +401,11 @@ class Session:
             except (FrameError, UsageError, NothingStacked) as error:
                 self._teller.say(str(error))
 
-    def _idle(self, item: Idle) -> None:
+    def _idle(self, item: Idle, feed: Feed) -> None:
         self._tick()
         limit = self.settings.ingest.idle_stop_s
         quiet = min(item.idle_s, time.monotonic() - self._touched)
-        if limit is not None and quiet >= limit and self._items.empty():
+        if limit is not None and quiet >= limit and feed.is_empty:
             self.stopping.set()
 
     # One frame
@@ -516,9 +419,9 @@ class Session:
         prepared = read.prepared
         try:
             outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
-        except (ValueError, ArithmeticError, LookupError, TypeError, cv2.error) as error:
+        except STUMBLES as error:
             name = read.arrival.path
-            self._note_refusal(name, UnreadableFrame.reason, _odd(name, error), read.arrival.key, read.frame.index)
+            self._note_refusal(name, UnreadableFrame.reason, stumble(name, error), read.arrival.key, read.frame.index)
             return
         self._touched = time.monotonic()
         outcome.timings_s["read"] = read.read_s
@@ -550,8 +453,8 @@ class Session:
 
     def _record(self, outcome: Outcome, read: Read) -> FrameRecord:
         arrival, matrix = read.arrival, outcome.transform
-        if matrix is not None and bins_frames(read.frame.info, self.settings):
-            matrix = matrix @ TO_BINNED  # the journal speaks of the file's own pixels
+        if matrix is not None:  # the journal speaks of the file's own pixels
+            matrix = matrix @ file_to_stack_pixels(read.frame.info, self.settings)
         normalisation = outcome.normalisation
         self._sequence += 1
         return FrameRecord(
@@ -795,12 +698,6 @@ class Session:
             return
         with contextlib.suppress(SessionError):
             self._append(self._stop_record("failed", str(error), 3))
-
-
-def _odd(path: Path, error: Exception) -> str:
-    """The sentence for a frame that we stumble over: one frame is less than the night."""
-    kind = type(error).__name__
-    return f"{say_name(path)}: could not be worked on ({kind}: {error}); it is left out: please report this."
 
 
 def _after_last_frame(records: Sequence[Record]) -> int:

@@ -299,7 +299,7 @@ def test_permission_lost_on_a_frame(lights: Path, tmp_path: Path) -> None:
 def test_permission_lost_on_a_frame_as_the_system_says_it(
     lights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from livestack import session as module
+    from livestack import feed as module
 
     real = module.read_frames
     path = sorted(lights.glob("*.fits"))[3]

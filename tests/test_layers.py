@@ -24,7 +24,7 @@ members
 reference limits
 group watcher report artist darkroom masks
 pipeline library remembering
-saving checkpoint telling resuming compiling
+saving checkpoint telling resuming feed compiling
 products
 keeping
 session doctor merging

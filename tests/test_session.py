@@ -310,3 +310,14 @@ def test_nothing_is_left_behind(night: Path, tmp_path: Path) -> None:
     assert {thread.name for thread in threading.enumerate()} == before
     assert not list((tmp_path / "out").glob("**/.*livestack-tmp*"))
     assert not (tmp_path / "out" / "session.lock").exists()
+
+
+def test_loops_are_compiled_beside_the_wait(night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from livestack import session as module
+
+    ran = []
+    monkeypatch.setattr(module, "is_compiled", lambda: False)
+    monkeypatch.setattr(module, "compile_loops", lambda stopped: ran.append(threading.current_thread().name))
+    session = Session([night], small_settings(), tmp_path / "out", one_shot=True)
+    assert session.run().status == 0
+    assert ran == ["livestack-compile"]
