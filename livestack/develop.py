@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from livestack.binning import bin_data, binned_info
+from livestack.binning import TO_BINNED, bin_data, binned_info
 from livestack.calibrate import MatchedMasters, calibrate, pedestal_adu, saturation_after
 from livestack.cosmetic import estimate_noise, find_cosmic_rays, repair
 from livestack.debayer import debayer, debayer_region
 from livestack.defects import DefectMap
-from livestack.frame import Frame
+from livestack.frame import Frame, FrameInfo
 from livestack.kernels.bands import Bands
 from livestack.resources import bins_frames
 from livestack.settings import Settings
@@ -105,16 +105,15 @@ def _calibrated(
     if not binned and masters is not None and masters.defects is not None and settings.calibration.cosmetic:
         repair(data, masters.defects, info.bayer)
     planes = debayer(data, info.bayer, "superpixel", bands=bands)
-    half = replace(
-        info,
-        width=planes.shape[2],
-        height=planes.shape[1],
-        bayer=None,
-        planes=3,
-        pixel_um=None if info.pixel_um is None else 2 * info.pixel_um,
-        scale_arcsec_px=None if info.scale_arcsec_px is None else 2 * info.scale_arcsec_px,
-    )
+    half = replace(binned_info(info, planes.shape[2], planes.shape[1]), bayer=None, planes=3)
     return replace(frame, data=planes, info=half, label=frame.name), planes
+
+
+def file_to_stack_pixels(info: FrameInfo, settings: Settings) -> np.ndarray:
+    """(3, 3) the file's own pixels -> those of the data that are stacked; not the identity where frames are binned."""
+    matrix = TO_BINNED if bins_frames(info, settings) else np.eye(3)
+    halved = info.bayer is not None and settings.calibration.debayer == "superpixel"
+    return TO_BINNED @ matrix if halved else matrix
 
 
 class Developer:

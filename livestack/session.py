@@ -28,6 +28,7 @@ from livestack.artist import Artist, Drawing, LastFrame
 from livestack.checkpoint import FOLDER_NAME, MASKS_NAME, Checkpointer, load_newest, remove_checkpoints
 from livestack.compiling import compile_loops, is_compiled
 from livestack.composite import check_palette
+from livestack.develop import file_to_stack_pixels
 from livestack.durable import remove_leftovers, storage_error
 from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UnreadableFrame, UsageError
 from livestack.feed import STUMBLES, End, Feed, Read, Unread, stumble

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from livestack.defects import DefectMap
-from livestack.develop import Developer, fingerprint, prepare, prepare_pixels
+from livestack.develop import Developer, file_to_stack_pixels, fingerprint, prepare, prepare_pixels
 from livestack.frame import Frame, FrameInfo
 from livestack.kernels.bands import Bands
 from livestack.settings import Settings
@@ -73,3 +73,10 @@ def test_cosmic_rays_of_a_single_frame_become_no_data(bands: Bands) -> None:
     assert found.data is not None
     assert np.isnan(found.data[40, 50:53]).all()
     assert np.isnan(found.data).mean() < 0.01
+
+
+def test_super_pixels_lie_where_the_matrix_says() -> None:
+    matrix = file_to_stack_pixels(make("GRBG").info, Settings.model_validate({"calibration": {"debayer": "superpixel"}}))
+    # the middle of the first cell of four pixels is the first super-pixel
+    assert np.allclose(matrix @ (0.5, 0.5, 1), (0, 0, 1))
+    assert np.array_equal(file_to_stack_pixels(make("GRBG").info, Settings()), np.eye(3))
