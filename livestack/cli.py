@@ -59,7 +59,9 @@ IdleStop = Annotated[
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="end after so many stacked frames", show_default=False)]
 Rejection = Annotated[str | None, typer.Option(help="live or none", show_default=False)]
 Mode = Annotated[str | None, typer.Option(help="mean, maximum (star trails) or sum", show_default=False)]
-WindowMinutes = Annotated[float | None, typer.Option(help="also save a stack for each so many minutes", show_default=False)]
+WindowMinutes = Annotated[
+    float | None, typer.Option(help="also save a stack for each so many minutes", show_default=False)
+]
 Quality = Annotated[
     str | None, typer.Option(help="on or off: refuse and weight frames by their quality", show_default=False)
 ]
@@ -118,7 +120,8 @@ def watch(
     folder: Annotated[Path, typer.Argument(help="folder that the camera fills", show_default=False)],
     output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
-    max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None, window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None,
+    window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
     memory_limit: MemoryLimit = None,
@@ -136,7 +139,8 @@ def stack(
     paths: Annotated[list[Path], typer.Argument(help="folders or frames", show_default=False)],
     output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
-    max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None, window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None,
+    window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
     memory_limit: MemoryLimit = None,
@@ -161,6 +165,18 @@ def resume(
     from livestack import running
 
     raise typer.Exit(running.resume(session, options))
+
+
+@app.command()
+def remove(
+    session: Annotated[Path, typer.Argument(help="a session's folder", show_default=False)],
+    files: Annotated[list[str], typer.Argument(help="frames to leave out, by name", show_default=False)],
+    output: Output = None,
+) -> None:
+    """Stack a session anew without some frames, as if they had never come; the session itself stays as it is."""
+    from livestack import running
+
+    raise typer.Exit(running.remove(session, files, output))
 
 
 @app.command()

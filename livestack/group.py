@@ -330,7 +330,9 @@ class GroupStack:
         self._chosen = self._measure(prepared, developer, found, 1.0 if len(prepared.stars) else None)
         self.judge.set_reference(self._chosen)
 
-    def _set_reference(self, prepared: Prepared, developer: Developer, matrix: np.ndarray, why: str) -> None:
+    def _set_reference(
+        self, prepared: Prepared, developer: Developer, matrix: np.ndarray, why: str, to_new: np.ndarray | None = None
+    ) -> None:
         anchor = self.anchor if self.grid != self.name else None
         starless = is_starless(prepared)
         method = self.settings.registration.method
@@ -338,7 +340,7 @@ class GroupStack:
         features = FeatureReference(self._luminance(developer)) if needed and anchor is None else None
         self.reference = make_reference(
             prepared, developer.shape if anchor is None else anchor.shape, matrix, starless,
-            features if anchor is None else anchor.features,
+            features if anchor is None else anchor.features, to_new,
         )  # fmt: skip
         sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in prepared.sky.level]
         self.stack = Stack(prepared.frame.channels, *self.reference.shape, origin=np.array(sky))
@@ -639,7 +641,8 @@ class GroupStack:
         best = find_better(self._held, self.reference, self.judge.reference)
         if best is None:
             return
-        self._set_reference(best.prepared, best.developer, np.eye(3), "the best frame of the warm-up")
+        to_new = np.linalg.inv(best.member.matrix)
+        self._set_reference(best.prepared, best.developer, np.eye(3), "the best frame of the warm-up", to_new)
         self._held = carry_over(self._held, best, self.reference)
         self._last = self._held[-1].member.matrix
         self._before = self._held[-2].member.matrix

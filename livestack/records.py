@@ -185,6 +185,8 @@ class ReferenceRecord(Record):
     index: int = 0
     message: str = ""
     """Why this one."""
+    from_previous: Annotated[tuple[tuple[Number, Number, Number], ...] | None, Plain] = None
+    """Row-major 3x3, the group's reference before (x, y, 1) to this one: carries earlier transforms over."""
     width: int | None = None
     height: int | None = None
 

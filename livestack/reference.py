@@ -38,6 +38,8 @@ class Reference:
     light: ReferenceLight
     starless: bool
     features: FeatureReference | None
+    from_previous: np.ndarray | None = None
+    """(3, 3) the reference before -> this one, where it took over; transforms told earlier speak of that one."""
 
 
 def is_starless(prepared: Prepared) -> bool:
@@ -55,7 +57,12 @@ def is_starless(prepared: Prepared) -> bool:
 
 
 def make_reference(
-    prepared: Prepared, grid: tuple[int, int], matrix: np.ndarray, starless: bool, features: FeatureReference | None
+    prepared: Prepared,
+    grid: tuple[int, int],
+    matrix: np.ndarray,
+    starless: bool,
+    features: FeatureReference | None,
+    from_previous: np.ndarray | None = None,
 ) -> Reference:
     """A reference from a frame that lies on a grid of (height, width) by `matrix` (3, 3), frame -> grid."""
     info, stars = prepared.frame.info, prepared.stars
@@ -68,6 +75,7 @@ def make_reference(
         light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height),
         starless=starless,
         features=features,
+        from_previous=from_previous,
     )
 
 

@@ -139,6 +139,33 @@ def read_interrupted(output: Path) -> Interrupted:
     return Interrupted(output, start, records, events, known, over, tuple(notices))
 
 
+def stacked_without(output: Path, unwanted: Sequence[str]) -> tuple[SessionStart, list[Path]]:
+    """The files that a session stacked, in its order, but for the `unwanted` ones, named as in its journal or by name.
+
+    Raises
+    ------
+    SessionError : there is no journal.
+    UsageError : it holds no session, a file is not among those stacked, or nothing would be left.
+    """
+    records = read_journal(output)
+    start = next((record for record in records if isinstance(record, SessionStart)), None)
+    if start is None:
+        raise UsageError(f"{output}: its journal tells of no session; expected the folder of one.")
+    removed = {record.file for record in records if isinstance(record, RemovedRecord)}
+    stacked = [
+        record.file for record in records
+        if isinstance(record, FrameRecord) and record.status == "stacked" and record.file not in removed
+    ]  # fmt: skip
+    files = list(dict.fromkeys(stacked))
+    for name in unwanted:
+        if name not in files and name not in {Path(file).name for file in files}:
+            raise UsageError(f"{name}: is not among the {len(files)} stacked frames of {output}; see session.jsonl.")
+    left = [file for file in files if file not in unwanted and Path(file).name not in unwanted]
+    if not left:
+        raise UsageError(f"{output}: nothing would be left to stack.")
+    return start, [Path(start.folder) / file for file in left]
+
+
 def settings_of(start: SessionStart, output: Path, changes: dict[str, dict[str, Any]]) -> Settings:
     """The settings of an interrupted session, with `changes` (section -> field -> value).
 

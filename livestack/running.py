@@ -20,7 +20,7 @@ from rich.console import Console
 
 from livestack.configuration import OPTIONS, load_settings
 from livestack.journal import Record
-from livestack.resuming import find_unfinished, read_interrupted, settings_of
+from livestack.resuming import find_unfinished, read_interrupted, settings_of, stacked_without
 from livestack.session import Session, SessionEnd, default_output
 from livestack.settings import Settings
 from livestack.terminal import Dashboard
@@ -63,6 +63,19 @@ def resume(output: Path, options: dict[str, Any]) -> int:
     tell = print_record if settings.face.json_events else None
     session = Session(interrupted.folders, settings, output, interrupted.start.one_shot, tell=tell, resumed=True)
     return run_session(session, settings)
+
+
+def remove(session_folder: Path, unwanted: Sequence[str], output: Path | None) -> int:
+    """Stack a session's frames once more without some of them, beside it; the exit status.
+
+    The session itself stays as it is: its settings, and the files that it stacked, make the new one.
+    """
+    start, files = stacked_without(session_folder, unwanted)
+    place = output or session_folder.with_name(f"{session_folder.name}-without-{len(unwanted)}")
+    changes: dict[str, dict[str, Any]] = {"ingest": {"max_frames": None, "existing": True}}
+    changes["face"] = {name: field.default for name, field in type(Settings().face).model_fields.items()}
+    settings = settings_of(start, place, changes)
+    return run_session(Session(files, settings, place, one_shot=True), settings)
 
 
 def print_record(record: Record) -> None:

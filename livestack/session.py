@@ -510,7 +510,10 @@ class Session:
             return  # the journal has it from before the interruption
         self._append(
             ReferenceRecord(
-                group=group, file=reference.name, message=why, width=reference.shape[1], height=reference.shape[0]
+                group=group, file=reference.name, message=why, width=reference.shape[1], height=reference.shape[0],
+                from_previous=None
+                if reference.from_previous is None
+                else tuple(tuple(float(v) for v in row) for row in reference.from_previous),
             )
         )
 

@@ -11,12 +11,12 @@ import pytest
 from livestack import transform as tf
 from livestack.errors import NothingStacked, UsageError
 from livestack.frame import Frame, FrameInfo, FrameKind
-from livestack.members import Outcome
 from livestack.kernels.bands import Bands
+from livestack.members import Outcome
 from livestack.pipeline import LiveStack, group_name, slug
 from livestack.psf import measure_psf
 from livestack.settings import Settings
-from livestack.simulate import Scenario, SimulatedFrame, named_scenario, simulate_frame, write_session
+from livestack.simulate import Fault, Scenario, SimulatedFrame, named_scenario, simulate_frame, write_session
 from livestack.stack import Stack
 
 WIDTH, HEIGHT = 720, 520
@@ -300,6 +300,24 @@ def test_a_chosen_reference_sets_the_grid(tmp_path: Path) -> None:
     assert stack.result().header["REFFRAME"] == chosen.name
     with pytest.raises(UsageError, match=r"--reference: .*nowhere\.fits"):
         LiveStack(settings(registration={"reference": tmp_path / "nowhere.fits"})).add(simulate_frame(night, 0).frame)
+
+
+def test_a_poor_first_frame_gives_the_reference_away() -> None:
+    poor = Fault(kind="defocus", first=0, amount=2.5, expected="stacked")
+    night = named_scenario("mono", frames=12, width=480, height=360, seed=23, faults=(poor,))
+    stack = LiveStack()
+    outcomes = [stack.add(simulate_frame(night, i).frame) for i in range(12)]
+    reference = stack.result().reference
+    assert reference.name != outcomes[0].name
+    assert reference.from_previous is not None
+    number = next(i for i, o in enumerate(outcomes) if o.name == reference.name)
+    grid = np.linalg.inv(simulate_frame(night, number).transform)
+    for i, outcome in enumerate(outcomes):
+        assert outcome.transform is not None
+        told = outcome.transform if i >= 10 else reference.from_previous @ outcome.transform
+        assert tf.corner_displacement(told, grid @ simulate_frame(night, i).transform, 480, 360) < (
+            0.6 if i == 0 else 0.1
+        )
 
 
 def test_unknown_frame_or_group_is_said() -> None:
