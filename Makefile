@@ -23,7 +23,7 @@ types: $(STAMP)
 $(STAMP): pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --editable ".[test]"
+	$(RUN) -m pip install --quiet --editable ".[test,xisf,catalogue]"
 	touch $(STAMP)
 
 clean:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -23,6 +23,8 @@ from livestack.render import Look, Picture, measure_look, reduce_planes, render,
 from livestack.settings import RenderSettings
 from livestack.stack import Normalisation, Stack
 
+NOISE_SIDE = 2048
+"""Noise is measured on so much of the middle of the field."""
 SHARE = 0.2
 """Of one core's time, the most that pictures take."""
 LONGEST_REST_S = 6.0
@@ -161,18 +163,33 @@ class Artist:
         last = request.last
         one: np.ndarray | None = None
         if last is not None:
-            frame = warp_frame(last, linear.shape[-2:])
-            noise = measure_noise(linear, frame, last.share)
+            noise = noise_of(linear, last)
             # one frame drawn with the stack's look: its colours are as uncertain as it is noisier
             grain = noise[0] / noise[1] if noise and noise[1] > 0 else 1.0
-            grainy = look.with_grain(grain)
-            one = render(frame, grainy, side, bottom_up=request.bottom_up, bands=self._bands).rgb
+            one = self._draw_frame(linear, last, look.with_grain(grain), reduced, request)
         if request.composite is None:
             picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands, reduced=reduced)
             return Drawing(request.group, request.stack.n_frames, look, picture, one, noise)
         del linear
         picture, look, mixed = self._mix(request, request.composite)
         return Drawing(request.group, request.stack.n_frames, look, picture, one, noise, mixed)
+
+    def _draw_frame(
+        self, linear: np.ndarray, last: LastFrame, look: Look, reduced: tuple[np.ndarray, float], request: _Request
+    ) -> np.ndarray:
+        """The newest frame with the stack's look and geometry, at the size of the preview."""
+        side = request.settings.preview_width
+        if reduced[1] == 1.0:
+            frame = warp_frame(last, linear.shape[-2:])
+            return render(frame, look, side, bottom_up=request.bottom_up, bands=self._bands).rgb
+        # warped after it was reduced: a full-size copy of the frame would cost more memory than all else here
+        planes, scale = reduce_planes(last.planes, side, bands=self._bands)
+        matrix = _to_reduced(reduced[1]) @ last.matrix @ np.linalg.inv(_to_reduced(scale))
+        small = warp_frame(replace(last, planes=planes, matrix=matrix), reduced[0].shape[-2:])
+        drawn = render(
+            linear, look, side, bottom_up=request.bottom_up, bands=self._bands, reduced=(small, reduced[1])
+        )
+        return drawn.rgb
 
     def _mix(self, request: _Request, composite: Composite) -> tuple[Picture, Look, Mixed]:
         """The colour picture at the size of the preview, and what zooming into it needs."""
@@ -201,3 +218,18 @@ def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:
         out[c] *= np.float32(last.normalisation.factor[c])
         out[c] += np.float32(last.normalisation.surface[c, 0])
     return out
+
+
+def noise_of(linear: np.ndarray, last: LastFrame) -> tuple[float, float] | None:
+    """Noise of the frame and of the stack, measured on the middle of the field."""
+    height, width = linear.shape[-2:]
+    y, x = max(0, (height - NOISE_SIDE) // 2), max(0, (width - NOISE_SIDE) // 2)
+    part = linear[:, y : y + NOISE_SIDE, x : x + NOISE_SIDE]
+    moved = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]]) @ last.matrix
+    return measure_noise(part, warp_frame(replace(last, matrix=moved), part.shape[-2:]), last.share)
+
+
+def _to_reduced(scale: float) -> np.ndarray:
+    """(3, 3) pixels of the data -> pixels of a picture `scale` times smaller, centres at integers in both."""
+    offset = 0.5 / scale - 0.5
+    return np.array([[1 / scale, 0.0, offset], [0.0, 1 / scale, offset], [0.0, 0.0, 1.0]])

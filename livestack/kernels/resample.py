@@ -155,12 +155,14 @@ def _inside(b, a, n, size):
     first = 0
     last = n
     upper = float(size - 2)
+    # limited as floating-point numbers: for a next to nothing the quotients are larger than any integer
+    most = float(n)
     if a > 0.0:
-        first = max(0, math.ceil((1.0 - b) / a) - 1) if b < 1.0 else 0
-        last = min(n, math.ceil((upper - b) / a) + 1)
+        first = max(0, int(min(most, np.ceil((1.0 - b) / a) - 1.0))) if b < 1.0 else 0
+        last = int(max(0.0, min(most, np.ceil((upper - b) / a) + 1.0)))
     elif a < 0.0:
-        first = max(0, math.floor((upper - b) / a) - 1) if b >= upper else 0
-        last = min(n, math.floor((1.0 - b) / a) + 2)
+        first = max(0, int(min(most, np.floor((upper - b) / a) - 1.0))) if b >= upper else 0
+        last = int(max(0.0, min(most, np.floor((1.0 - b) / a) + 2.0)))
     elif b < 1.0 or b >= upper:
         return 0, 0
     first = min(first, n)
