@@ -1,18 +1,19 @@
 """Seconds a frame, from the file to the accumulators, by step; and the memory that a night takes.
 
-    PYTHONPATH=. python benchmarks/bench_night.py [--sizes 1936x1096 6248x4176] [--kinds mono osc] [--frames 60] [--folder DIR]
+    PYTHONPATH=. python benchmarks/bench_night.py [--sizes 1936x1096 6248x4176] [--kinds mono osc]
+        [--frames 60] [--folder DIR]
 
-A simulated night is written once into a folder (kept and taken again when it is named). Each row of the tables runs in a
-process of its own, so that its peak of memory is its own.
+A simulated night is written once into a folder (kept and taken again when it is named). Each row of the tables runs
+in a process of its own, so that its peak of memory is its own.
 
-* library: `read_frames` and `LiveStack.add` one after the other, nothing else going on; "learn" looks for defects of the
-  sensor, "other" is what is left (fingerprint, judging, normalising).
-* session: `livestack stack --no-final-pass --json`, reader thread, previews and PSF included; seconds between two frames'
-  lines of the journal, and the resident memory at frames 15 and 60 (Linux tells it).
+* library: `read_frames` and `LiveStack.add` one after the other, nothing else going on; "learn" looks for defects
+  of the sensor, "other" is what is left (fingerprint, judging, normalising).
+* session: `livestack stack --no-final-pass --json`, reader thread, previews and PSF included; seconds between two
+  frames' lines of the journal, and the resident memory at frames 15 and 60 (Linux tells it).
 
-Warm means after frame 12: the warm-up of ten frames, whose robust start is a line of its own, lies behind. On a machine
-that others use the clock is theirs as much as ours; the processor's time, of all threads, over the number of cores is
-what the clock would show on an idle one, were every step shared evenly. The fastest tenth lies between.
+Warm means after frame 12: the warm-up of ten frames, whose robust start is a line of its own, lies behind. On a
+machine that others use the clock is theirs as much as ours; the processor's time, of all threads, over the number
+of cores is what the clock would show on an idle one, were every step shared evenly. The fastest tenth lies between.
 """
 
 from __future__ import annotations
@@ -211,7 +212,9 @@ def library_table(cases: list[tuple[str, str, Path]], frames: int) -> None:
 def session_table(cases: list[tuple[str, str, Path]], frames: int) -> None:
     """Print the table of whole sessions."""
     print("\nsession (`livestack stack --no-final-pass`): ms a frame, MB\n")
-    print("| night | median | fastest tenth | mean | first frame after | whole run | processor | frame 15 | frame 60 | peak |")
+    print(
+        "| night | median | fastest tenth | mean | first frame | whole run | processor | frame 15 | frame 60 | peak |"
+    )
     print("|---" * 10 + "|")
     for kind, size, place in cases:
         run = run_session(place, frames)

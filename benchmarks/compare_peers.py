@@ -3,22 +3,25 @@
     PYTHONPATH=. python benchmarks/compare_peers.py [--sizes 1936x1096 6248x4176] [--frames 24] [--rounds 2]
         [--peer seiza=/path/python] [--peer astroalign=/path/python] [--siril siril-cli]
 
-Each stacker runs in a process of its own, in an interpreter of its own where one is named (astroalign pins another build
-of `sep`); one that cannot be had is left out and the reason said. The rounds are gone through in turn, and the fastest
-round of each counts, since others may use the machine.
+Each stacker runs in a process of its own, in an interpreter of its own where one is named (astroalign pins another
+build of `sep`); one that cannot be had is left out and the reason said. The rounds are gone through in turn, and
+the fastest round of each counts, since others may use the machine.
 
-* livestack: `read_frames`, then `LiveStack.add`, one after the other. "overlapped": the next frame is read and measured
-  while this one is stacked, as a session does.
-* Seiza: `LiveStacker.push_fits` with its defaults, one after the other; "pipelined": `push_fits_pipelined`, two workers.
-* astroalign: `find_transform` with the reference's stars kept, `apply_transform`, running mean with numpy; no rejection.
-* Siril: live stacking cannot be scripted, so a sequence is registered and stacked as a whole (`register`, `stack rej 3 3`),
-  its time shared among the frames.
+* livestack: `read_frames`, then `LiveStack.add`, one after the other. "overlapped": the next frame is read and
+  measured while this one is stacked, as a session does.
+* Seiza: `LiveStacker.push_fits` with its defaults, one after the other; "pipelined": `push_fits_pipelined`, two
+  workers.
+* astroalign: `find_transform` with the reference's stars kept, `apply_transform`, running mean with numpy; no
+  rejection.
+* Siril: live stacking cannot be scripted, so a sequence is registered and stacked as a whole (`register`, `stack
+  rej 3 3`), its time shared among the frames.
 
-"warm" is the median after frame 12, behind the warm-up of ours and of Seiza's rejection; "all" the mean of all frames,
-start of the libraries left out, our robust start included.
+"warm" is the median after frame 12, behind the warm-up of ours and of Seiza's rejection; "all" the mean of all
+frames, start of the libraries left out, our robust start included.
 
-What comes out is held against the noise-free picture of the first frame, to which all register: noise of the means of
-8 x 8 pixels of dark sky over the ideal (that of one frame by the square root of their number), and the FWHM of the stars.
+What comes out is held against the noise-free picture of the first frame, to which all register: noise of the means
+of 8 x 8 pixels of dark sky over the ideal (that of one frame by the square root of their number), and the FWHM of
+the stars.
 """
 
 from __future__ import annotations
@@ -201,7 +204,7 @@ class Truth:
         self.frame_noise = self._noise(block_means(frame) - self.blocks)
 
     def _noise(self, residual: np.ndarray) -> float:
-        """Robust scatter of differences between blocks three apart: slopes drop out, no interpolation reaches so far."""
+        """Robust scatter of differences between blocks three apart: slopes drop out, no kernel reaches so far."""
         both = self.dark[:, 3:] & self.dark[:, :-3] & np.isfinite(residual[:, 3:] - residual[:, :-3])
         jumps = (residual[:, 3:] - residual[:, :-3])[both]
         return 1.4826 * float(np.median(np.abs(jumps - np.median(jumps)))) / 2**0.5
@@ -262,7 +265,9 @@ def compare(size: str, files: list[Path], truth: Truth, pythons: dict[str, str],
                     picture = np.squeeze(np.load(out))
                     quality[name] = truth.noise_over_ideal(picture, len(files)), star_fwhm(picture)
     print(f"\n{size}, {len(files)} frames, fastest of {rounds} rounds, load of the machine {os.getloadavg()[0]:.1f}\n")
-    print("| stacker | warm, s a frame | ours / this | all, s a frame | processor, s a frame | noise / ideal | FWHM, px |")
+    print(
+        "| stacker | warm, s a frame | ours / this | all, s a frame | processor, s a frame | noise / ideal | FWHM, px |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name in warm:
         mine = OURS[1] if "pipelined" in name else OURS[0]
