@@ -290,10 +290,12 @@ def masters(
     from livestack.configuration import load_settings
     from livestack.kernels.bands import Bands
     from livestack.masters import build_masters
+    from livestack.resources import thread_count
 
     settings = load_settings(config, {})
     errors = Console(stderr=True)
-    with Bands(2) as bands, Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    quiet = not errors.is_terminal
+    with Bands(thread_count()) as bands, Progress(console=errors, transient=True, disable=quiet) as bar:
         task = bar.add_task("")
         report = build_masters(
             paths,
@@ -400,8 +402,9 @@ def merge(
     """Merge stacks of several nights or telescopes onto the grid of the first: exactly where it is the same grid."""
     from livestack.kernels.bands import Bands
     from livestack.merging import merge_stacks
+    from livestack.resources import thread_count
 
-    with Bands(2) as bands:
+    with Bands(thread_count()) as bands:
         made = merge_stacks(stacks, output, bands)
     for sentence in made.words:
         print(sentence)

@@ -51,7 +51,10 @@ def compile_loops(stopped: Callable[[], bool]) -> None:
             group = next(iter(stack.groups.values()))
             with ThreadPoolExecutor(1) as reader:
                 group.test_again(
-                    lambda member: prepare_pixels(frames[member.index], None, settings, stack.bands), reader, None, None
+                    lambda member, shot=frames: prepare_pixels(shot[member.index], None, settings, stack.bands),
+                    reader,
+                    None,
+                    None,
                 )
 
 

@@ -34,6 +34,7 @@ from livestack.kernels.bands import Bands
 from livestack.members import Member, Outcome
 from livestack.quality import refuse
 from livestack.reference import Reference
+from livestack.resources import thread_count
 from livestack.settings import Settings
 from livestack.stack import RejectedSamples, Stack
 
@@ -129,7 +130,7 @@ class LiveStack:
     ) -> None:
         self.settings = settings or Settings()
         self.masters = masters
-        self.bands = bands or Bands()
+        self.bands = bands or Bands(thread_count())
         self.groups: dict[str, GroupStack] = {}
         self.notices: list[str] = []
         """Sentences to be told once (missing masters ...); whoever tells them clears the list."""

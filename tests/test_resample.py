@@ -43,7 +43,9 @@ def stars(rng: np.random.Generator, fwhm: float, n: int = 12, margin: int = 12) 
 class TestSlowTwin:
     @settings(max_examples=12, deadline=None)
     @given(
-        angle=st.one_of(st.sampled_from([0.0, 1e-300, 1e-20, 0.01, 45.0, 90.0, 135.0, 180.0, 270.0, -45.0]), st.floats(-180, 180)),
+        angle=st.one_of(
+            st.sampled_from([0.0, 1e-300, 1e-20, 0.01, 45.0, 90.0, 135.0, 180.0, 270.0, -45.0]), st.floats(-180, 180)
+        ),
         scale=st.floats(0.9, 1.1),
         dx=st.floats(-9, 9),
         dy=st.floats(-9, 9),
