@@ -6,15 +6,17 @@ disk, so later runs only load it. A new version of the program compiles anew wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from livestack.develop import prepare_pixels
+from livestack.develop import Prepared, prepare_pixels
 from livestack.frame import Frame, FrameInfo
+from livestack.kernels.bands import Bands
 from livestack.kernels.stack import accumulate_strip
+from livestack.members import Member
 from livestack.pipeline import LiveStack
 from livestack.psf import measure_psf
 from livestack.render import measure_look, render
@@ -50,12 +52,12 @@ def compile_loops(stopped: Callable[[], bool]) -> None:
                 return
             group = next(iter(stack.groups.values()))
             with ThreadPoolExecutor(1) as reader:
-                group.test_again(
-                    lambda member, shot=frames: prepare_pixels(shot[member.index], None, settings, stack.bands),
-                    reader,
-                    None,
-                    None,
-                )
+                group.test_again(_fetch_from(frames, settings, stack.bands), reader, None, None)
+
+
+def _fetch_from(frames: Sequence[Frame], settings: Settings, bands: Bands) -> Callable[[Member], Prepared]:
+    """What gives a member's pixels again."""
+    return lambda member: prepare_pixels(frames[member.index], None, settings, bands)
 
 
 def invented_frames(bayer: str | None) -> list[Frame]:
