@@ -7,7 +7,7 @@ frame and stack, S^2 what they share, and w the frame's share of the stack's wei
     var(f) = S^2 + sf^2,   var(s) = S^2 + ss^2,   cov(f, s) = S^2 + w sf^2
 
 which gives the noise of one frame, sf, and of the stack, ss, after clipping. Blocks with stars in them are too many for
-any clipping: only blocks darker than their surroundings are looked at.
+any clipping: only places darker than their surroundings are looked at.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 BLOCK = 8
 SURROUNDINGS = 31
+PLACE = 5
 DARK_SHARE = 0.6
 MIN_BLOCKS = 150
 CLIP_SIGMA = 3.5
@@ -31,11 +32,16 @@ def _block_means(planes: np.ndarray) -> np.ndarray:
 
 
 def _dark_blocks(means: np.ndarray) -> np.ndarray:
-    """(h, w) True for blocks below most of their surroundings."""
+    """(h, w) True for blocks in places darker than most of their surroundings.
+
+    A place is 5 x 5 blocks: picking single blocks by their level would pick their noise along with it. A second
+    difference within the place has nothing in common with the place's mean.
+    """
     good = np.isfinite(means)
     filled = np.where(good, means, np.median(means[good]))
     limited = np.minimum(filled, np.quantile(filled, 0.9)).astype(np.float32)
-    above = filled - cv2.blur(limited, (SURROUNDINGS, SURROUNDINGS), borderType=cv2.BORDER_REFLECT)
+    wide = cv2.blur(limited, (SURROUNDINGS, SURROUNDINGS), borderType=cv2.BORDER_REFLECT)
+    above = cv2.blur(filled.astype(np.float32), (PLACE, PLACE), borderType=cv2.BORDER_REFLECT) - wide
     return np.asarray(good & (above <= np.quantile(above[good], DARK_SHARE)))
 
 

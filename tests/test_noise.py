@@ -34,6 +34,15 @@ def test_noise_of_frame_and_stack(frames: int) -> None:
     assert found[0] / found[1] == pytest.approx(frames**0.5, rel=0.15)
 
 
+def test_an_empty_sky_is_not_judged_by_its_darkest_blocks() -> None:
+    rng = np.random.default_rng(9)
+    taken = rng.normal(300, 8.0, (12, *SHAPE))
+    found = measure_noise(taken.mean(axis=0).astype(np.float32), taken[5].astype(np.float32), 1 / 12)
+    assert found is not None
+    assert found[0] == pytest.approx(1.0, rel=0.06)
+    assert found[1] == pytest.approx(1.0 / 12**0.5, rel=0.06)
+
+
 def test_structure_alone_is_no_noise() -> None:
     rng = np.random.default_rng(8)
     truth = scene(rng)
