@@ -36,12 +36,6 @@ class VanishedFrame(FrameError):
     reason = "vanished"
 
 
-class WrongSize(FrameError):
-    """The frame has another size, mosaic phase or number of colours than the session."""
-
-    reason = "wrong_size"
-
-
 class MasterError(LivestackError):
     """A master cannot be built, or does not fit the frame it is asked to calibrate."""
 

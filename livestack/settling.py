@@ -91,11 +91,6 @@ class Settling:
     def __len__(self) -> int:
         return len(self._candidates)
 
-    @property
-    def next_due(self) -> float:
-        """When the next look is due; infinite when nothing waits."""
-        return min((candidate.due for candidate in self._candidates.values()), default=float("inf"))
-
     def knows(self, key: FileKey) -> bool:
         """True for a file that was dealt with in this very state."""
         return key in self._known

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from livestack.simulate.scenario import Scenario
-from livestack.simulate.weather import NEBULA, STARS, TERRAIN, conditions_of, pointing, random_stream
+from livestack.simulate.weather import NEBULA, STARS, TERRAIN, pointing, random_stream
 
 _CELL_PX = 256
 _FILTER_SHARES = {"R": 0.32, "G": 0.34, "B": 0.30}
@@ -162,8 +162,3 @@ def make_sky(scenario: Scenario, number: int = 0) -> Sky:
         terrain, origin = _draw_terrain(scenario)
     colour = star_colours(b_v[order])
     return Sky(x[order], y[order], flux[order], colour, _draw_nebula(scenario, number), terrain, origin)
-
-
-def sky_of(scenario: Scenario, index: int) -> Sky:
-    """The sky that frame `index` shows."""
-    return make_sky(scenario, conditions_of(scenario, index).sky_number)
