@@ -215,7 +215,7 @@ def test_sky_follows_a_gradient_and_ignores_stars_and_nan() -> None:
 def test_clipped_median_is_that_of_its_slow_twin(n: int) -> None:
     values = np.random.default_rng(n).normal(5, 1, n).astype(np.float32)
     values[: n // 5] = 90
-    median, sigma = clipped_median(values.copy(), n)
+    median, sigma = clipped_median(np.sort(values), n)
     part = values
     for _ in range(3):
         middle = np.median(part)

@@ -60,9 +60,8 @@ def bin_mean(data: np.ndarray, factor: int, offsets: np.ndarray, out: np.ndarray
 
 @njit(nogil=True, cache=True)
 def clipped_median(values: np.ndarray, n: int) -> tuple[float, float]:
-    """Median and scaled MAD (sigma) of values[:n] after two rounds of 3-sigma clipping; sorts `values` in place."""
+    """Median and scaled MAD (sigma) of values[:n], which are sorted, after two rounds of 3-sigma clipping."""
     part = values[:n]
-    part.sort()
     lo, hi = 0, n
     median = part[n // 2]
     sigma = np.float32(0.0)
@@ -118,42 +117,50 @@ def _unquantised(ordered: np.ndarray, n: int, median: float, sigma: float) -> tu
 
 
 @njit(nogil=True, cache=True)
-def sky_mesh(
-    plane: np.ndarray, phase_y: int, phase_x: int, step: int, level: np.ndarray, noise: np.ndarray,
-    row0: int, row1: int, samples: int,
+def sample_mesh(
+    plane: np.ndarray, phase_y: int, phase_x: int, step: int, down: int, across: int, gy: int, gx: int,
+    values: np.ndarray, counts: np.ndarray, row0: int, row1: int,
 ) -> None:  # fmt: skip
-    """Robust sky level and noise in the cells of a mesh, rows row0..row1 of `level` (gy, gx), from every pixel
-    (phase_y + step i, phase_x + step j), thinned to about `samples` a cell."""
+    """Samples of the cells of rows row0..row1 of a (gy, gx) mesh: every pixel (phase_y + down i, phase_x + across j).
+
+    values : ((row1 - row0) gx, room) float32, +inf beyond the counts[k] samples of cell k; NaN pixels are left out.
+    """
     height, width = plane.shape
-    gy, gx = level.shape
     for j in range(row0, row1):
         y0 = j * height // gy
         y1 = (j + 1) * height // gy
         for i in range(gx):
             x0 = i * width // gx
             x1 = (i + 1) * width // gx
-            # Few rows, and in each every fourth sample: whole cache lines, not one value from each.
-            share = (y1 - y0) * (x1 - x0) / (step * step) / samples
-            across = step * max(1, min(4, int(math.sqrt(share))))
-            down = step * max(1, int(share * step / across))
-            capacity = ((y1 - y0) // down + 2) * ((x1 - x0) // across + 2)
-            buffer = np.empty(capacity, dtype=np.float32)
+            line = values[(j - row0) * gx + i]
             n = 0
-            y = y0 + (phase_y - y0) % step
-            while y < y1:
-                x = x0 + (phase_x - x0) % step
-                while x < x1:
+            for y in range(y0 + (phase_y - y0) % step, y1, down):
+                for x in range(x0 + (phase_x - x0) % step, x1, across):
                     v = plane[y, x]
                     if v == v:
-                        buffer[n] = v
+                        line[n] = v
                         n += 1
-                    x += across
-                y += down
-            if n >= 8:
-                m, s = clipped_median(buffer, n)
-                m, s = _unquantised(buffer, n, m, s)
-                level[j, i] = m
-                noise[j, i] = s
-            else:
-                level[j, i] = np.nan
-                noise[j, i] = np.nan
+            counts[(j - row0) * gx + i] = n
+            line[n:] = np.inf
+
+
+@njit(nogil=True, cache=True)
+def mesh_levels(values: np.ndarray, counts: np.ndarray, level: np.ndarray, noise: np.ndarray) -> None:
+    """Robust level and noise of cells from their sorted samples, into `level` and `noise`; NaN below eight samples."""
+    gx = level.shape[1]
+    for k in range(len(counts)):
+        m = s = np.float32(np.nan)
+        if counts[k] >= 8:
+            m, s = clipped_median(values[k], counts[k])
+            m, s = _unquantised(values[k], counts[k], m, s)
+        level[k // gx, k % gx] = m
+        noise[k // gx, k % gx] = s
+
+
+@njit(nogil=True, cache=True)
+def flatten_rows(image: np.ndarray, level: np.ndarray, row0: int, row1: int) -> None:
+    """image -= level in rows row0..row1; 0 where that is no finite number."""
+    for y in range(row0, row1):
+        for x in range(image.shape[1]):
+            v = image[y, x] - level[y, x]
+            image[y, x] = v if v - v == 0 else np.float32(0.0)

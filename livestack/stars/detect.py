@@ -14,7 +14,7 @@ from livestack.kernels import stars as kernel
 from livestack.kernels.bands import Bands
 from livestack.settings import DetectionSettings
 from livestack.stars.catalog import FWHM_PER_SIGMA, StarCatalog
-from livestack.stars.sky import Sky
+from livestack.stars.sky import Sky, measure_mesh
 
 DETECTION_PIXELS = 1.7e6
 DETECTION_CELL = 64
@@ -50,9 +50,7 @@ def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: 
     """(n, 3) x, y, flux of sources in the binned image, brightest first; `binned` is flattened in place."""
     height, width = binned.shape
     gy, gx = max(1, round(height / DETECTION_CELL)), max(1, round(width / DETECTION_CELL))
-    level = np.empty((gy, gx), dtype=np.float32)
-    spread = np.empty_like(level)
-    bands.run(lambda r0, r1: sky_kernel.sky_mesh(binned, 0, 0, 1, level, spread, r0, r1, DETECTION_SAMPLES), gy)
+    (level,), (spread,) = measure_mesh([(binned, (0, 0))], 1, (gy, gx), DETECTION_SAMPLES, bands)
     good = np.isfinite(level)
     if not good.any():
         return np.empty((0, 3))
@@ -93,15 +91,22 @@ def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: 
 def _measure(
     image: np.ndarray, offsets: np.ndarray, box: int, start: np.ndarray, sigma: float, saturation: float, noise: float,
     n_shapes: int, bands: Bands, least_around: float,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Run the window kernel over the `start` positions, shared among the threads."""
     radius = math.ceil(max(4.2 * sigma, 4.0)) + 2
+    axis = np.arange(-radius, radius + 1)
+    room = np.count_nonzero(np.add.outer(axis**2, axis**2) > (radius - 1.5) ** 2)
     table = np.empty((len(start), kernel.N_COLUMNS))
 
     def part(first: int, last: int) -> None:
+        own, rims = start[first:last], np.empty((last - first, room), dtype=np.float32)
+        counts = np.empty(last - first, dtype=np.int64)
+        kernel.window_rims(image, offsets, box, own, radius, rims, counts)
+        rims.sort(axis=1)
         kernel.measure_stars(
-            image, offsets, box, start, sigma, radius, saturation, least_around, noise, table, first, last, n_shapes
-        )
+            image, offsets, box, own, sigma, radius, saturation, least_around, noise, rims, counts, table[first:last],
+            n_shapes - first,
+        )  # fmt: skip
 
     bands.run(part, len(start))
     return table
@@ -176,7 +181,7 @@ def _is_terrain(table: np.ndarray) -> bool:
 def _find_at(
     image: np.ndarray, offsets: np.ndarray, box: int, factor: int, width_px: float, threshold: float,
     saturation: float, noise: float, settings: DetectionSettings, bands: Bands,
-) -> tuple[np.ndarray, float]:
+) -> tuple[np.ndarray, float]:  # fmt: skip
     """Detect on cells of `factor` pixels with a filter of sigma `width_px` cells; measured table and window sigma."""
     height, width = image.shape
     if min(height, width) < 8 * factor:

@@ -55,18 +55,46 @@ def measure_sky(data: np.ndarray, bayer: str | None, bands: Bands) -> Sky:
     """
     height, width = data.shape[-2:]
     gy, gx = (max(2, min(32, round(side / MESH_CELL_PX))) for side in (height, width))
-    step = 2 if bayer else 1
     planes = phase_planes(bayer)
-    sources = [(data, phases) for phases in planes] if data.ndim == 2 else [(plane, planes[0]) for plane in data]
-    level = np.empty((len(sources), gy, gx), dtype=np.float32)
-    noise = np.empty_like(level)
-    for c, (plane, phases) in enumerate(sources):
-        py, px = phases[0]
-
-        def part(row0: int, row1: int, plane=plane, py=py, px=px, c=c) -> None:  # type: ignore[no-untyped-def]
-            kernel.sky_mesh(plane, py, px, step, level[c], noise[c], row0, row1, MESH_SAMPLES)
-
-        bands.run(part, gy)
+    sources = [(data, phases[0]) for phases in planes] if data.ndim == 2 else [(plane, (0, 0)) for plane in data]
+    level, noise = measure_mesh(sources, 2 if bayer else 1, (gy, gx), MESH_SAMPLES, bands)
     finite = np.isfinite(noise)
     sigma = [float(np.median(noise[c][finite[c]])) if finite[c].any() else 0.0 for c in range(len(sources))]
     return Sky(level, np.array(sigma, dtype=np.float32))
+
+
+def measure_mesh(
+    sources: list[tuple[np.ndarray, tuple[int, int]]], step: int, mesh: tuple[int, int], samples: int, bands: Bands
+) -> tuple[np.ndarray, np.ndarray]:
+    """Robust level and noise of each source in the cells of a mesh.
+
+    Parameters
+    ----------
+    sources : C images (H, W) float32, each with the (row, column) of the first pixel to look at.
+    step : distance of the pixels to look at; 2 for one colour of a mosaic.
+    mesh : (gy, gx) cells, which divide the image evenly.
+    samples : about so many pixels of each cell are looked at.
+
+    Returns
+    -------
+    level, noise : (C, gy, gx) float32; NaN in cells with fewer than eight good samples.
+    """
+    (height, width), (gy, gx) = sources[0][0].shape, mesh
+    level = np.empty((len(sources), gy, gx), dtype=np.float32)
+    noise = np.empty_like(level)
+    # Few rows, and in each every fourth sample: whole cache lines, not one value from each.
+    share = height * width / (gy * gx * step * step * samples)
+    across = step * max(1, min(4, int(math.sqrt(share))))
+    down = step * max(1, int(share * step / across))
+    room = (-(-height // gy) // down + 2) * (-(-width // gx) // across + 2)
+
+    def part(row0: int, row1: int) -> None:
+        values = np.empty(((row1 - row0) * gx, room), dtype=np.float32)
+        counts = np.empty(len(values), dtype=np.int64)
+        for c, (plane, (py, px)) in enumerate(sources):
+            kernel.sample_mesh(plane, py, px, step, down, across, gy, gx, values, counts, row0, row1)
+            values.sort(axis=1)  # numpy sorts with vector instructions, twenty times faster than a compiled loop
+            kernel.mesh_levels(values, counts, level[c, row0:row1], noise[c, row0:row1])
+
+    bands.run(part, gy)
+    return level, noise
