@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from livestack.canvas import Canvas
 from livestack.composite import Composite, Mixed
 from livestack.kernels.bands import Bands
 from livestack.noise import measure_noise
@@ -50,6 +51,7 @@ class Drawing:
     look : of the picture, in true pixels.
     picture : the stack, or the colour picture of all filters of its target; `last_frame` has the same size.
     noise : of one frame and of the stack, measured.
+    canvas : of the stack when it was drawn; parts in true pixels come from that canvas only.
     mixed : how the colour picture was made; None where the picture is the stack.
     """
 
@@ -59,6 +61,7 @@ class Drawing:
     picture: Picture
     last_frame: np.ndarray | None
     noise: tuple[float, float] | None
+    canvas: Canvas
     mixed: Mixed | None = None
 
     def region(self, stack: Stack, x: int, y: int, w: int, h: int, bottom_up: bool) -> np.ndarray:
@@ -161,6 +164,8 @@ class Artist:
         self._looks[request.group] = look
         noise: tuple[float, float] | None = None
         last = request.last
+        if last is not None:
+            last = replace(last, matrix=request.stack.canvas.from_reference @ last.matrix)
         one: np.ndarray | None = None
         if last is not None:
             noise = noise_of(linear, last)
@@ -169,10 +174,10 @@ class Artist:
             one = self._draw_frame(linear, last, look.with_grain(grain), reduced, request)
         if request.composite is None:
             picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands, reduced=reduced)
-            return Drawing(request.group, request.stack.n_frames, look, picture, one, noise)
+            return Drawing(request.group, request.stack.n_frames, look, picture, one, noise, request.stack.canvas)
         del linear
         picture, look, mixed = self._mix(request, request.composite)
-        return Drawing(request.group, request.stack.n_frames, look, picture, one, noise, mixed)
+        return Drawing(request.group, request.stack.n_frames, look, picture, one, noise, request.stack.canvas, mixed)
 
     def _draw_frame(
         self, linear: np.ndarray, last: LastFrame, look: Look, reduced: tuple[np.ndarray, float], request: _Request

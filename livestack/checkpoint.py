@@ -31,7 +31,7 @@ from livestack.remembering import from_tree, to_text, to_tree
 
 FOLDER_NAME = "checkpoint"
 MASKS_NAME = "masks.bin"
-STATE_VERSION = 1
+STATE_VERSION = 2
 GENERATIONS = 2
 MAX_SHARE = 0.04
 """Share of the time that checkpoints may take ..."""

@@ -95,6 +95,10 @@ Palette = Annotated[
         show_default=False,
     ),
 ]
+CanvasChoice = Annotated[
+    str | None,
+    typer.Option(help="reference: as large as that frame; union: growing with what is seen", show_default=False),
+]
 Formats = Annotated[
     str | None,
     typer.Option(help="what to write, of fits,png,png16,tiff,tiff32,jpeg [default: fits,png,tiff]", show_default=False),
@@ -121,7 +125,8 @@ def watch(
     output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
     max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None,
-    window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    window_minutes: WindowMinutes = None, canvas: CanvasChoice = None, quality: Quality = None,
+    cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
     memory_limit: MemoryLimit = None,
@@ -140,7 +145,8 @@ def stack(
     output: Output = None, config: Config = None, masters: Masters = None, reference: ReferenceFile = None,
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
     max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None,
-    window_minutes: WindowMinutes = None, quality: Quality = None, cosmetic: Cosmetic = None,
+    window_minutes: WindowMinutes = None, canvas: CanvasChoice = None, quality: Quality = None,
+    cosmetic: Cosmetic = None,
     registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
     web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
     memory_limit: MemoryLimit = None,

@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "rejection": ("stack", "rejection"),
     "mode": ("stack", "mode"),
     "window_minutes": ("stack", "window_minutes"),
+    "canvas": ("stack", "canvas"),
     "quality": ("quality", "enabled"),
     "final_pass": ("save", "final_pass"),
     "palette": ("render", "palette"),

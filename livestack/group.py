@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from livestack import transform as tf
+from livestack.canvas import Canvas, footprint
 from livestack.cosmetic import DefectLearner
 from livestack.defects import DefectMap
 from livestack.develop import Developer, Prepared
@@ -39,15 +40,19 @@ from livestack.quality import (
 )
 from livestack.reference import (
     FEW_STARS,
+    Patch,
     Reference,
     carry_over,
+    extend,
     find_better,
     is_starless,
     make_reference,
+    nearest_patches,
     refine_positions,
     weigh_anew,
 )
 from livestack.registration import StarReference, reference_registration, register_stars
+from livestack.resources import canvas_pixels
 from livestack.settings import Settings
 from livestack.stack import Added, Limits, NoiseModel, Normalisation, RejectedSamples, Stack, WarmSample
 from livestack.stars import StarCatalog
@@ -70,6 +75,7 @@ class GroupStack:
     on_reference : told when a frame becomes the reference (name, index, why).
     keep : where the rejected samples of each frame are kept; None holds them in memory.
     grids : asked (name, header of the first frame) for the groups whose grid this one may share, likeliest first.
+    peers : asked (name) for the groups on the same grid, this one among them: they share one canvas.
 
     Attributes
     ----------
@@ -85,11 +91,13 @@ class GroupStack:
         on_reference: Callable[[Reference, str], None] | None = None,
         keep: Callable[[RejectedSamples], RejectedSamples] | None = None,
         grids: Callable[[str, FrameInfo], Sequence[GroupStack]] | None = None,
+        peers: Callable[[str], Sequence[GroupStack]] | None = None,
     ) -> None:
         self.name = name
         self.grid = name
         self.lends_grid = False
         self._grids = grids
+        self._peers = peers
         self.settings = settings
         self.bands = bands
         self.anchor = anchor
@@ -115,6 +123,7 @@ class GroupStack:
         self._learned_at: np.ndarray | None = None
         self._unmatched: list[StarReference] = []
         self._fingerprints: dict[int, str] = {}
+        self._told_full = False
 
     # What the world may ask
 
@@ -155,7 +164,7 @@ class GroupStack:
 
         begin = time.perf_counter()
         developer = Developer(prepared, self.settings.calibration.debayer, keep_raw=self.warming)
-        found = self._register(prepared, developer)
+        found, patch = self._register(prepared, developer)
         outcome.timings_s["register"] = time.perf_counter() - begin
         if isinstance(found, Unregistered):
             changed = self._note_unmatched(prepared)
@@ -163,7 +172,7 @@ class GroupStack:
             return replace(refused, new_target=changed, warnings=self._warn(refused, None))
         assert self.reference is not None
 
-        ratio = self._flux_ratio(prepared.stars, found)
+        ratio = self._flux_ratio(prepared.stars, found, patch)
         measures = self._measure(prepared, developer, found, ratio)
         outcome = replace(
             outcome,
@@ -175,14 +184,14 @@ class GroupStack:
         )
         verdict = self.judge.judge(measures)
         moved = tf.decompose(found.matrix, frame.info.width, frame.info.height)
-        warned = tuple(self.warnings.update(measures, moved, frame.info.size))
+        grows = self.settings.stack.canvas == "union"
+        warned = tuple(self.warnings.update(measures, moved, None if grows else frame.info.size))
         if not verdict.accepted:
             return replace(self._refuse(outcome, verdict), warnings=warned)
 
         self._learn_defects(prepared, found.matrix)
-        _, height, width = self._grid_shape()
         normalisation = normalise(
-            self.reference.light, prepared.sky, found.matrix, ratio, frame.info.width, frame.info.height, width, height
+            self.reference.light, prepared.sky, found.matrix, ratio, frame.info.width, frame.info.height
         )
         member = Member(
             frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix,
@@ -190,6 +199,7 @@ class GroupStack:
             prepared.sky.noise.astype(float), measures.fwhm_px, measures.rms_px,
             RejectedSamples.pack(np.empty(0, np.int64)),
         )  # fmt: skip
+        warned += self._make_room(found.matrix, developer.shape)
         added = self._add(member, developer, outcome)
         if not self.warming and self.settings.quality.enabled:
             verdict = self.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
@@ -203,6 +213,8 @@ class GroupStack:
         self._fingerprints[prepared.fingerprint] = frame.name
         self._before, self._last = self._last, found.matrix
         self._unmatched.clear()
+        if grows:
+            self.reference = extend(self.reference, prepared, found.matrix, normalisation, ratio)
         if self.warming:
             self._held.append(Held(member, developer, prepared.stars, measures, replace(prepared, data=None)))
             if len(self._held) >= (1 if self.settings.stack.mode == "maximum" else self.settings.stack.warmup_frames):
@@ -244,22 +256,41 @@ class GroupStack:
 
     # Registration
 
-    def _register(self, prepared: Prepared, developer: Developer) -> Registration | Unregistered:
+    def _register(self, prepared: Prepared, developer: Developer) -> tuple[Registration | Unregistered, Patch | None]:
         if self.reference is None:
-            return self._first(prepared, developer)
+            return self._first(prepared, developer), None
         return self._register_to(self.reference, prepared, developer, self._hints())
 
     def _register_to(
         self, reference: Reference, prepared: Prepared, developer: Developer, hints: list[np.ndarray]
-    ) -> Registration | Unregistered:
+    ) -> tuple[Registration | Unregistered, Patch | None]:
+        """Carry a frame onto a reference: its transform, and the patch that it was matched to, None = the reference."""
         settings = self.settings.registration
         if settings.method == "none":
-            return Registration(np.eye(3), "none", np.empty(0, int), np.empty(0, int), math.nan)
+            return Registration(np.eye(3), "none", np.empty(0, int), np.empty(0, int), math.nan), None
         found: Registration | Unregistered = Unregistered("registration by stars is switched off")
         if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
-            found = register_stars(reference.stars, prepared.stars, hints, settings)
-            if isinstance(found, Registration):
-                return found
+            for patch in nearest_patches(reference, hints[0] if hints else None):
+                if patch is None:
+                    mine = register_stars(reference.stars, prepared.stars, hints, settings)
+                    found = mine
+                else:
+                    back = np.linalg.inv(patch.matrix)
+                    mine = register_stars(patch.stars, prepared.stars, [back @ hint for hint in hints], settings)
+                if isinstance(mine, Registration):
+                    return (mine if patch is None else replace(mine, matrix=patch.matrix @ mine.matrix)), patch
+        return self._register_by_features(reference, prepared, developer, hints, found), None
+
+    def _register_by_features(
+        self,
+        reference: Reference,
+        prepared: Prepared,
+        developer: Developer,
+        hints: list[np.ndarray],
+        found: Registration | Unregistered,
+    ) -> Registration | Unregistered:
+        """Where stars found no transform: by what else the picture shows, if it may be so; else what they `found`."""
+        settings = self.settings.registration
         few = reference.starless or min(len(prepared.stars), len(reference.stars.stars)) < FEW_STARS
         if settings.method in ("features", "phase") or (settings.method == "auto" and few):
             if reference.features is None:
@@ -289,7 +320,8 @@ class GroupStack:
             assert sibling.reference is not None
             if self.settings.registration.method == "none" and info.size != sibling.reference.info.size:
                 continue
-            placed = self._register_to(sibling.reference, prepared, developer, [np.eye(3)])
+            expected = np.eye(3) if sibling._last is None or not sibling.reference.patches else sibling._last
+            placed, _ = self._register_to(sibling.reference, prepared, developer, [expected])
             if isinstance(placed, Registration):
                 self.anchor, self.grid = sibling.reference, sibling.grid
                 sibling.lends_grid = True
@@ -343,9 +375,38 @@ class GroupStack:
             features if anchor is None else anchor.features, to_new,
         )  # fmt: skip
         sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in prepared.sky.level]
-        self.stack = Stack(prepared.frame.channels, *self.reference.shape, origin=np.array(sky))
+        peers = [peer.stack.canvas for peer in self._on_grid() if peer is not self and peer.stack is not None]
+        canvas = peers[0] if peers else None
+        self.stack = Stack(prepared.frame.channels, *self.reference.shape, origin=np.array(sky), canvas=canvas)
         if self.on_reference is not None:
             self.on_reference(self.reference, why)
+
+    def _on_grid(self) -> Sequence[GroupStack]:
+        """The groups on this one's grid, itself among them."""
+        return self._peers(self.name) if self._peers is not None else (self,)
+
+    def _make_room(self, matrix: np.ndarray, shape: tuple[int, int]) -> tuple[str, ...]:
+        """Let the canvas grow so that it holds a frame of (height, width), as far as it may; what is to be said of it."""
+        assert self.stack is not None
+        assert self.reference is not None
+        if self.settings.stack.canvas != "union":
+            return ()
+        now = self.stack.canvas
+        wider = now.around([footprint(matrix, *shape)], steps=True)
+        if wider == now:
+            return ()
+        if wider.width * wider.height > canvas_pixels(self.reference.info, self.settings):
+            said = (
+                f"the canvas is full: it holds {now.width} x {now.height} pixels, and this frame would make it "
+                f"{wider.width} x {wider.height}; what lies outside is left out (canvas_max and memory_limit_mb say "
+                "how far it may grow)"
+            )
+            told, self._told_full = self._told_full, True
+            return () if told else (said,)
+        for group in self._on_grid():
+            assert group.stack is not None
+            group.stack = group.stack.grown(wider)
+        return ()
 
     def _note_unmatched(self, prepared: Prepared) -> bool:
         """Remember a frame that fits nowhere; True when it agrees with two such before it."""
@@ -361,11 +422,14 @@ class GroupStack:
 
     # Measuring
 
-    def _flux_ratio(self, stars: StarCatalog, found: Registration) -> float | None:
+    def _flux_ratio(self, stars: StarCatalog, found: Registration, patch: Patch | None = None) -> float | None:
+        """Flux on the reference's scale over that of a frame, by the stars that were matched."""
         assert self.reference is not None
         if found.n_matched == 0:
             return None
-        return flux_ratio(self.reference.light.stars, stars, found.reference_index, found.frame_index)
+        theirs = self.reference.light.stars if patch is None else patch.stars.stars
+        ratio = flux_ratio(theirs, stars, found.reference_index, found.frame_index)
+        return ratio if ratio is None or patch is None else ratio * patch.ratio
 
     def _measure(
         self, prepared: Prepared, developer: Developer, found: Registration, ratio: float | None
@@ -442,7 +506,7 @@ class GroupStack:
     def restack(self, members: Sequence[Member], fetch: Callable[[Member], Prepared]) -> Stack:
         """A stack of some members by themselves, read anew by `fetch`: robust start, then one after the other."""
         assert self.stack is not None
-        stack = Stack(*self.stack.shape, origin=self.stack.origin)
+        stack = self.stack.empty()
         first = 1 if self.settings.stack.mode == "maximum" else self.settings.stack.warmup_frames
         debayer = self.settings.calibration.debayer
         stack.start_robustly(
@@ -454,6 +518,19 @@ class GroupStack:
             planes = Developer(fetch(member), debayer).whole(self.defects, self.bands)
             self._put(stack, planes, member, self.settings.stack.rejects)
         return stack
+
+    @property
+    def canvas(self) -> Canvas:
+        """The part of the canvas that holds something of the frames on this grid; the whole one unless it grows."""
+        assert self.stack is not None
+        whole = self.stack.canvas
+        members = [member for group in self._on_grid() for member in group.members]
+        if self.settings.stack.canvas != "union" or not members:
+            return whole
+        x0, y0, x1, y1 = np.array([footprint(m.matrix, m.info.height, m.info.width) for m in members]).T
+        left, top = max(whole.left, int(x0.min())), max(whole.top, int(y0.min()))
+        right, bottom = min(whole.left + whole.width, int(x1.max())), min(whole.top + whole.height, int(y1.max()))
+        return replace(whole, left=left, top=top, width=right - left, height=bottom - top)
 
     def windows(self) -> list[list[Member]]:
         """The members by time of exposure, in windows of `window_minutes` from the first one; none is empty."""
@@ -496,7 +573,7 @@ class GroupStack:
         `fetch` reads and calibrates a member; `reader` runs it one frame ahead.
         """
         assert self.stack is not None
-        fresh = Stack(*self.stack.shape, origin=self.stack.origin)
+        fresh = self.stack.empty()
         tested = []
         width = stacked_fwhm_px(self.members)
         ahead = reader.submit(fetch, self.members[0])
@@ -532,7 +609,7 @@ class GroupStack:
     _NO_STATE = frozenset(
         {
             "name", "settings", "bands", "on_reference", "newest", "stack", "judge", "warnings", "_held", "_keep",
-            "_grids",
+            "_grids", "_peers",
         }
     )  # fmt: skip
     """Attributes that are given anew, or kept in another form; all others are the state."""
@@ -550,7 +627,7 @@ class GroupStack:
         }
         if self.stack is not None:
             arrays = {} if self.warming else self.stack.arrays()
-            state["stack"] = (self.stack.shape, self.stack.origin, self.stack.n_frames, arrays)
+            state["stack"] = (self.stack.shape[0], self.stack.canvas, self.stack.origin, self.stack.n_frames, arrays)
         return state
 
     def restore(self, state: Mapping[str, Any], fetch: Callable[[Member], Prepared]) -> None:
@@ -566,11 +643,11 @@ class GroupStack:
         self.warnings.restore(state["warnings"])
         if "stack" not in state:
             return
-        (channels, height, width), origin, n_frames, arrays = state["stack"]
+        channels, canvas, origin, n_frames, arrays = state["stack"]
         if not self.warming:
-            self.stack = Stack.restore(arrays, origin, n_frames)
+            self.stack = Stack.restore(arrays, origin, n_frames, canvas)
             return
-        self.stack = Stack(channels, height, width, origin=origin)
+        self.stack = Stack(channels, canvas.field[0], canvas.field[1], origin, canvas)
         for member, measures in state["held"]:
             prepared = fetch(member)
             developer = Developer(prepared, self.settings.calibration.debayer, keep_raw=True)
@@ -636,6 +713,7 @@ class GroupStack:
         """Let a clearly better frame of the warm-up take over, unless others rely on the grid."""
         assert self.reference is not None
         fixed = self.anchor is not None or self.lends_grid or self.settings.registration.reference is not None
+        fixed = fixed or bool(self.reference.patches)
         if fixed or self.judge.reference is None:
             return
         best = find_better(self._held, self.reference, self.judge.reference)
@@ -644,6 +722,8 @@ class GroupStack:
         to_new = np.linalg.inv(best.member.matrix)
         self._set_reference(best.prepared, best.developer, np.eye(3), "the best frame of the warm-up", to_new)
         self._held = carry_over(self._held, best, self.reference)
+        for held in self._held:
+            self._make_room(held.member.matrix, held.developer.shape)
         self._last = self._held[-1].member.matrix
         self._before = self._held[-2].member.matrix
         self.judge = Judge(self.settings.quality)

@@ -95,7 +95,7 @@ class MaskStore:
             except OSError as error:
                 raise storage_error(self.path, error) from error
             self.length += len(samples.packed)
-        return StoredSamples(b"", samples.n, offset, len(samples.packed), self)
+        return StoredSamples(b"", samples.n, samples.canvas, offset, len(samples.packed), self)
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes of one entry."""

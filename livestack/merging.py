@@ -155,7 +155,8 @@ class _Stars:
         self.height, self.width = image.shape[-2:]
         self.sky: Sky = measure_sky(image, None, bands)
         self.catalog: StarCatalog = find_stars(image, None, self.sky, None, DetectionSettings(), bands)
-        self.light = ReferenceLight(self.catalog, self.sky, np.eye(3), self.width, self.height)
+        field = self.height, self.width
+        self.light = ReferenceLight(self.catalog, self.sky, np.eye(3), self.width, self.height, field)
         self.reference = StarReference(self.catalog, self.width, self.height)
 
 
@@ -175,9 +176,7 @@ def _carry(other: SavedStack, onto: _Stars, bands: Bands) -> tuple[Stack, str]:
     off = float(np.abs(tf.apply(found.matrix, corners) - corners).max())
     if alike and off < SAME_GRID_PX and ratio is not None and abs(ratio - 1) < SAME_FLUX:
         return other.stack, "merged exactly, on the same reference"
-    normalisation = normalise(
-        onto.light, stars.sky, found.matrix, ratio, stars.width, stars.height, onto.width, onto.height
-    )
+    normalisation = normalise(onto.light, stars.sky, found.matrix, ratio, stars.width, stars.height)
     carried = resample_stack(other.stack, found.matrix, normalisation, onto.saved.stack.shape, bands)
     match_weights(carried, onto.saved.stack)
     moved = tf.decompose(found.matrix, stars.width, stars.height)
@@ -188,7 +187,9 @@ def _carry(other: SavedStack, onto: _Stars, bands: Bands) -> tuple[Stack, str]:
 
 
 def _same_reference(a: fits.Header, b: fits.Header) -> bool:
-    return "REFFRAME" in a and a.get("REFFRAME") == b.get("REFFRAME")
+    """Whether two stacks lie on one grid, and their first pixels on one place of it (`LTV`: a canvas that grew)."""
+    alike = all(a.get(keyword, 0.0) == b.get(keyword, 0.0) for keyword in ("LTV1", "LTV2"))
+    return "REFFRAME" in a and a.get("REFFRAME") == b.get("REFFRAME") and alike
 
 
 def resample_stack(

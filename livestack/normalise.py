@@ -28,19 +28,47 @@ class ReferenceLight:
     sky : its sky, in its own pixels.
     matrix : (3, 3) reference frame -> grid (identity unless another filter's frame set the grid).
     width, height : of the reference frame.
+    field : (height, width) of the grid.
+    beyond : frames that were brought to this one's scale, for where it sees nothing itself: their light, and how.
     """
 
-    def __init__(self, stars: StarCatalog, sky: Sky, matrix: np.ndarray, width: int, height: int) -> None:
+    def __init__(
+        self,
+        stars: StarCatalog,
+        sky: Sky,
+        matrix: np.ndarray,
+        width: int,
+        height: int,
+        field: tuple[int, int],
+        beyond: tuple[tuple[ReferenceLight, Normalisation], ...] = (),
+    ) -> None:
         self.stars = stars
         self.sky = sky
         self.inverse = np.linalg.inv(matrix)
         self.area = abs(float(np.linalg.det(matrix[:2, :2])))
         self.width = width
         self.height = height
+        self.field = field
+        self.beyond = beyond
 
     def sky_at(self, points: np.ndarray) -> np.ndarray:
-        """(C, n) sky in ADU at grid points (n, 2); NaN outside the reference frame."""
-        return sample_mesh(self.sky.level, tf.apply(self.inverse, points), self.width, self.height)
+        """(C, n) sky in ADU at grid points (n, 2); NaN where neither the reference nor a frame beyond it looked."""
+        level = sample_mesh(self.sky.level, tf.apply(self.inverse, points), self.width, self.height)
+        for light, normalisation in self.beyond:
+            unseen = np.isnan(level).any(axis=0)
+            if not unseen.any():
+                break
+            theirs = light.sky_at(points[unseen])
+            surface = _basis(*_coordinates(points[unseen], self.field), normalisation.reach) @ normalisation.surface.T
+            level[:, unseen] = normalisation.factor[:, None] * theirs + surface.T
+        return level
+
+    def with_beyond(self, light: ReferenceLight, normalisation: Normalisation) -> ReferenceLight:
+        """This light, and one more frame beyond it that `normalisation` brings to its scale."""
+        return ReferenceLight(
+            self.stars, self.sky, np.linalg.inv(self.inverse), self.width, self.height, self.field,
+            (*self.beyond, (light, normalisation)),
+        )  # fmt: skip
 
 
 def mesh_nodes(shape: tuple[int, int], width: int, height: int) -> np.ndarray:
@@ -107,8 +135,6 @@ def normalise(
     ratio: float | None,
     width: int,
     height: int,
-    grid_width: int,
-    grid_height: int,
 ) -> Normalisation:
     """Factor and additive surface that bring a frame onto the reference's scale.
 
@@ -118,7 +144,6 @@ def normalise(
     sky : of the frame, width x height.
     matrix : (3, 3) frame -> grid.
     ratio : from `flux_ratio`; None (no stars) takes the ratio of the skies instead and leaves no surface.
-    grid_width, grid_height : of the stack.
     """
     channels = sky.level.shape[0]
     points = tf.apply(matrix, mesh_nodes(sky.level.shape[1:], width, height))
@@ -136,20 +161,40 @@ def normalise(
     # Interpolation keeps surface brightness; stars measured in frame pixels cover `area` times as many grid pixels.
     area = abs(float(np.linalg.det(matrix[:2, :2]))) / light.area
     factor = ratio / area
-    inside = good & (points >= -0.5).all(axis=1) & (points[:, 0] < grid_width) & (points[:, 1] < grid_height)
-    use = inside if inside.sum() >= 4 else good
+    u, v = _coordinates(points, light.field)
+    height_px, width_px = light.field
+    inside = good & (points >= -0.5).all(axis=1) & (points[:, 0] < width_px) & (points[:, 1] < height_px)
+    use = inside if inside.sum() >= 4 and not light.beyond else good
+    reach = (-1.0, 1.0, -1.0, 1.0)
     if use.any():
-        u = 2.0 * points[use, 0] / max(1, grid_width - 1) - 1.0
-        v = 2.0 * points[use, 1] / max(1, grid_height - 1) - 1.0
+        u, v = u[use], v[use]
+        if light.beyond:
+            reach = (
+                min(-1.0, float(u.min())), max(1.0, float(u.max())), min(-1.0, float(v.min())), max(1.0, float(v.max())),
+            )  # fmt: skip
         for c in range(channels):
             surface[c] = fit_surface(u, v, theirs[c, use] - factor * mine[c, use])
-    return Normalisation(np.full(channels, factor), surface)
+    return Normalisation(np.full(channels, factor), surface, reach)
+
+
+def _coordinates(points: np.ndarray, field: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """u and v, from -1 to 1 over the field, of grid points (n, 2)."""
+    height, width = field
+    return 2.0 * points[:, 0] / max(1, width - 1) - 1.0, 2.0 * points[:, 1] / max(1, height - 1) - 1.0
+
+
+def _basis(
+    u: np.ndarray, v: np.ndarray, reach: tuple[float, float, float, float] = (-np.inf, np.inf, -np.inf, np.inf)
+) -> np.ndarray:
+    """(n, 10) powers of u and v as in `Normalisation.surface`; both are held at the ends of `reach`."""
+    u, v = np.clip(u, *reach[:2]), np.clip(v, *reach[2:])
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=1)
 
 
 def fit_surface(u: np.ndarray, v: np.ndarray, value: np.ndarray) -> np.ndarray:
     """(10,) robust polynomial through (n,) values: constant, plane, quadratic or cubic by how many points carry it."""
     terms = 10 if len(value) >= 100 else 6 if len(value) >= 30 else 3 if len(value) >= 9 else 1
-    basis = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=1)[:, :terms]
+    basis = _basis(u, v)[:, :terms]
     out = np.zeros(10)
     weight = np.ones(len(value))
     out[0] = np.median(value)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from livestack.calibrate import MatchedMasters
+from livestack.canvas import Canvas
 from livestack.composite import Composite, Part, plan_composite
 from livestack.develop import Prepared, prepare, prepare_pixels
 from livestack.errors import FrameError, MasterError, NothingStacked, UnreadableFrame, UsageError
@@ -52,6 +53,7 @@ class Result:
     variance : same shape, sample variance of one frame's sample, NaN with fewer than two.
     weight, coverage, rejected_low, rejected_high : same shape: sum of weights, accepted and rejected samples.
     members : the stacked frames; reference : what they were registered to.
+    canvas : where the pixels lie on the reference's grid.
     """
 
     group: str
@@ -64,6 +66,7 @@ class Result:
     members: tuple[Member, ...]
     reference: Reference
     n_refused: int
+    canvas: Canvas
 
     @property
     def rejected(self) -> np.ndarray:
@@ -291,8 +294,12 @@ class LiveStack:
             exposure[key] = exposure.get(key, 0.0) + one.exposure_s
         return exposure
 
-    def composite_of(self, name: str) -> Composite | None:
+    def composite_of(self, name: str, trimmed: bool = False) -> Composite | None:
         """The colour picture that a group's target makes through its filters; None when it makes none (yet).
+
+        Parameters
+        ----------
+        trimmed : a canvas that has grown without the margin that nothing fills yet, as `result` has it.
 
         Raises
         ------
@@ -302,7 +309,8 @@ class LiveStack:
         for one in self.on_grid_of(name):
             if one.stack is not None and one.reference is not None and one.n_stacked:
                 filter_name = one.reference.info.filter_name or ""
-                parts.append(Part(one.name, filter_name, one.stack, one.exposure_s, one.n_stacked))
+                stack = one.stack.on(one.canvas) if trimmed else one.stack
+                parts.append(Part(one.name, filter_name, stack, one.exposure_s, one.n_stacked))
         if len(parts) < 2:
             return None
         root = self.groups[self.groups[name].grid]
@@ -330,7 +338,9 @@ class LiveStack:
             if self._on_reference is not None:
                 self._on_reference(name, reference, why)
 
-        return GroupStack(name, self.settings, self.bands, anchor, on_reference, self._keep, self._grids_for)
+        return GroupStack(
+            name, self.settings, self.bands, anchor, on_reference, self._keep, self._grids_for, self.on_grid_of
+        )
 
     def _open(self, name: str, frame: Frame) -> GroupStack:
         self._bases[name] = self._base_of(frame)
@@ -436,6 +446,7 @@ class LiveStack:
     def _as_result(self, group: GroupStack, stack: Stack, members: Sequence[Member], copy: bool) -> Result:
         """A stack on a group's grid, in the mode of the settings."""
         assert group.reference is not None
+        stack = stack.on(group.canvas)
 
         def flat(array: np.ndarray, owned: bool = False) -> np.ndarray:
             array = array.copy() if copy and not owned else array
@@ -452,7 +463,7 @@ class LiveStack:
         return Result(
             group.name, flat(image, True), flat(variance, True), flat(stack.weight), flat(stack.count), flat(stack.low),
             flat(stack.high), tuple(members), group.reference,
-            group.n_refused + self.n_refused_elsewhere,
+            group.n_refused + self.n_refused_elsewhere, stack.canvas,
         )  # fmt: skip
 
     def windows(self, group: str, stopped: Callable[[], bool] | None = None) -> Iterator[Result]:

@@ -24,9 +24,9 @@ from livestack.members import Member
 from livestack.pipeline import LiveStack
 from livestack.reference import Reference
 from livestack.render import Picture, encode_png, measure_look, remove_gradient, render
-from livestack.saving import isot, set_names, span, write_formats
+from livestack.saving import isot, set_names, set_place, span, write_formats
 from livestack.settings import Settings
-from livestack.wcs import Cards, ObjectLabel, is_wcs_card, label_objects, solve_plate
+from livestack.wcs import Cards, ObjectLabel, is_wcs_card, label_objects, solve_plate, wcs_cards
 
 LABEL_COLOUR = (255, 214, 120)
 SOLVE_TIMEOUT_S = 120.0
@@ -64,7 +64,7 @@ def write_products(
                 written.append(write_flattened(output / group.name / "stack.fits"))
             if solution:
                 written += _label_group(output / group.name, group, settings, stack, solution)
-        composite = stack.composite_of(root.name)
+        composite = stack.composite_of(root.name, trimmed=True)
         if composite is not None:
             members = {role: stack.groups[part.group].members for role, part in composite.parts.items()}
             assert root.reference is not None
@@ -127,7 +127,9 @@ def composite_header(
         "OFFSET",
         "CCD-TEMP",
     }
-    for keyword, value, comment in reference.info.cards:
+    canvas = next(iter(composite.parts.values())).stack.canvas
+    carried = wcs_cards(reference.info.cards, canvas.from_reference)[0] if canvas.moved else reference.info.cards
+    for keyword, value, comment in carried:
         finite = not isinstance(value, float) or math.isfinite(value)
         if keyword not in left_out and finite and not (solution and is_wcs_card(keyword)):
             header[keyword] = (value, comment[: max(0, 45 - len(str(value)))])
@@ -147,6 +149,7 @@ def composite_header(
     for role, part in composite.parts.items():
         header[f"EXPT{role.upper()}"] = (float(part.exposure_s), f"[s] through {role}")
     header["BUNIT"] = ("adu", "filters on one scale")
+    set_place(header, canvas)
     header["SWCREATE"] = software
     for colour, mixture in composite.palette.items():
         header.add_history(f"{colour} = " + " + ".join(f"{weight:g} {role}" for role, weight in mixture.items()))
@@ -185,7 +188,7 @@ def _solve(output: Path, root: GroupStack, groups: Sequence[GroupStack], say: Ca
     info = root.reference.info
     best = root if root.n_stacked else groups[0]
     assert best.stack is not None
-    image = np.mean(best.stack.image(), axis=0)
+    image = np.mean(best.stack.on(best.canvas).image(), axis=0)
     with tempfile.TemporaryDirectory(prefix="livestack-plate-") as folder:
         plate = Path(folder) / f"{best.name}.fits"
         write_plate(plate, image)
@@ -228,7 +231,7 @@ def put_wcs(path: Path, cards: Cards) -> None:
 def _label_group(folder: Path, group: GroupStack, settings: Settings, stack: LiveStack, cards: Cards) -> list[Path]:
     assert group.stack is not None
     assert group.reference is not None
-    planes = group.stack.image()
+    planes = group.stack.on(group.canvas).image()
     look = measure_look(planes, settings.render, None, stack.bands)
     picture = render(planes, look, bottom_up=group.reference.info.bottom_up, bands=stack.bands)
     return _label(folder / "stack_labelled.png", picture, cards, group.reference.info.bottom_up)

@@ -16,15 +16,33 @@ from livestack.develop import Prepared
 from livestack.features import FeatureReference
 from livestack.frame import FrameInfo
 from livestack.members import Held
-from livestack.normalise import ReferenceLight, flux_ratio, normalise
+from livestack.normalise import ReferenceLight, flux_ratio, mesh_nodes, normalise
 from livestack.quality import FrameMeasures, content_stats, frame_weight
 from livestack.registration import StarReference
+from livestack.stack import Normalisation
 
 BETTER_REFERENCE = 2.0
 """A frame of the warm-up takes the reference over when it is so many times as good as the first: the log then speaks of
 two grids, which small gains are not worth."""
 FEW_STARS = 8
+NEW_SHARE = 0.15
+"""A frame of which so much lies where neither the reference nor a patch has looked becomes a patch itself."""
 STARLESS_STRUCTURE = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A stacked frame that shows what the reference does not: where the canvas has grown, others are matched to it.
+
+    Attributes
+    ----------
+    stars : in the frame's own pixels; matrix : (3, 3) frame -> reference.
+    ratio : flux on the reference's scale over that of the frame.
+    """
+
+    stars: StarReference
+    matrix: np.ndarray
+    ratio: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +58,7 @@ class Reference:
     features: FeatureReference | None
     from_previous: np.ndarray | None = None
     """(3, 3) the reference before -> this one, where it took over; transforms told earlier speak of that one."""
+    patches: tuple[Patch, ...] = ()
 
 
 def is_starless(prepared: Prepared) -> bool:
@@ -72,11 +91,56 @@ def make_reference(
         info=info,
         shape=grid,
         stars=StarReference(on_grid, grid[1], grid[0]),
-        light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height),
+        light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height, grid),
         starless=starless,
         features=features,
         from_previous=from_previous,
     )
+
+
+def extend(
+    reference: Reference, prepared: Prepared, matrix: np.ndarray, normalisation: Normalisation, ratio: float | None
+) -> Reference:
+    """The reference with a frame as one more patch, where the frame shows enough that is new; else as it was.
+
+    Parameters
+    ----------
+    matrix, normalisation, ratio : bring the frame onto the reference's place, scale and flux.
+    """
+    info, stars, sky = prepared.frame.info, prepared.stars, prepared.sky
+    if reference.starless or ratio is None or len(stars) < FEW_STARS:
+        return reference
+    places = tf.apply(matrix, mesh_nodes(sky.level.shape[1:], info.width, info.height))
+    if np.isnan(reference.light.sky_at(places)).any(axis=0).mean() < NEW_SHARE:
+        return reference
+    light = ReferenceLight(stars, sky, matrix, info.width, info.height, reference.shape)
+    patch = Patch(StarReference(stars, info.width, info.height), matrix, ratio)
+    return replace(
+        reference, light=reference.light.with_beyond(light, normalisation), patches=(*reference.patches, patch)
+    )
+
+
+def nearest_patches(reference: Reference, hint: np.ndarray | None) -> list[Patch | None]:
+    """Where to look for a frame's stars, likeliest first: the reference itself (None) and its patches.
+
+    The reference comes first where it should hold half of the frame; else by how much of the frame each should hold.
+
+    Parameters
+    ----------
+    hint : (3, 3) where the frame is expected; None tells nothing.
+    """
+    if hint is None or not reference.patches:
+        return [None, *reversed(reference.patches)]
+    size = reference.stars.width, reference.stars.height
+
+    def overlap(patch: Patch | None) -> float:
+        if patch is None:
+            share = tf.overlap_fraction(hint, *size, *size)
+            return share + 1.0 if share >= 0.5 else share
+        its = patch.stars.width, patch.stars.height
+        return tf.overlap_fraction(np.linalg.inv(patch.matrix) @ hint, *its, *its)
+
+    return sorted((None, *reference.patches), key=overlap, reverse=True)
 
 
 def find_better(held: Sequence[Held], reference: Reference, own: FrameMeasures) -> Held | None:
@@ -99,16 +163,13 @@ def find_better(held: Sequence[Held], reference: Reference, own: FrameMeasures) 
 def carry_over(held: Sequence[Held], best: Held, reference: Reference) -> list[Held]:
     """The held frames with transforms and normalisations relative to `best`, which has become `reference`."""
     to_new = np.linalg.inv(best.member.matrix)
-    height, width = reference.shape
     moved = []
     for one in held:
         matrix = to_new @ one.member.matrix if one is not best else np.eye(3)
         pairs = reference.stars.match_near(one.stars.xy, matrix, 2.0)
         ratio = flux_ratio(best.stars, one.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
         info = one.member.info
-        normalisation = normalise(
-            reference.light, one.prepared.sky, matrix, ratio, info.width, info.height, width, height
-        )
+        normalisation = normalise(reference.light, one.prepared.sky, matrix, ratio, info.width, info.height)
         exposures = (info.exposure_s or 1.0) / (reference.info.exposure_s or info.exposure_s or 1.0)
         measures = replace(one.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
         member = replace(one.member, matrix=matrix, normalisation=normalisation)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from livestack.canvas import Canvas
 from livestack.cosmetic import DefectLearner
 from livestack.defects import DefectMap
 from livestack.features import FeatureReference
@@ -25,7 +26,7 @@ from livestack.masks import MaskStore, StoredSamples
 from livestack.members import Member
 from livestack.normalise import ReferenceLight
 from livestack.quality import FrameMeasures
-from livestack.reference import Reference
+from livestack.reference import Patch, Reference
 from livestack.registration import StarReference
 from livestack.stack import NoiseModel, Normalisation, RejectedSamples
 from livestack.stars import Sky, StarCatalog
@@ -33,8 +34,8 @@ from livestack.stars import Sky, StarCatalog
 KNOWN: dict[str, type] = {
     each.__name__: each
     for each in (
-        DefectLearner, DefectMap, FeatureReference, FrameInfo, FrameMeasures, Keypoints, Member, NoiseModel,
-        Normalisation, Picture, Reference, ReferenceLight, RejectedSamples, Sky, StarCatalog, StarReference,
+        Canvas, DefectLearner, DefectMap, FeatureReference, FrameInfo, FrameMeasures, Keypoints, Member, NoiseModel,
+        Normalisation, Patch, Picture, Reference, ReferenceLight, RejectedSamples, Sky, StarCatalog, StarReference,
         StoredSamples,
     )
 }  # fmt: skip

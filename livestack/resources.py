@@ -68,6 +68,18 @@ def session_bytes(info: FrameInfo, settings: Settings, binning: int = 1) -> floa
     return PROGRAM_BYTES + pixels * (held + BYTES_PER_SAMPLE * channels) + incoming
 
 
+def canvas_pixels(info: FrameInfo, settings: Settings, binning: int = 1) -> float:
+    """The most pixels that a growing canvas may have on frames of this size: by its setting, and by the memory limit."""
+    pixels = info.width * info.height / binning**2
+    limit = settings.save.memory_limit_mb
+    most = settings.stack.canvas_max * pixels
+    if limit is None:
+        return most
+    channels = 3 if info.bayer or info.planes == 3 else 1
+    spare = limit * 1e6 - session_bytes(info, settings, binning)
+    return min(most, pixels + max(0.0, spare) / (BYTES_PER_SAMPLE * channels))
+
+
 def bins_frames(info: FrameInfo, settings: Settings) -> bool:
     """True when frames of this size are binned 2 x 2, because the session would need more than its limit otherwise."""
     limit = settings.save.memory_limit_mb
@@ -85,6 +97,11 @@ def memory_sentence(info: FrameInfo, settings: Settings, available: float | None
         said += f", more than the limit of {limit} MB: they are binned 2 x 2, which needs about {need / 1e9:.1f} GB"
         if limit is not None and need > limit * 1e6:
             return f"{said}; that is still more than the limit: bin the camera.", True
+    if settings.stack.canvas == "union":
+        channels = 3 if info.bayer or info.planes == 3 else 1
+        binning = 2 if bins_frames(info, settings) else 1
+        spread = canvas_pixels(info, settings, binning) - info.width * info.height / binning**2
+        said += f", {(need + BYTES_PER_SAMPLE * channels * spread) / 1e9:.1f} GB where the canvas grows to its limit"
     if available is None:
         return f"{said}.", False
     said += f"; {available / 1e9:.1f} GB are free"

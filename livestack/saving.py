@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from livestack.canvas import Canvas
 from livestack.durable import replacing, write_atomically
 from livestack.frame import FrameInfo
 from livestack.kernels.bands import Bands
@@ -50,7 +51,7 @@ def build_header(
     """Header of `stack.fits`: the contract's cards, the reference's own, and the history of the calibration."""
     header = fits.Header()
     reference = result.reference.info
-    grid = np.linalg.inv(result.reference.light.inverse)
+    grid = result.canvas.from_reference @ np.linalg.inv(result.reference.light.inverse)
     carried, note = (reference.cards, None) if np.array_equal(grid, np.eye(3)) else wcs_cards(reference.cards, grid)
     for keyword, value, comment in carried:
         unwritable = isinstance(value, float) and not math.isfinite(value)
@@ -74,6 +75,7 @@ def build_header(
     name = _ascii(str(numbers["REFFRAME"]))
     header["REFFRAME"] = (name, _fitting(name, "frame that set the grid"))
     header["BUNIT"] = ("adu", "on the scale of the reference frame")
+    set_place(header, result.canvas)
     if settings.stack.mode != "mean":
         meaning = {"sum": "mean times number of samples (with rejected)", "maximum": "largest sample of each pixel"}
         header["STACKMOD"] = (settings.stack.mode, meaning[settings.stack.mode])
@@ -94,6 +96,15 @@ def build_header(
     for line in (*result.reference.info.oddities, *([note] if note else []), *history):
         header.add_history(_ascii(line))
     return header
+
+
+def set_place(header: fits.Header, canvas: Canvas) -> None:
+    """Where the first pixel lies on the reference's grid, if not on its first, as IRAF's physical coordinates."""
+    if canvas.moved:
+        header["LTV1"] = (float(-canvas.left), "pixel x here = x of the reference frame + LTV1")
+        header["LTV2"] = (float(-canvas.top), "pixel y here = y of the reference frame + LTV2")
+        header["LTM1_1"] = (1.0, "scale to the reference frame")
+        header["LTM2_2"] = (1.0, "scale to the reference frame")
 
 
 def set_names(header: fits.Header, info: FrameInfo) -> None:

@@ -60,8 +60,10 @@ class RegistrationSettings(Section):
     method: Literal["auto", "stars", "features", "phase", "none"] = Field(
         "auto", description="auto: stars, else features, else phase correlation; none: frames are aligned already"
     )
-    model: Literal["auto", "similarity", "affine"] = Field(
-        "auto", description="auto takes the affine only where it lowers the cross-validated residual"
+    model: Literal["auto", "similarity", "affine", "polynomial"] = Field(
+        "auto",
+        description="auto takes the affine, and the polynomial for a lens that distorts, only where each lowers the "
+        "cross-validated residual",
     )
     max_scale_change: float = Field(0.12, ge=0, description="largest believed difference of scale")
     max_rms_px: float = Field(1.5, gt=0, description="largest believed residual of matched stars")
@@ -90,6 +92,14 @@ class StackSettings(Section):
     gradient: float = Field(0.25, ge=0, description="allowance around stars, in pixels of misregistration or seeing")
     mode: Literal["mean", "maximum", "sum"] = Field(
         "mean", description="mean; maximum: the brightest sample, for star trails; sum: mean times number of samples"
+    )
+    canvas: Literal["reference", "union"] = Field(
+        "reference",
+        description="reference: the stack is as large as its reference frame; union: it grows with what is seen, for "
+        "drifting and dithered fields and mosaics",
+    )
+    canvas_max: float = Field(
+        4.0, ge=1, description="a growing canvas becomes at most so many times as large as the reference"
     )
     window_minutes: float | None = Field(
         None, gt=0, description="at the end also save a stack for each so many minutes (comets, photometry)"

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from livestack.canvas import Canvas, footprint
 from livestack.kernels import stack as kernel
 from livestack.kernels.bands import Bands
 
@@ -47,10 +48,12 @@ class Normalisation:
     factor : (C,) brightness factor.
     surface : (C, 10) float64 coefficients of 1, u, v, u^2, uv, v^2, u^3, u^2 v, u v^2, v^3, with u and v running from
         -1 to 1 over the reference; ADU.
+    reach : least and largest u, least and largest v up to which the surface is known; farther out it keeps its value.
     """
 
     factor: np.ndarray
     surface: np.ndarray
+    reach: tuple[float, float, float, float] = (-1.0, 1.0, -1.0, 1.0)
 
     @staticmethod
     def identity(channels: int) -> Normalisation:
@@ -97,13 +100,19 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class RejectedSamples:
-    """Which samples of one frame were refused, compressed: flat index * 2 + (1 if it was too high), sorted."""
+    """Which samples of one frame were refused, compressed: flat index * 2 + (1 if it was too high), sorted.
+
+    Attributes
+    ----------
+    canvas : whose flat indices these are; None where nobody asks.
+    """
 
     packed: bytes
     n: int
+    canvas: Canvas | None = None
 
     @staticmethod
-    def pack(entries: np.ndarray) -> RejectedSamples:
+    def pack(entries: np.ndarray, canvas: Canvas | None = None) -> RejectedSamples:
         """From (n,) sorted int64 entries."""
         steps = np.diff(entries, prepend=np.int64(0))
         narrow = steps.astype(np.uint32) if len(steps) == 0 or steps.max() < 2**32 else steps
@@ -112,6 +121,7 @@ class RejectedSamples:
             if narrow.dtype == np.uint32
             else b"w" + zlib.compress(narrow.tobytes(), 1),
             len(entries),
+            canvas,
         )
 
     def unpack(self) -> np.ndarray:
@@ -119,6 +129,13 @@ class RejectedSamples:
         wide = self.packed[:1] == b"w"
         raw = zlib.decompress(self.packed[1:] if wide else self.packed)
         return np.cumsum(np.frombuffer(raw, dtype=np.int64 if wide else np.uint32).astype(np.int64))
+
+    def unpack_on(self, canvas: Canvas) -> np.ndarray:
+        """The same on a canvas that has grown since."""
+        entries = self.unpack()
+        if self.canvas is None or self.canvas == canvas:
+            return entries
+        return self.canvas.carry(entries >> 1, canvas) * 2 + (entries & 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +198,28 @@ def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.ascontiguousarray(source, dtype=np.float32), np.ascontiguousarray(inverse[:2])
 
 
+@dataclass(frozen=True, eq=False)
+class _Laid:
+    """A frame laid onto a stack, as the kernels want it.
+
+    Attributes
+    ----------
+    source, inverse : see `upright`; factor : (C,) float32; surface : (C, 10) relative to the stack's origin.
+    ruler : see `kernels.stack.offset_row`; strips : first and last row (excluded) of those that the frame touches.
+    """
+
+    source: np.ndarray
+    inverse: np.ndarray
+    factor: np.ndarray
+    surface: np.ndarray
+    ruler: np.ndarray
+    strips: list[tuple[int, int]]
+
+
+Visit = Callable[[int, int, int, np.ndarray], tuple[int, int]]
+"""(channel, first row, last row, codes to fill) -> (samples with data, samples rejected)."""
+
+
 class Stack:
     """Running accumulators on the reference's grid.
 
@@ -188,6 +227,7 @@ class Stack:
     ----------
     channels, height, width : of the reference.
     origin : (C,) ADU, the reference's sky; accumulators hold values minus this.
+    canvas : where the stack's pixels lie; default on the reference itself.
 
     Attributes
     ----------
@@ -195,8 +235,11 @@ class Stack:
     count, low, high : (C, H, W) uint16, accepted, rejected as too low, rejected as too high.
     """
 
-    def __init__(self, channels: int, height: int, width: int, origin: np.ndarray | None = None) -> None:
-        shape = (channels, height, width)
+    def __init__(
+        self, channels: int, height: int, width: int, origin: np.ndarray | None = None, canvas: Canvas | None = None
+    ) -> None:
+        self.canvas = canvas or Canvas.of(height, width)
+        shape = (channels, self.canvas.height, self.canvas.width)
         self.origin = np.zeros(channels) if origin is None else np.asarray(origin, dtype=float).copy()
         self.mean = np.zeros(shape, dtype=np.float32)
         self.m2 = np.zeros(shape, dtype=np.float32)
@@ -211,13 +254,28 @@ class Stack:
         """(C, H, W)."""
         return self.mean.shape
 
+    def empty(self) -> Stack:
+        """A stack like this one with nothing in it."""
+        return Stack(self.shape[0], *self.canvas.field, origin=self.origin, canvas=self.canvas)
+
+    def grown(self, canvas: Canvas) -> Stack:
+        """This stack on a larger canvas that holds its own; a copy, so that whoever reads this one is not disturbed."""
+        wider = Stack(self.shape[0], *self.canvas.field, origin=self.origin, canvas=canvas)
+        rows, columns = canvas.slices(self.canvas)
+        for name, array in self.arrays().items():
+            getattr(wider, name)[:, rows, columns] = array
+        wider.n_frames = self.n_frames
+        return wider
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The accumulators by name, for checkpoints."""
         names = ("mean", "m2", "weight", "count", "low", "high")
         return {name: getattr(self, name) for name in names}
 
     @staticmethod
-    def restore(arrays: dict[str, np.ndarray], origin: np.ndarray, n_frames: int) -> Stack:
+    def restore(
+        arrays: dict[str, np.ndarray], origin: np.ndarray, n_frames: int, canvas: Canvas | None = None
+    ) -> Stack:
         """A stack from saved accumulators; raises ValueError when they do not belong together."""
         shapes = {name: array.shape for name, array in arrays.items()}
         if len(set(shapes.values())) != 1:
@@ -229,24 +287,58 @@ class Stack:
             setattr(stack, name, np.ascontiguousarray(arrays[name], dtype=np.float32))
         for name in ("count", "low", "high"):
             setattr(stack, name, np.ascontiguousarray(arrays[name], dtype=np.uint16))
+        stack.canvas = canvas or Canvas.of(*stack.shape[1:])
+        if stack.shape[1:] != (stack.canvas.height, stack.canvas.width):
+            raise ValueError(f"accumulators: {stack.shape} do not fill the canvas {stack.canvas}.")
         return stack
 
-    def _scales(self) -> tuple[float, float]:
-        _, height, width = self.shape
-        return 2.0 / max(1, width - 1), 2.0 / max(1, height - 1)
+    def _strips(self, first: int = 0, last: int | None = None) -> list[tuple[int, int]]:
+        """Strips of rows that hold some of the rows first..last (excluded)."""
+        height = self.shape[1]
+        begin, end = max(0, first) // STRIP_ROWS * STRIP_ROWS, height if last is None else min(height, last)
+        return [(y, min(height, y + STRIP_ROWS)) for y in range(begin, end, STRIP_ROWS)]
+
+    def _ruler(self, normalisation: Normalisation) -> np.ndarray:
+        return np.array([*self.canvas.ruler, *normalisation.reach])
 
     def _surfaces(self, normalisation: Normalisation) -> np.ndarray:
         surface = np.array(normalisation.surface, dtype=float)
         surface[:, 0] -= self.origin
         return surface
 
-    def _strips(self) -> list[tuple[int, int]]:
-        height = self.shape[1]
-        return [(y, min(height, y + STRIP_ROWS)) for y in range(0, height, STRIP_ROWS)]
-
-    def _check(self, planes: np.ndarray) -> None:
+    def _lay(self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation) -> _Laid:
         if planes.ndim != 3 or planes.shape[0] != self.shape[0]:
             raise ValueError(f"planes: expected ({self.shape[0]}, h, w), found {planes.shape}.")
+        _, top, _, bottom = footprint(matrix, *planes.shape[1:])
+        source, inverse = upright(planes, np.linalg.inv(self.canvas.from_reference @ matrix))
+        return _Laid(
+            source,
+            inverse,
+            np.asarray(normalisation.factor, dtype=np.float32),
+            self._surfaces(normalisation),
+            self._ruler(normalisation),
+            self._strips(top - self.canvas.top, bottom - self.canvas.top),
+        )
+
+    def _sweep(self, laid: _Laid, visit: Visit, bands: Bands) -> Added:
+        """Let `visit` go over all strips of all channels, and gather what it rejected."""
+        channels, height, width = self.shape
+        strips = laid.strips
+        seen = np.zeros((channels, len(strips)), dtype=np.int64)
+        found = [[np.empty(0, dtype=np.int64)] * len(strips) for _ in range(channels)]
+        for c in range(channels):
+
+            def part(first: int, last: int, c: int = c) -> None:
+                codes = np.empty((STRIP_ROWS, width), dtype=np.uint8)
+                for s in range(first, last):
+                    y0, y1 = strips[s]
+                    seen[c, s], n_out = visit(c, y0, y1, codes[: y1 - y0])
+                    if n_out:
+                        found[c][s] = _entries(codes[: y1 - y0], (c * height + y0) * width)
+
+            bands.run(part, len(strips))
+        flat = np.concatenate([np.empty(0, dtype=np.int64), *(piece for row in found for piece in row)])
+        return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat, self.canvas))
 
     def add(
         self,
@@ -265,66 +357,42 @@ class Stack:
         matrix : (3, 3) frame (x, y) -> reference (x, y).
         limits : None accumulates everything (rejection off).
         """
-        self._check(planes)
-        source, inverse = upright(planes, np.linalg.inv(matrix))
-        u_scale, v_scale = self._scales()
-        surface = self._surfaces(normalisation)
-        strips = self._strips()
-        channels, height, width = self.shape
+        laid = self._lay(planes, matrix, normalisation)
+        _, height, width = self.shape
         f = np.float32
-        blank = np.zeros(width, dtype=np.float32)
-        seen = np.zeros((channels, len(strips)), dtype=np.int64)
-        entries: list[np.ndarray] = []
-        for c in range(channels):
-            mean = self.mean[c]
-            # copies of the rows next to each strip: the result must not depend on which thread comes first
-            above = [mean[y0 - 1].copy() if y0 else mean[0].copy() for y0, _ in strips]
-            below = [mean[y1].copy() if y1 < height else mean[height - 1].copy() for _, y1 in strips]
-            found: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(strips)
+        blank = np.zeros(width, dtype=f)
+        # copies of the rows next to each strip: the result must not depend on which thread comes first
+        edges = {} if limits is None else {
+            (c, y): self.mean[c, min(max(y, 0), height - 1)].copy()
+            for c in range(self.shape[0]) for y0, y1 in laid.strips for y in (y0 - 1, y1)
+        }  # fmt: skip
 
-            def part(first: int, last: int, c=c, above=above, below=below, found=found) -> None:  # type: ignore[no-untyped-def]
-                codes = np.empty((STRIP_ROWS, width), dtype=np.uint8)
-                for s in range(first, last):
-                    y0, y1 = strips[s]
-                    n_seen, n_out = kernel.accumulate_strip(
-                        source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
-                        limits is not None, f(limits.kappa**2 if limits else 0), f(limits.prior_dof if limits else 1),
-                        f(limits.floor[c] if limits else 0), f(limits.slope[c] if limits else 0),
-                        f(limits.structure**2 if limits else 0), f(limits.excess**2 if limits else 0),
-                        f(limits.blur if limits else 0), self.mean[c], self.m2[c], self.weight[c], self.count[c],
-                        self.low[c], self.high[c], y0, y1, above[s] if limits else blank, below[s] if limits else blank,
-                        codes[: y1 - y0],
-                    )  # fmt: skip
-                    seen[c, s] = n_seen
-                    if n_out:
-                        found[s] = _entries(codes[: y1 - y0], (c * height + y0) * width)
+        def visit(c: int, y0: int, y1: int, codes: np.ndarray) -> tuple[int, int]:
+            return kernel.accumulate_strip(
+                laid.source[c], laid.inverse, laid.factor[c], laid.surface[c], laid.ruler, f(weight),
+                limits is not None, f(limits.kappa**2 if limits else 0), f(limits.prior_dof if limits else 1),
+                f(limits.floor[c] if limits else 0), f(limits.slope[c] if limits else 0),
+                f(limits.structure**2 if limits else 0), f(limits.excess**2 if limits else 0),
+                f(limits.blur if limits else 0), self.mean[c], self.m2[c], self.weight[c], self.count[c],
+                self.low[c], self.high[c], y0, y1, edges.get((c, y0 - 1), blank), edges.get((c, y1), blank), codes,
+            )  # fmt: skip
 
-            bands.run(part, len(strips))
-            entries.extend(found)
         self.n_frames += 1
-        flat = np.concatenate(entries) if entries else np.empty(0, dtype=np.int64)
-        return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat))
+        return self._sweep(laid, visit, bands)
 
     def add_largest(self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, bands: Bands) -> Added:
         """Warp and normalise one frame and keep the larger of it and what is here (star trails); weights become 1."""
-        self._check(planes)
-        source, inverse = upright(planes, np.linalg.inv(matrix))
-        u_scale, v_scale = self._scales()
-        surface = self._surfaces(normalisation)
-        strips = self._strips()
-        seen = np.zeros((self.shape[0], len(strips)), dtype=np.int64)
-        for c in range(self.shape[0]):
+        laid = self._lay(planes, matrix, normalisation)
 
-            def part(first: int, last: int, c=c) -> None:  # type: ignore[no-untyped-def]
-                for s in range(first, last):
-                    seen[c, s] = kernel.maximum_strip(
-                        source[c], inverse, np.float32(normalisation.factor[c]), surface[c], u_scale, v_scale,
-                        self.mean[c], self.weight[c], self.count[c], *strips[s],
-                    )  # fmt: skip
+        def visit(c: int, y0: int, y1: int, codes: np.ndarray) -> tuple[int, int]:
+            seen = kernel.maximum_strip(
+                laid.source[c], laid.inverse, laid.factor[c], laid.surface[c], laid.ruler,
+                self.mean[c], self.weight[c], self.count[c], y0, y1,
+            )  # fmt: skip
+            return seen, 0
 
-            bands.run(part, len(strips))
         self.n_frames += 1
-        return Added(int(seen.sum()), 0, RejectedSamples.pack(np.empty(0, dtype=np.int64)))
+        return self._sweep(laid, visit, bands)
 
     def remove(
         self,
@@ -336,26 +404,19 @@ class Stack:
         bands: Bands,
     ) -> None:
         """Take a frame out again, with what `add` was given and what it returned: as if it had never come."""
-        self._check(planes)
-        source, inverse = upright(planes, np.linalg.inv(matrix))
-        u_scale, v_scale = self._scales()
-        surface = self._surfaces(normalisation)
-        strips = self._strips()
-        channels, height, width = self.shape
-        entries = rejected.unpack()
-        f = np.float32
-        for c in range(channels):
+        laid = self._lay(planes, matrix, normalisation)
+        _, height, width = self.shape
+        entries = rejected.unpack_on(self.canvas)
 
-            def part(first: int, last: int, c=c) -> None:  # type: ignore[no-untyped-def]
-                for y0, y1 in strips[first:last]:
-                    codes = _codes(entries, (c * height + y0) * width, (y1 - y0, width))
-                    kernel.remove_strip(
-                        source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
-                        self.mean[c], self.m2[c], self.weight[c], self.count[c], self.low[c], self.high[c],
-                        y0, y1, codes,
-                    )  # fmt: skip
+        def visit(c: int, y0: int, y1: int, codes: np.ndarray) -> tuple[int, int]:
+            kernel.remove_strip(
+                laid.source[c], laid.inverse, laid.factor[c], laid.surface[c], laid.ruler, np.float32(weight),
+                self.mean[c], self.m2[c], self.weight[c], self.count[c], self.low[c], self.high[c], y0, y1,
+                _codes(entries, (c * height + y0) * width, (y1 - y0, width)),
+            )  # fmt: skip
+            return 0, 0
 
-            bands.run(part, len(strips))
+        self._sweep(laid, visit, bands)
         self.n_frames -= 1
 
     def finalise(
@@ -371,44 +432,27 @@ class Stack:
     ) -> Added:
         """Test a frame against this finished stack without the frame's own samples, and add it to `fresh`.
 
-        `rejected` is what streaming refused of this frame: those samples this stack does not hold.
+        `rejected` is what streaming refused of this frame: those samples this stack does not hold. `fresh` is like
+        `empty`.
         """
-        self._check(planes)
-        source, inverse = upright(planes, np.linalg.inv(matrix))
-        u_scale, v_scale = self._scales()
-        surface = self._surfaces(normalisation)
-        strips = self._strips()
-        channels, height, width = self.shape
-        live = rejected.unpack()
+        laid = self._lay(planes, matrix, normalisation)
+        _, height, width = self.shape
+        live = rejected.unpack_on(self.canvas)
         f = np.float32
-        seen = np.zeros((channels, len(strips)), dtype=np.int64)
-        entries: list[np.ndarray] = []
-        for c in range(channels):
-            found: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(strips)
 
-            def part(first: int, last: int, c=c, found=found) -> None:  # type: ignore[no-untyped-def]
-                codes = np.empty((STRIP_ROWS, width), dtype=np.uint8)
-                for s in range(first, last):
-                    y0, y1 = strips[s]
-                    n_seen, n_out = kernel.final_strip(
-                        source[c], inverse, f(normalisation.factor[c]), surface[c], u_scale, v_scale, f(weight),
-                        f(limits.kappa**2), f(limits.prior_dof), f(limits.floor[c]), f(limits.slope[c]),
-                        f(limits.structure**2), f(limits.excess**2), f(limits.blur),
-                        self.mean[c], self.m2[c], self.weight[c], self.count[c],
-                        _codes(live, (c * height + y0) * width, (y1 - y0, width)),
-                        fresh.mean[c], fresh.m2[c], fresh.weight[c], fresh.count[c], fresh.low[c], fresh.high[c],
-                        y0, y1,
-                        self.mean[c, max(0, y0 - 1)], self.mean[c, min(height - 1, y1)], codes[: y1 - y0],
-                    )  # fmt: skip
-                    seen[c, s] = n_seen
-                    if n_out:
-                        found[s] = _entries(codes[: y1 - y0], (c * height + y0) * width)
+        def visit(c: int, y0: int, y1: int, codes: np.ndarray) -> tuple[int, int]:
+            return kernel.final_strip(
+                laid.source[c], laid.inverse, laid.factor[c], laid.surface[c], laid.ruler, f(weight),
+                f(limits.kappa**2), f(limits.prior_dof), f(limits.floor[c]), f(limits.slope[c]),
+                f(limits.structure**2), f(limits.excess**2), f(limits.blur),
+                self.mean[c], self.m2[c], self.weight[c], self.count[c],
+                _codes(live, (c * height + y0) * width, (y1 - y0, width)),
+                fresh.mean[c], fresh.m2[c], fresh.weight[c], fresh.count[c], fresh.low[c], fresh.high[c], y0, y1,
+                self.mean[c, max(0, y0 - 1)], self.mean[c, min(height - 1, y1)], codes,
+            )  # fmt: skip
 
-            bands.run(part, len(strips))
-            entries.extend(found)
         fresh.n_frames += 1
-        flat = np.concatenate(entries)
-        return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat))
+        return self._sweep(laid, visit, bands)
 
     def start_robustly(self, samples: Sequence[WarmSample], reject: bool, bands: Bands) -> list[Added]:
         """Replace whatever is here by the robust combination of the warm-up: median/MAD, then iterated clipping.
@@ -418,7 +462,6 @@ class Stack:
         One `Added` for each sample, in order.
         """
         channels, height, width = self.shape
-        u_scale, v_scale = self._scales()
         tiles = [
             (y, min(height, y + TILE_ROWS), x, min(width, x + TILE_COLUMNS))
             for y in range(0, height, TILE_ROWS)
@@ -441,7 +484,7 @@ class Stack:
                 y0, y1, x0, x1 = tiles[t]
                 # one pixel around, for the 3 x 3 range
                 cube = self._warp_tile(
-                    samples, max(0, y0 - 1), min(height, y1 + 1), max(0, x0 - 1), min(width, x1 + 1), u_scale, v_scale
+                    samples, max(0, y0 - 1), min(height, y1 + 1), max(0, x0 - 1), min(width, x1 + 1)
                 )
                 top, left = y0 - max(0, y0 - 1), x0 - max(0, x0 - 1)
                 inner = np.s_[top : top + y1 - y0, left : left + x1 - x0]
@@ -477,18 +520,16 @@ class Stack:
         for i in range(k):
             pieces = [piece for tile in found[i] for piece in tile]
             flat = np.sort(np.concatenate(pieces)) if pieces else np.empty(0, dtype=np.int64)
-            added.append(Added(int(seen[i].sum()), len(flat), RejectedSamples.pack(flat)))
+            added.append(Added(int(seen[i].sum()), len(flat), RejectedSamples.pack(flat, self.canvas)))
         return added
 
-    def _warp_tile(
-        self, samples: Sequence[WarmSample], y0: int, y1: int, x0: int, x1: int, u_scale: float, v_scale: float
-    ) -> np.ndarray:
+    def _warp_tile(self, samples: Sequence[WarmSample], y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """(K, C, y1 - y0, x1 - x0): every sample frame on one tile of the grid, normalised; NaN = no data."""
         channels = self.shape[0]
         cube = np.full((len(samples), channels, y1 - y0, x1 - x0), np.nan, dtype=np.float32)
         corners = np.array([[x0, y0, 1], [x1, y0, 1], [x0, y1, 1], [x1, y1, 1]], dtype=float).T
         for i, sample in enumerate(samples):
-            inverse = np.linalg.inv(sample.matrix)
+            inverse = np.linalg.inv(self.canvas.from_reference @ sample.matrix)
             x, y = (inverse @ corners)[:2]
             height, width = sample.shape
             # even edges keep the mosaic's phase
@@ -499,19 +540,10 @@ class Stack:
             crop = sample.develop(top, bottom, left, right)
             moved = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]]) @ inverse
             source, small = upright(crop, moved)
-            surface = self._surfaces(sample.normalisation)
+            surface, ruler = self._surfaces(sample.normalisation), self._ruler(sample.normalisation)
             for c in range(channels):
-                kernel.normalised_tile(
-                    source[c],
-                    small,
-                    np.float32(sample.normalisation.factor[c]),
-                    surface[c],
-                    u_scale,
-                    v_scale,
-                    y0,
-                    x0,
-                    cube[i, c],
-                )
+                factor = np.float32(sample.normalisation.factor[c])
+                kernel.normalised_tile(source[c], small, factor, surface[c], ruler, y0, x0, cube[i, c])
         return cube
 
     def fit_noise(self, samples: Sequence[WarmSample], bands: Bands) -> NoiseModel | None:
@@ -523,10 +555,10 @@ class Stack:
         if len(samples) < 4:
             return None
         channels, height, width = self.shape
-        u_scale, v_scale = self._scales()
         side = 96
-        rows = np.linspace(0, max(0, height - side), 5).astype(int)
-        columns = np.linspace(0, max(0, width - side), 7).astype(int)
+        field_height, field_width = self.canvas.field
+        rows = np.linspace(0, max(0, field_height - side), 5).astype(int) - self.canvas.top
+        columns = np.linspace(0, max(0, field_width - side), 7).astype(int) - self.canvas.left
         spots = sorted({(int(y), int(x)) for y in rows for x in columns})
         pieces: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in spots]
         blurs = np.array([s.limits_median.blur for s in samples], dtype=np.float32)[:, None, None]
@@ -534,7 +566,7 @@ class Stack:
         def part(first: int, last: int) -> None:
             for s in range(first, last):
                 y, x = spots[s]
-                cube = self._warp_tile(samples, y, min(height, y + side), x, min(width, x + side), u_scale, v_scale)
+                cube = self._warp_tile(samples, y, min(height, y + side), x, min(width, x + side))
                 whole = np.isfinite(cube).all(axis=(0, 1))
                 # the edges know no Laplacian
                 whole[[0, -1], :] = whole[:, [0, -1]] = False
@@ -570,8 +602,10 @@ class Stack:
 
     def merge(self, other: Stack, bands: Bands) -> None:
         """Add another stack on the same grid and origin, exactly."""
-        if self.shape != other.shape:
-            raise ValueError(f"other: has shape {other.shape}, expected {self.shape}; resample it first.")
+        if self.shape != other.shape or self.canvas != other.canvas:
+            raise ValueError(
+                f"other: {other.shape} on {other.canvas}, expected {self.shape} on {self.canvas}; resample it first."
+            )
         shift = (other.origin - self.origin).astype(np.float32)
         for c in range(self.shape[0]):
             theirs = other.mean[c] if shift[c] == 0 else other.mean[c] + shift[c]
@@ -584,6 +618,17 @@ class Stack:
 
             bands.run(part, self.shape[1])
         self.n_frames += other.n_frames
+
+    def on(self, canvas: Canvas) -> Stack:
+        """The part of this stack on a canvas within its own: a view."""
+        if canvas == self.canvas:
+            return self
+        rows, columns = self.canvas.slices(canvas)
+        part = Stack.__new__(Stack)
+        part.origin, part.n_frames, part.canvas = self.origin, self.n_frames, canvas
+        for name, array in self.arrays().items():
+            setattr(part, name, array[:, rows, columns])
+        return part
 
     def image(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
         """(C, h, w) float32 mean in ADU on the reference's scale; NaN where nothing was stacked. A copy."""

@@ -186,6 +186,8 @@ class Teller:
         group = self._groups.get(drawing.group) if drawing else None
         if drawing is None or group is None or group.stack is None:
             raise ValueError("region: nothing has been drawn yet.")
+        if drawing.canvas != group.stack.canvas:
+            raise ValueError("region: the canvas has grown; ask again when it is drawn.")
         info = group.reference.info if group.reference else None
         flipped = bool(info and info.bottom_up)
         return drawing.region(group.stack, x, y, w, h, flipped)

@@ -143,7 +143,7 @@ def test_rejected_samples_come_back_from_disk(tmp_path: Path) -> None:
     (tmp_path / "masks.bin").write_bytes(content)
     again = MaskStore(tmp_path / "masks.bin", len(content))
     with pytest.raises(DamagedFile, match="rejected samples of that frame are lost"):
-        StoredSamples(b"", kept[2].n, kept[2].offset, kept[2].size, again).unpack()
+        StoredSamples(b"", kept[2].n, None, kept[2].offset, kept[2].size, again).unpack()
     again.close()
     with pytest.raises(DamagedFile):
         MaskStore(tmp_path / "masks.bin", len(content) + 1)

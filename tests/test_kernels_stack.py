@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import laplacian, local_range, moments, prediction, surface
 
+from livestack.canvas import Canvas
 from livestack.kernels import stack as kernel
 
 F = np.float32
@@ -109,9 +110,10 @@ class TestSurface:
         coefficients = np.random.default_rng(seed).normal(0, 50, 10)
         height, width = 23, 41
         expected = surface(coefficients, height, width)
+        ruler = np.array([*Canvas.of(height, width).ruler, -1.0, 1.0, -1.0, 1.0])
         out = np.empty(width, dtype=F)
         for y in range(height):
-            kernel.offset_row(coefficients, y * 2 / (height - 1) - 1, -1.0, 2 / (width - 1), out)
+            kernel.offset_row(coefficients, ruler, 0.0, float(y), out)
             np.testing.assert_allclose(out, expected[y], atol=2e-3)
 
 

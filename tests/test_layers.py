@@ -14,8 +14,8 @@ import livestack
 PACKAGE = Path(livestack.__file__).parent
 
 ROWS = """
-errors
-settings frame snapshot kernels wording version durable defects folder events noise records
+errors distortion
+settings frame snapshot kernels wording version durable defects folder events noise records canvas
 formats resources calibrate cosmetic debayer stars transform stack render wcs timelapse lock configuration
 compose binning
 composite

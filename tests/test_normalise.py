@@ -85,11 +85,12 @@ class TestNormalise:
             np.eye(3),
             WIDTH,
             HEIGHT,
+            (HEIGHT, WIDTH),
         )
         centre = tf.similarity(1.0, 0.0, (WIDTH - 1) / 2, (HEIGHT - 1) / 2)
         matrix = centre @ tf.similarity(1.0, np.radians(angle), 6.0, -4.0) @ np.linalg.inv(centre)
         sky = mesh_sky(lambda x, y: 1500 + 0.2 * y + 1e-4 * (x - 300) ** 2, channels=channels)
-        found = normalise(light, sky, matrix, 0.8, WIDTH, HEIGHT, WIDTH, HEIGHT)
+        found = normalise(light, sky, matrix, 0.8, WIDTH, HEIGHT)
         np.testing.assert_allclose(found.factor, 0.8)
         points = np.random.default_rng(0).uniform((40, 40), (WIDTH - 40, HEIGHT - 40), (200, 2))
         mine = sample_mesh(sky.level, tf.apply(np.linalg.inv(matrix), points), WIDTH, HEIGHT)
@@ -101,27 +102,29 @@ class TestNormalise:
             np.testing.assert_allclose(0.8 * mine[c, good] + there, expected, atol=3)
 
     def test_another_scale_changes_brightness_by_the_area(self):
-        light = ReferenceLight(catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT)
-        found = normalise(
-            light, mesh_sky(lambda x, y: 0 * x + 900), tf.similarity(1.1, 0.0, 0, 0), 1.0, WIDTH, HEIGHT, WIDTH, HEIGHT
+        light = ReferenceLight(
+            catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT, (HEIGHT, WIDTH)
         )
+        found = normalise(light, mesh_sky(lambda x, y: 0 * x + 900), tf.similarity(1.1, 0.0, 0, 0), 1.0, WIDTH, HEIGHT)
         np.testing.assert_allclose(found.factor, 1 / 1.21)
 
     def test_without_stars_the_skies_tell(self):
-        light = ReferenceLight(catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT)
-        found = normalise(light, mesh_sky(lambda x, y: 0 * x + 1800), np.eye(3), None, WIDTH, HEIGHT, WIDTH, HEIGHT)
+        light = ReferenceLight(
+            catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT, (HEIGHT, WIDTH)
+        )
+        found = normalise(light, mesh_sky(lambda x, y: 0 * x + 1800), np.eye(3), None, WIDTH, HEIGHT)
         np.testing.assert_allclose(found.factor, 0.5)
         np.testing.assert_array_equal(found.surface, 0)
 
     def test_no_overlap_leaves_no_surface(self):
-        light = ReferenceLight(catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT)
+        light = ReferenceLight(
+            catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT, (HEIGHT, WIDTH)
+        )
         found = normalise(
             light,
             mesh_sky(lambda x, y: 0 * x + 800),
             tf.similarity(1.0, 0.0, 5000, 0),
             1.0,
-            WIDTH,
-            HEIGHT,
             WIDTH,
             HEIGHT,
         )

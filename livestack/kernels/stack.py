@@ -30,9 +30,17 @@ BEND_ERROR = np.float32(0.1)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def offset_row(coefficients, v, u0, du, out):
-    """Cubic surface along one row: out[k] = p(u0 + k du, v); ten coefficients, powers of u and v up to total three."""
+def offset_row(coefficients, ruler, x_first, y, out):
+    """Cubic surface along a row: out[k] = p(u, v) at pixel (x_first + k, y); powers of u and v up to total three.
+
+    Parameters
+    ----------
+    coefficients : (10,) float64.
+    ruler : (8,) float64, u of column 0 and its step, v of row 0 and its step, then the least and largest u and v at
+        which the surface is known: beyond them it keeps its value.
+    """
     c = coefficients
+    v = min(max(ruler[2] + y * ruler[3], ruler[6]), ruler[7])
     a0 = c[0] + v * (c[2] + v * (c[5] + v * c[9]))
     a1 = c[1] + v * (c[4] + v * c[8])
     a2 = c[3] + v * c[7]
@@ -41,10 +49,12 @@ def offset_row(coefficients, v, u0, du, out):
     b1 = np.float32(a1)
     b2 = np.float32(a2)
     b3 = np.float32(a3)
-    f0 = np.float32(u0)
-    fd = np.float32(du)
+    f0 = np.float32(ruler[0] + x_first * ruler[1])
+    fd = np.float32(ruler[1])
+    least = np.float32(ruler[4])
+    largest = np.float32(ruler[5])
     for k in range(out.shape[0]):
-        u = f0 + np.float32(k) * fd
+        u = min(max(f0 + np.float32(k) * fd, least), largest)
         out[k] = ((b3 * u + b2) * u + b1) * u + b0
 
 
@@ -214,8 +224,7 @@ def accumulate_strip(
     inverse,
     factor,
     coefficients,
-    u_scale,
-    v_scale,
+    ruler,
     w,
     reject,
     kappa2,
@@ -242,8 +251,7 @@ def accumulate_strip(
     Parameters
     ----------
     source : (h, w) float32, one channel of the frame; inverse : (2, 3) reference -> source.
-    factor, coefficients : brightness factor and the ten of the additive surface over u = x * u_scale - 1 and
-        v = y * v_scale - 1.
+    factor, coefficients, ruler : brightness factor and the additive surface, see `offset_row`.
     row_above, row_below : copies of the mean's rows next to the strip, as they were before this frame.
     codes : (y_last - y_first, W) uint8, filled.
 
@@ -265,7 +273,7 @@ def accumulate_strip(
     rejected = 0
     for y in range(y_first, y_last):
         sample_row(source, inverse, float(y), 0.0, values)
-        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        offset_row(coefficients, ruler, 0.0, float(y), offsets)
         here = normalise_row(values, factor, offsets, present)
         seen += here
         line = codes[y - y_first]
@@ -314,8 +322,7 @@ def remove_strip(
     inverse,
     factor,
     coefficients,
-    u_scale,
-    v_scale,
+    ruler,
     w,
     mean,
     m2,
@@ -334,7 +341,7 @@ def remove_strip(
     present = np.empty(width, dtype=np.uint8)
     for y in range(y_first, y_last):
         sample_row(source, inverse, float(y), 0.0, values)
-        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        offset_row(coefficients, ruler, 0.0, float(y), offsets)
         if normalise_row(values, factor, offsets, present) > 0:
             line = codes[y - y_first]
             remove_row(values, present, line, w, mean[y], m2[y], weight[y], count[y])
@@ -346,13 +353,13 @@ def remove_strip(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def normalised_tile(source, inverse, factor, coefficients, u_scale, v_scale, y_first, x_first, out):
+def normalised_tile(source, inverse, factor, coefficients, ruler, y_first, x_first, out):
     """Sample a frame over a tile of the reference grid and normalise it; NaN where there is no data."""
     height, width = out.shape
     offsets = np.empty(width, dtype=np.float32)
     for j in range(height):
         sample_row(source, inverse, float(y_first + j), float(x_first), out[j])
-        offset_row(coefficients, (y_first + j) * v_scale - 1.0, x_first * u_scale - 1.0, u_scale, offsets)
+        offset_row(coefficients, ruler, float(x_first), float(y_first + j), offsets)
         for k in range(width):
             out[j, k] = out[j, k] * factor + offsets[k]
 
@@ -734,8 +741,7 @@ def final_strip(
     inverse,
     factor,
     coefficients,
-    u_scale,
-    v_scale,
+    ruler,
     w,
     kappa2,
     dof,
@@ -780,7 +786,7 @@ def final_strip(
     rejected = 0
     for y in range(y_first, y_last):
         sample_row(source, inverse, float(y), 0.0, values)
-        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        offset_row(coefficients, ruler, 0.0, float(y), offsets)
         here = normalise_row(values, factor, offsets, present)
         line = codes[y - y_first]
         if here == 0:
@@ -823,7 +829,7 @@ def final_strip(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def maximum_strip(source, inverse, factor, coefficients, u_scale, v_scale, best, weight, count, y_first, y_last):
+def maximum_strip(source, inverse, factor, coefficients, ruler, best, weight, count, y_first, y_last):
     """Largest sample so far (star trails); the first one counts as such. Returns the number of samples with data."""
     width = best.shape[1]
     values = np.empty(width, dtype=np.float32)
@@ -832,7 +838,7 @@ def maximum_strip(source, inverse, factor, coefficients, u_scale, v_scale, best,
     seen = 0
     for y in range(y_first, y_last):
         sample_row(source, inverse, float(y), 0.0, values)
-        offset_row(coefficients, y * v_scale - 1.0, -1.0, u_scale, offsets)
+        offset_row(coefficients, ruler, 0.0, float(y), offsets)
         seen += normalise_row(values, factor, offsets, present)
         for k in range(width):
             if present[k]:

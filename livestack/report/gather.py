@@ -41,6 +41,13 @@ class StackFile:
     maps: dict[str, np.ndarray]
 
     @property
+    def first_pixel(self) -> tuple[int, int]:
+        """Reference (x, y) of the first stored pixel: not (0, 0) where the canvas has grown."""
+        found = (_number(self.header.get(keyword)) for keyword in ("LTV1", "LTV2"))
+        x, y = (-round(value) if value is not None else 0 for value in found)
+        return x, y
+
+    @property
     def bottom_up(self) -> bool:
         """Row 0 is the bottom of the picture."""
         return str(self.header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP"

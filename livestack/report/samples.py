@@ -60,8 +60,15 @@ def read_planes(path: Path, index: int, method: str = "mhc") -> np.ndarray:
     return data if data.ndim == 3 else data[None]
 
 
-def frame_on_grid(night: Night, group: Group, shape: tuple[int, ...]) -> tuple[FrameRecord, np.ndarray] | None:
-    """The reference, else the best frame that can still be read, on the stack's grid: (record, (C, H, W) float32)."""
+def frame_on_grid(
+    night: Night, group: Group, shape: tuple[int, ...], first_pixel: tuple[int, int]
+) -> tuple[FrameRecord, np.ndarray] | None:
+    """The reference, else the best frame that can still be read, on the stack's grid: (record, (C, H, W) float32).
+
+    Parameters
+    ----------
+    shape : of the stack; first_pixel : reference (x, y) of its first pixel.
+    """
     best = sorted(group.stacked, key=lambda f: -(f.weight or 0.0))
     if group.reference is not None:
         best.sort(key=lambda f: f.file != group.reference.file)  # type: ignore[union-attr]
@@ -75,9 +82,9 @@ def frame_on_grid(night: Night, group: Group, shape: tuple[int, ...]) -> tuple[F
         if len(planes) != shape[0]:
             continue
         matrix = np.array(record.transform, dtype=np.float64)
-        if np.allclose(matrix, np.eye(3)) and planes.shape == shape:
+        if np.allclose(matrix, np.eye(3)) and planes.shape == shape and first_pixel == (0, 0):
             return record, planes
-        warped = [_warp(plane, matrix, (0, 0), shape[2], shape[1]) for plane in planes]
+        warped = [_warp(plane, matrix, first_pixel, shape[2], shape[1]) for plane in planes]
         return record, np.stack(warped)
     return None
 
@@ -110,8 +117,16 @@ def choose_piece(stack: StackFile) -> tuple[int, int] | None:
     return x, y
 
 
-def sample_piece(night: Night, group: Group, corner: tuple[int, int]) -> Samples | None:
-    """Read the piece from every frame, or from 60 evenly chosen; None when fewer than three can be read."""
+def sample_piece(
+    night: Night, group: Group, corner: tuple[int, int], first_pixel: tuple[int, int] = (0, 0)
+) -> Samples | None:
+    """Read the piece from every frame, or from 60 evenly chosen; None when fewer than three can be read.
+
+    Parameters
+    ----------
+    corner : (x, y) of the piece in the stack; first_pixel : reference (x, y) of the stack's first pixel.
+    """
+    place = corner[0] + first_pixel[0], corner[1] + first_pixel[1]
     registered = [f for f in group.stacked if f.transform is not None]
     chosen = registered
     if len(registered) > MOST_FRAMES:
@@ -119,7 +134,7 @@ def sample_piece(night: Night, group: Group, corner: tuple[int, int]) -> Samples
     layers, names = [], []
     for record in chosen:
         try:
-            layer = _piece_of(night.source(record), record, corner, night.settings.calibration.debayer)
+            layer = _piece_of(night.source(record), record, place, night.settings.calibration.debayer)
         except (FrameError, OSError):
             continue
         if layer is not None and np.isfinite(layer).mean() > 0.9:
