@@ -7,6 +7,9 @@ corner of the frame), false (a transform further off: worse than none), displace
 and worst of the successes; for one and two stars of the stars themselves, nothing fixes the corners), processor time of
 finding the stars and of the match. `unrelated` counts false matches among pairs of frames of different fields.
 
+The frames of `wide lens` are distorted, so that no matrix carries one onto the other: there the displacement is the
+largest in a grid over what both frames show, and a second row has the matrix alone.
+
 Peers run in an interpreter of their own (astroalign pins another build of `sep`): `--peer astroalign=/path/python`,
 `--peer seiza=/path/python`. astroalign gets the reference's stars ready; Seiza gives no way to register alone, so its
 time is that of a whole `push`.
@@ -86,10 +89,11 @@ if len(sys.argv) == 4 and sys.argv[1] == "--as-peer":  # before anything of ours
     sys.exit(0)
 
 from livestack import transform as tf  # noqa: E402
+from livestack.distortion import to_frame  # noqa: E402
 from livestack.kernels.bands import Bands  # noqa: E402
 from livestack.registration import Registration, StarReference, register_stars  # noqa: E402
 from livestack.settings import DetectionSettings, RegistrationSettings  # noqa: E402
-from livestack.simulate import Fault, Scenario, parse_size, simulate_frame  # noqa: E402
+from livestack.simulate import Fault, Scenario, parse_size, project_pixels, simulate_frame  # noqa: E402
 from livestack.stars import StarCatalog, find_stars, measure_sky  # noqa: E402
 
 BANDS = Bands(1)
@@ -121,6 +125,8 @@ def cases(width: int, height: int, trial: int) -> dict[str, tuple[dict[str, obje
         "seeing 2 to 6 px": ({**dense, "fwhm_px": 2.0, "drift_px": (7.3, -4.1), **fault("defocus", 3.0)}, False),
         "mosaic": ({**dense, "bayer": "RGGB", "drift_px": (7.3, -4.1)}, False),
         "transparency 40 %": ({**dense, "drift_px": (7.3, -4.1), **fault("clouds", 0.4)}, False),
+        "wide lens": ({**dense, "distortion_px": -0.008 * width, "drift_px": (0.18 * width, -0.08 * height),
+                       "rotation_deg": 5.0, "rotation_centre": (0.4, 0.6)}, False),
         "faint stars only": ({**dense, "flux_min_e": 250.0, "flux_max_e": 2500.0, "drift_px": (7.3, -4.1)}, False),
     }
 
@@ -146,11 +152,12 @@ class Tally:
         self.match_s: list[float] = []
 
     def add(self, matrix: np.ndarray | None, truth: np.ndarray, points: np.ndarray) -> None:
-        if matrix is None:
+        self.count(None if matrix is None else corner_distance(matrix, truth, points))
+
+    def count(self, error: float | None) -> None:
+        if error is None:
             self.failed += 1
-            return
-        error = corner_distance(matrix, truth, points)
-        if error < GOOD_PX:
+        elif error < GOOD_PX:
             self.errors.append(error)
         else:
             self.false += 1
@@ -184,8 +191,20 @@ def green(data: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.blur(data, (2, 2), anchor=(0, 0)))
 
 
+def wide_errors(scenario: Scenario, transforms: list[np.ndarray], found: Registration) -> tuple[float, float]:
+    """Largest displacement over what both frames show, from reference to frame: with the matrix alone, and in all."""
+    x, y = np.meshgrid(np.linspace(0, scenario.width - 1, 33), np.linspace(0, scenario.height - 1, 33))
+    points = np.column_stack([x.ravel(), y.ravel()])
+    truth = project_pixels(scenario, points, *transforms)
+    seen = ((truth >= 0) & (truth <= (scenario.width - 1, scenario.height - 1))).all(axis=1)
+    ways = (None, found.distortion)
+    alone, whole = (np.hypot(*(to_frame(found.matrix, way, points) - truth)[seen].T).max() for way in ways)
+    return float(alone), float(whole)
+
+
 def bench_case(name: str, trials: int, width: int, height: int, peers: dict[str, str]) -> None:
     ours, others = Tally(), {who: Tally() for who in peers}
+    alone = Tally()
     pairs, truths = [], []
     for trial in range(trials):
         knobs, hinted = cases(width, height, trial)[name]
@@ -205,11 +224,18 @@ def bench_case(name: str, trials: int, width: int, height: int, peers: dict[str,
         found = register_stars(star_reference, stars, hints, RegistrationSettings())
         ours.match_s.append(time.process_time() - start)
         ours.find_s.append(find_s)
-        ours.add(found.matrix if isinstance(found, Registration) else None, truth, points)
+        if scenario.distortion_px and isinstance(found, Registration):
+            errors = wide_errors(scenario, [first, second], found)
+            alone.count(errors[0])
+            ours.count(errors[1])
+        else:
+            ours.add(found.matrix if isinstance(found, Registration) else None, truth, points)
         mosaic = scenario.bayer is not None
         pairs.append((green(reference), green(frame)) if mosaic else (reference, frame))
         truths.append((truth, points))
     print(ours.row(name, "livestack"), flush=True)
+    if alone.errors or alone.false:
+        print(alone.row("", "its matrix alone"), flush=True)
     for who, python in peers.items():
         for (matrix, seconds), (truth, points) in zip(run_peer(who, python, pairs), truths, strict=True):
             others[who].match_s.append(seconds)

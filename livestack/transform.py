@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from livestack.distortion import Distortion
+
 IDENTITY = np.eye(3)
 
 
@@ -35,6 +37,7 @@ class Registration:
     frame_index, reference_index : (n,) indices of the matched stars in the two catalogues.
     rms_px : residual of the matched stars or tracked windows, px in the reference; nan where there are none.
     n_points : windows that agreed where features, not stars, were matched.
+    distortion : what the lens adds to the matrix; None where the matrix says all.
     """
 
     matrix: np.ndarray
@@ -43,6 +46,7 @@ class Registration:
     reference_index: np.ndarray
     rms_px: float
     n_points: int = 0
+    distortion: Distortion | None = None
 
     @property
     def n_matched(self) -> int:

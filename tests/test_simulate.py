@@ -33,6 +33,7 @@ from livestack.simulate import (
     make_sky,
     named_scenario,
     parse_size,
+    project_pixels,
     simulate_calibration,
     simulate_frame,
     write_session,
@@ -279,6 +280,15 @@ def test_distortion_moves_stars_radially_by_what_was_asked_in_the_corner() -> No
     dx, dy = stars["x"] - stars["x_ref"], stars["y"] - stars["y_ref"]
     radius = np.hypot(stars["x_ref"] - 199.5, stars["y_ref"] - 149.5) / math.hypot(199.5, 149.5)
     np.testing.assert_allclose(np.hypot(dx, dy), 3 * radius**3, atol=1e-9)
+
+
+def test_pixels_of_one_frame_are_found_in_another_through_the_lens() -> None:
+    scenario = named_scenario("wide", width=400, height=300, frames=6)
+    one, other = simulate_frame(scenario, 0), simulate_frame(scenario, 5)
+    _, mine, its = np.intersect1d(one.stars["x_ref"], other.stars["x_ref"], return_indices=True)
+    here, there = (np.column_stack([stars["x"], stars["y"]]) for stars in (one.stars[mine], other.stars[its]))
+    assert len(here) > 100
+    np.testing.assert_allclose(project_pixels(scenario, here, one.transform, other.transform), there, atol=1e-6)
 
 
 def test_landscape_of_the_moon_moves_with_the_transform() -> None:

@@ -14,9 +14,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from livestack import transform as tf
+from livestack.distortion import Distortion
 from livestack.kernels import match as kernel
 from livestack.registration.asterisms import ASTERISM_STARS, asterisms
 from livestack.registration.few import PAIR_STARS, by_few, by_solid_stars
+from livestack.registration.lens import bend, straightened
 from livestack.registration.reference import StarReference
 from livestack.registration.verify import MATCH_RADIUS_PX, Candidate, verify
 from livestack.settings import RegistrationSettings
@@ -35,6 +37,7 @@ def register_stars(
     stars: StarCatalog,
     hints: list[np.ndarray],
     settings: RegistrationSettings,
+    distortion: Distortion | None = None,
 ) -> Registration | Unregistered:
     """Carry a frame onto the reference by its stars.
 
@@ -43,11 +46,28 @@ def register_stars(
     reference : the session's reference.
     stars : catalogue of the frame.
     hints : transforms worth trying first, best first (prediction, last good one); may be empty.
+    distortion : of the last frame, likely much the same for this one; goes with all hints.
 
     Returns
     -------
     Registration, or Unregistered with the reason as a sentence.
     """
+    if distortion is not None:
+        for hint in hints:
+            straight = straightened(stars, hint, distortion)
+            found = _by_prediction(reference, straight, hint, settings)
+            if found is not None:
+                bent = bend(reference, stars, found, settings, distortion)
+                if bent is not found:
+                    return bent
+    plain = _by_matrix(reference, stars, hints, settings)
+    return plain if isinstance(plain, Unregistered) else bend(reference, stars, plain, settings)
+
+
+def _by_matrix(
+    reference: StarReference, stars: StarCatalog, hints: list[np.ndarray], settings: RegistrationSettings
+) -> Registration | Unregistered:
+    """The attempts in their order, with a matrix alone."""
     if len(reference.stars) == 0:
         return Unregistered("the reference has no stars")
     if len(stars) == 0:
@@ -102,9 +122,7 @@ def _by_shift(
     return None
 
 
-def _by_asterisms(
-    reference: StarReference, stars: StarCatalog, settings: RegistrationSettings
-) -> Registration | None:
+def _by_asterisms(reference: StarReference, stars: StarCatalog, settings: RegistrationSettings) -> Registration | None:
     xy = stars.xy
     shapes, corners = asterisms(xy[:ASTERISM_STARS])
     if reference.shape_tree is None or len(shapes) == 0:

@@ -1,4 +1,4 @@
-"""The final fit: a similarity or, where it pays, an affine, over all matched stars.
+"""The final fit: a similarity or, where it pays, an affine, over all matched stars; polynomials are `lens`'s.
 
 Bright stars count more, down to a floor that is measured from the residuals themselves (seeing moves bright stars too);
 Tukey's biweight takes out what does not belong. A richer model is taken only when it lowers the residual of stars
@@ -14,6 +14,9 @@ import numpy as np
 from livestack import transform as tf
 
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(source, target, weights) -> what `Apply` takes."""
+Apply = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(what was fitted, source) -> (n, 2) where it leads."""
 
 FLOOR_PX = 0.01
 CENTROID_PX, CENTROID_POWER = 1.5, 0.8
@@ -37,38 +40,43 @@ def fit_matched(
     source_snr, target_snr : (n,) signal to noise.
     model : "similarity", "affine" (n >= 3 stars not on a line) or "auto".
     """
-    power = -2.0 * CENTROID_POWER
-    noise2 = CENTROID_PX**2 * (np.maximum(source_snr, 1.0) ** power + np.maximum(target_snr, 1.0) ** power)
-    matrix, used, weights = _tukey(source, target, noise2, tf.fit_similarity)
+    noise2 = centroid_noise2(source_snr, target_snr)
+    matrix, used, weights = fit_robustly(source, target, noise2, tf.fit_similarity)
     if model == "similarity" or used.sum() < (6 if model == "affine" else AFFINE_STARS):
         return matrix, used
     gain = min(AFFINE_GAIN, 1.0 - AFFINE_CHANCE / float(used.sum()))
     try:
         if model == "auto":  # a gain that is not even there with all stars in the fit needs no cross-validation
             linear = tf.fit_affine(source[used], target[used], weights[used])
-            if _misfit(linear, source[used], target[used], weights[used]) > gain * _misfit(
+            if misfit(linear, source[used], target[used], weights[used]) > gain * misfit(
                 matrix, source[used], target[used], weights[used]
             ):
                 return matrix, used
-        richer, kept, _ = _tukey(source, target, noise2, tf.fit_affine)
+        richer, kept, _ = fit_robustly(source, target, noise2, tf.fit_affine)
         if model == "affine":
             return richer, kept
-        plain = _left_out(source[used], target[used], weights[used], tf.fit_similarity)
-        affine = _left_out(source[used], target[used], weights[used], tf.fit_affine)
+        plain = left_out(source[used], target[used], weights[used], tf.fit_similarity)
+        affine = left_out(source[used], target[used], weights[used], tf.fit_affine)
     except ValueError:  # all on one line
         return matrix, used
     return (richer, kept) if affine < gain * plain else (matrix, used)
 
 
-def _tukey(
-    source: np.ndarray, target: np.ndarray, noise2: np.ndarray, fit: Fit
+def centroid_noise2(source_snr: np.ndarray, target_snr: np.ndarray) -> np.ndarray:
+    """(n,) px^2 by which noise parts the two centroids of a star, along each axis."""
+    power = -2.0 * CENTROID_POWER
+    return np.asarray(CENTROID_PX**2 * (np.maximum(source_snr, 1.0) ** power + np.maximum(target_snr, 1.0) ** power))
+
+
+def fit_robustly(
+    source: np.ndarray, target: np.ndarray, noise2: np.ndarray, fit: Fit, apply: Apply = tf.apply
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Iteratively reweighted fit: matrix, mask of stars with weight, weights."""
+    """Iteratively reweighted fit: matrix (or what `fit` gives), mask of stars with weight, (n,) weights."""
     used = np.ones(len(source), dtype=bool)
     weights = 1.0 / (FLOOR_PX**2 + noise2)
     matrix = fit(source, target, weights)
     for _ in range(6):
-        residual2 = np.sum((tf.apply(matrix, source) - target) ** 2, axis=1)
+        residual2 = np.sum((apply(matrix, source) - target) ** 2, axis=1)
         # Scatter that photons do not explain: the median of a two-dimensional residual^2 is 1.386 sigma^2.
         bright = noise2 <= np.median(noise2)
         floor2 = max(FLOOR_PX**2, float(np.median(residual2[bright])) / 1.386 - float(np.median(noise2[bright])))
@@ -81,22 +89,22 @@ def _tukey(
             break
         used, weights = keep, base * tukey
         before, matrix = matrix, fit(source[used], target[used], weights[used])
-        if np.abs(tf.apply(matrix, source[:32]) - tf.apply(before, source[:32])).max() < 1e-4:
+        if np.abs(apply(matrix, source[:32]) - apply(before, source[:32])).max() < 1e-4:
             break
     return matrix, used, weights
 
 
-def _misfit(matrix: np.ndarray, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> float:
+def misfit(matrix: np.ndarray, source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> float:
     """Weighted rms residual."""
     return float(np.sqrt(weights @ np.sum((tf.apply(matrix, source) - target) ** 2, axis=1) / weights.sum()))
 
 
-def _left_out(source: np.ndarray, target: np.ndarray, weights: np.ndarray, fit: Fit) -> float:
+def left_out(source: np.ndarray, target: np.ndarray, weights: np.ndarray, fit: Fit, apply: Apply = tf.apply) -> float:
     """Weighted rms of stars that took no part in the fit."""
     fold = np.arange(len(source)) % FOLDS
     total = 0.0
     for k in range(FOLDS):
         out = fold == k
         matrix = fit(source[~out], target[~out], weights[~out])
-        total += float(weights[out] @ np.sum((tf.apply(matrix, source[out]) - target[out]) ** 2, axis=1))
+        total += float(weights[out] @ np.sum((apply(matrix, source[out]) - target[out]) ** 2, axis=1))
     return float(np.sqrt(total / weights.sum()))

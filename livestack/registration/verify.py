@@ -60,7 +60,8 @@ def verify(
         if new_radius >= radius and radius <= MATCH_RADIUS_PX:
             break
         radius = min(new_radius, radius)
-    for model in ("similarity", settings.model):  # the first fit is good enough to find every star; the second counts
+    linear = "auto" if settings.model == "polynomial" else settings.model
+    for model in ("similarity", linear):  # the first fit is good enough to find every star; the second counts
         frame_index, ref_index = reference.match_near(xy, matrix, radius)
         if len(frame_index) < 2:
             return None

@@ -5,6 +5,7 @@ a camera would. Scenarios have names (`named_scenario`), and every knob of `Scen
 """
 
 from livestack.simulate.exposure import SimulatedFrame, simulate_calibration, simulate_frame
+from livestack.simulate.light import project_pixels
 from livestack.simulate.nights import SCENARIOS, named_scenario, parse_size
 from livestack.simulate.scenario import Fault, Scenario
 from livestack.simulate.sensor import Sensor, make_sensor
@@ -15,5 +16,5 @@ from livestack.simulate.weather import Conditions, conditions_of
 __all__ = [
     "SCENARIOS", "Conditions", "Fault", "Scenario", "Sensor", "SimulatedFrame", "Sky",
     "conditions_of", "make_sensor", "make_sky", "named_scenario", "parse_size",
-    "simulate_calibration", "simulate_frame", "write_session",
+    "project_pixels", "simulate_calibration", "simulate_frame", "write_session",
 ]  # fmt: skip

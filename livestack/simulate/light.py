@@ -31,6 +31,28 @@ def distort(scenario: Scenario, xy: np.ndarray) -> np.ndarray:
     return np.asarray(xy + (xy - centre) * radius2 * (scenario.distortion_px / half))
 
 
+def undistort(scenario: Scenario, xy: np.ndarray) -> np.ndarray:
+    """The ideal positions (N, 2) that `distort` moves to `xy`."""
+    ideal = np.array(xy, dtype=float)
+    for _ in range(100):
+        off = xy - distort(scenario, ideal)
+        ideal += off
+        if np.abs(off).max(initial=0.0) < 1e-9:
+            break
+    return ideal
+
+
+def project_pixels(scenario: Scenario, xy: np.ndarray, transform: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """Where another frame shows what one frame shows at its pixels `xy` (N, 2), distortion of both included.
+
+    Parameters
+    ----------
+    transform, onto : (3, 3) of the frame and of the other one (`SimulatedFrame.transform`).
+    """
+    matrix = np.linalg.inv(onto) @ transform
+    return distort(scenario, undistort(scenario, xy) @ matrix[:2, :2].T + matrix[:2, 2])
+
+
 def project_stars(scenario: Scenario, sky: Sky, transform: np.ndarray) -> np.ndarray:
     """(N, 2) frame positions of the stars of `sky` (all of them, also those outside the frame)."""
     to_frame = np.linalg.inv(transform)

@@ -47,6 +47,13 @@ def _altaz(frames: int) -> dict[str, Any]:
             "drift_px": (0.2, 0.3), "jitter_px": 1.0, "flux_min_e": 400.0, "sky_e": 150.0}  # fmt: skip
 
 
+def _wide(frames: int) -> dict[str, Any]:
+    night = 1 / max(frames - 1, 1)
+    return {"focal_mm": 50.0, "telescope": "Simulated 50 mm", "fwhm_px": 2.2, "stars": 900, "flux_max_e": 3e5,
+            "nebula_e": 20.0, "distortion_px": -5.0, "drift_px": (190 * night, -70 * night),
+            "rotation_deg": 8 * night, "rotation_centre": (0.4, 0.6)}  # fmt: skip
+
+
 def _flip(frames: int) -> dict[str, Any]:
     return {**_mono(frames), "flip_at": max(frames // 2, 1)}
 
@@ -123,6 +130,7 @@ SCENARIOS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "osc": ("the same with a colour mosaic", _osc),
     "trails": ("satellites (one in the first frame, two that cross), an aircraft, cosmic rays", _trails),
     "altaz": ("alt-azimuth mount: the field turns about a point off the middle", _altaz),
+    "wide": ("a short lens that distorts, on a tripod head that drifts: the field moves and turns over it", _wide),
     "flip": ("meridian flip midway: upside down and some pixels off", _flip),
     "clouds": ("thin clouds that should be weighted, thick ones that should be refused", _clouds),
     "wind": ("gusts: two spells of smeared stars and a slight one", _wind),
