@@ -25,9 +25,9 @@ from livestack.kernels.bands import Bands
 from livestack.render.background import Surface, fit_background, measure_sky
 from livestack.render.balance import STATISTICS_PIXELS, measure_balance, mix_luma, normalise_gains, statistics_stride
 from livestack.render.reduction import reduce_planes
+from livestack.render.skyfit import MAX_ORDER
 from livestack.settings import RenderSettings
 
-PREVIEW_DEGREE = 4
 FOLLOW = 0.3
 """Share of a new measurement of colour, shape of the sky and white point that is taken over."""
 
@@ -165,7 +165,7 @@ def _measure_sky_look(
     size: tuple[int, int],
     previous: Look | None,
 ) -> Look:
-    surface = fit_background(small, PREVIEW_DEGREE if settings.gradient_removal else 0)
+    surface = fit_background(small, MAX_ORDER if settings.gradient_removal else 0)
     if (
         previous is not None
         and previous.kind == "sky"

@@ -1,0 +1,313 @@
+"""A smooth surface through the sky among objects that may fill half of the field: how it is found.
+
+The sky is a plane; curved, if it must be (vignetting, a flat field that is not quite right); and light that rises ever
+more steeply toward a border or a corner (a town, the Moon, an amplifier's glow). What is brighter than that is an
+object. Only the last kind is more than a parabola, and it cannot make a hump inside the field: the powers of the
+distance from the opposite border have factors >= 0.
+
+* **Start**: at each order, least trimmed squares over the best-fitting fifth of the blocks (Rousseeuw & Van Driessen
+  2006, doi:10.1007/s10618-005-0024-4), from two regression quantiles (Koenker & Bassett 1978, doi:10.2307/1913643).
+* **Objects** are seeds that stand out clearly, grown down to their faint wings while neighbours are still above half a
+  sigma on average (hysteresis); the sky is fitted again without them, until nothing changes.
+* **Order**: a higher one is taken only if it *explains* what the lower one left: where it adds most, next to nothing
+  may remain. A gradient passes; a nebula, which no such surface fits, does not, however much the sum of squares falls.
+
+Channels are judged together, and what is an object in one of them is left out in all; each gets its own surface.
+Blocks and their levels come from `background`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from scipy.optimize import nnls
+from scipy.special import ndtri
+
+MAX_DEGREE = 6
+"""Coefficient arrays are (MAX_DEGREE + 1, MAX_DEGREE + 1) whatever the degree, so that surfaces can be blended."""
+MAX_ORDER = 3
+"""0: a level; 1: a plane; 2: curved; 3: light from the borders too."""
+COVERED = 0.2
+"""Share of the blocks that a start must fit: the rest may be objects."""
+QUANTILES = (0.1, 0.45)
+BORDER_POWERS = (4, 6)
+LEFT_OVER = 0.15
+"""Of what a higher order adds, the most that may remain unexplained."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Family:
+    """Surfaces that are sums of terms: the first `n_free` with any factor, the others with factors >= 0.
+
+    Attributes
+    ----------
+    coefficients : (n, MAX_DEGREE + 1, MAX_DEGREE + 1) of each term, as in `background.Surface`.
+    values : (n, blocks) of each term at the blocks.
+    """
+
+    coefficients: np.ndarray
+    values: np.ndarray
+    n_free: int
+
+    def solve(self, levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Factors (n,) of the weighted least-squares fit to `levels` (blocks,)."""
+        weighted = self.values * weights
+        normal, right = weighted @ self.values.T, weighted @ levels
+        normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) / len(normal)
+        n = self.n_free
+        if n == len(normal):
+            return np.linalg.solve(normal, right)
+        # The free factors are eliminated; what remains is a small problem with factors >= 0 (Lawson & Hanson).
+        eliminated = np.linalg.solve(normal[:n, :n], np.column_stack([normal[:n, n:], right[:n]]))
+        reduced = normal[n:, n:] - normal[n:, :n] @ eliminated[:, :-1]
+        reduced[np.diag_indices_from(reduced)] += 1e-7 * np.trace(reduced) / len(reduced)
+        root = np.linalg.cholesky(reduced)
+        positive, _ = nnls(root.T, np.linalg.solve(root, right[n:] - normal[n:, :n] @ eliminated[:, -1]))
+        return np.concatenate([eliminated[:, -1] - eliminated[:, :-1] @ positive, positive])
+
+    def fit(self, levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The surface at the blocks, (blocks,)."""
+        return self.solve(levels, weights) @ self.values
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """Where the blocks with data lie on their grid: seen (rows, columns) bool, and the weight of a box around each."""
+
+    seen: np.ndarray
+    near: dict[int, np.ndarray]
+
+    @staticmethod
+    def of(seen: np.ndarray) -> _Blocks:
+        known = seen.astype(np.float32)
+        return _Blocks(seen, {side: np.maximum(_box(known, side), 1e-6) for side in (3, 5)})
+
+    def smooth(self, values: np.ndarray, side: int) -> np.ndarray:
+        """Mean over a box of `side` x `side` blocks around each, of those with data, (blocks,)."""
+        grid = np.zeros(self.seen.shape, np.float32)
+        grid[self.seen] = values
+        return (_box(grid, side) / self.near[side])[self.seen]
+
+    def objects(self, residual: np.ndarray, sigma: float) -> np.ndarray:
+        """(blocks,) True for what stands above the sky, with its wings."""
+        seeds = (self.smooth(residual, 3) > 1.5 * sigma) | (residual > 4 * sigma)
+        wide = np.zeros(self.seen.shape, np.uint8)
+        wide[self.seen] = seeds | (self.smooth(residual, 5) > 0.5 * sigma)
+        _, pieces = cv2.connectedComponents(wide, connectivity=4)
+        inside = pieces[self.seen]
+        grown = np.zeros(pieces.max() + 1, bool)
+        grown[inside[seeds]] = True
+        return grown[inside]
+
+
+def fit_sky(levels: np.ndarray, u: np.ndarray, v: np.ndarray, aspect: float, order: int) -> np.ndarray:
+    """Fit the sky under the objects.
+
+    Parameters
+    ----------
+    levels : (C, rows, columns) float64, of blocks; NaN = no data.
+    u, v : (rows, columns) where the blocks lie, -1 .. 1.
+    aspect : height over width of the field.
+    order : highest that may be taken, 0 to `MAX_ORDER`.
+
+    Returns
+    -------
+    (C, MAX_DEGREE + 1, MAX_DEGREE + 1) float64, the coefficient of u^p v^q at [c, p, q].
+    """
+    out = np.zeros((len(levels), MAX_DEGREE + 1, MAX_DEGREE + 1))
+    known = np.isfinite(levels).any(axis=(1, 2))
+    for channel in np.flatnonzero(known):
+        out[channel, 0, 0] = np.nanmedian(levels[channel])
+    seen = np.isfinite(levels[known]).all(axis=0)
+    if not known.any() or not seen.any() or order == 0:
+        return out
+    noise = np.array([_block_noise(grid) for grid in levels[known]])
+    scale = np.maximum(noise, 0.1 * np.median(noise))
+    flat = levels[known][:, seen] / scale[:, None]
+    flat -= np.median(flat, axis=1)[:, None]
+    grid = np.full(seen.shape, np.nan)
+    grid[seen] = flat.sum(axis=0) / math.sqrt(len(flat))
+    chosen = _choose(grid, _Blocks.of(seen), _families(u[seen], v[seen], aspect)[:order])
+    if chosen is None:
+        return out
+    family, objects = chosen
+    for channel, level in zip(np.flatnonzero(known), levels[known][:, seen], strict=True):
+        factors = _settle(level, family, _Blocks.of(seen), objects, noise[channel == np.flatnonzero(known)][0])
+        out[channel] = np.tensordot(factors, family.coefficients, axes=1)
+    return out
+
+
+def _choose(grid: np.ndarray, blocks: _Blocks, families: list[_Family]) -> tuple[_Family, np.ndarray] | None:
+    """The lowest family that leaves nothing a higher one explains, and the objects above it; None: too few blocks."""
+    levels = grid[blocks.seen]
+    noise = _block_noise(grid)
+    fits: list[np.ndarray] = []
+    objects: list[np.ndarray] = []
+    best: int | None = None
+    for number, family in enumerate(families):
+        covered = max(round(COVERED * levels.size), 4 * len(family.values))
+        if covered > levels.size:
+            break
+        fitted, above = _fit_among_objects(levels, blocks, family, covered, noise, fits[-1:])
+        fits.append(fitted)
+        objects.append(above)
+        # Light from the borders must do better than a plane and better than a curved sky.
+        if number == 0 or all(
+            _explains(levels, blocks, fits[lower], fitted, noise) for lower in {best, number - 1} if lower is not None
+        ):
+            best = number
+    return None if best is None else (families[best], objects[best])
+
+
+def _fit_among_objects(
+    levels: np.ndarray, blocks: _Blocks, family: _Family, covered: int, noise: float, starts: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The surface at the blocks, and which of them are objects."""
+    tried = [_trimmed(levels, family, start, covered) for start in (*_quantile_fits(levels, family), *starts)]
+    rms, fitted = min(tried, key=lambda pair: pair[0])
+    # The rms of the middle share of a normal distribution, whose limits are at +- edge.
+    share = covered / levels.size
+    edge = float(ndtri(0.5 + 0.5 * min(share, 0.999)))
+    inner = math.sqrt(max(1 - 2 * edge * math.exp(-0.5 * edge**2) / math.sqrt(2 * math.pi) / share, 1e-6))
+    sigma = max(rms / inner, 0.8 * noise)
+    above = np.zeros(levels.size, bool)
+    for _ in range(10):
+        residual = levels - fitted
+        above = blocks.objects(residual, sigma)
+        again = family.fit(levels, _weights(residual, above, sigma))
+        change = float(np.abs(again - fitted).max())
+        fitted = again
+        if change < 0.05 * sigma:
+            break
+    return fitted, above
+
+
+def _settle(
+    levels: np.ndarray, family: _Family, blocks: _Blocks, objects: np.ndarray, noise: float
+) -> np.ndarray:  # fmt: skip
+    """Factors of one channel's surface: without the objects of all channels, and those that only it shows."""
+    above = objects
+    factors = family.solve(levels, np.where(objects, 1e-3, 1.0))
+    for _ in range(10):
+        residual = levels - factors @ family.values
+        sky = ~above
+        sigma = max(1.4826 * float(np.median(np.abs(residual[sky]))) if sky.any() else 0.0, 0.8 * noise)
+        above = objects | blocks.objects(residual, sigma)
+        again = family.solve(levels, _weights(residual, above, sigma))
+        change = float(np.abs((again - factors) @ family.values).max())
+        factors = again
+        if change < 0.05 * sigma:
+            break
+    return factors
+
+
+def _weights(residual: np.ndarray, above: np.ndarray, sigma: float) -> np.ndarray:
+    """Sky counts; holes do not; objects count next to nothing: enough to hold a border where there is no sky at all."""
+    faint = 0.1 / (1 + (residual / sigma) ** 2)
+    return np.where(above | (residual < -5 * sigma), faint, 1.0)
+
+
+def _explains(levels: np.ndarray, blocks: _Blocks, lower: np.ndarray, higher: np.ndarray, noise: float) -> bool:
+    """True when next to nothing remains where the higher order adds most to the lower one."""
+    added = higher - lower
+    added = np.abs(added - np.median(added))
+    there = added > 0.3 * added.max()
+    # A little below the median: part of the place may be an object after all.
+    before, after = (
+        float(np.quantile(np.abs(blocks.smooth(levels - fitted, 3))[there], 0.4)) if there.any() else 0.0
+        for fitted in (lower, higher)
+    )
+    allowed = 0.4 * noise
+    return before > 2 * allowed and after < LEFT_OVER * before + allowed
+
+
+def _trimmed(levels: np.ndarray, family: _Family, fitted: np.ndarray, covered: int) -> tuple[float, np.ndarray]:
+    """Least trimmed squares from a start: rms of the `covered` best blocks, and the surface at all of them."""
+    last = math.inf
+    for _ in range(20):
+        best = np.argpartition(np.abs(levels - fitted), covered - 1)[:covered]
+        weights = np.zeros(levels.size)
+        weights[best] = 1
+        fitted = family.fit(levels, weights)
+        rms = float(np.sqrt(np.mean((levels[best] - fitted[best]) ** 2)))
+        if rms > 0.98 * last:
+            break
+        last = rms
+    return rms, fitted
+
+
+def _quantile_fits(levels: np.ndarray, family: _Family) -> list[np.ndarray]:
+    """Surfaces with a tenth and with nearly half of the blocks below them, by reweighting; (blocks,) each."""
+    fits = []
+    least = max(1e-3 * float(np.ptp(levels)), 1e-12)
+    for share in QUANTILES:
+        fitted = np.full(levels.shape, np.quantile(levels, share))
+        for _ in range(6):
+            residual = levels - fitted
+            weights = np.where(residual > 0, share, 1 - share) / np.maximum(np.abs(residual), least)
+            fitted = family.fit(levels, weights / weights.max())
+        fits.append(fitted)
+    return fits
+
+
+def _block_noise(grid: np.ndarray) -> float:
+    """Sigma of the blocks' levels, from what sets each apart from its four neighbours; never nought."""
+    around = grid[:-2, 1:-1] + grid[2:, 1:-1] + grid[1:-1, :-2] + grid[1:-1, 2:]
+    apart = grid[1:-1, 1:-1] - 0.25 * around
+    apart = np.abs(apart[np.isfinite(apart)])
+    sigma = 1.4826 * float(np.median(apart)) / math.sqrt(1.25) if apart.size else 0.0
+    return max(sigma, 1e-6 * float(np.nanmax(np.abs(grid))), 1e-12)
+
+
+def _families(u: np.ndarray, v: np.ndarray, aspect: float) -> list[_Family]:
+    """Plane, curved sky, light from the borders, with their values at the blocks."""
+    powers = np.arange(MAX_DEGREE + 1)
+    monomials = (u[None, :] ** powers[:, None])[:, None] * (v[None, :] ** powers[:, None])[None]
+    families = []
+    for terms, n_free in _terms(aspect):
+        values = np.tensordot(terms, monomials, axes=2)
+        families.append(_Family(terms, values, n_free))
+    return families
+
+
+@lru_cache(maxsize=8)
+def _terms(aspect: float) -> tuple[tuple[np.ndarray, int], ...]:
+    """(coefficients of the terms, how many of them are free) of each family."""
+
+    def term(**factors: float) -> np.ndarray:
+        out = np.zeros((MAX_DEGREE + 1, MAX_DEGREE + 1))
+        for name, factor in factors.items():
+            out[int(name[1]), int(name[2])] = factor
+        return out
+
+    plane = [term(_00=1), term(_10=1), term(_01=1)]
+    curved = [*plane, term(_20=1, _00=-1 / 3), term(_11=1), term(_02=1, _00=-1 / 3)]
+    # Round in pixels, 1 in the corners; its product with a plane is what vignetting makes of a plane.
+    ru, rv = 1 / (1 + aspect**2), aspect**2 / (1 + aspect**2)
+    vignetted = [term(_30=ru, _12=rv, _10=-0.6), term(_21=ru, _03=rv, _01=-0.6)]
+    borders = [_border(45.0 * step, power) for step in range(8) for power in BORDER_POWERS]
+    corners = [term(_40=-(ru**2), _22=-2 * ru * rv, _04=-(rv**2))]
+    lists = ((plane, 3), (curved, 6), ([*curved, *vignetted, *borders, *corners], 8))
+    return tuple((np.array(terms), n_free) for terms, n_free in lists)
+
+
+def _border(angle_deg: float, power: int) -> np.ndarray:
+    """Coefficients of w^power, w rising from 0 at one border or corner of the field to 1 at the opposite one."""
+    a, b = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    a, b = 0.5 * a / (abs(a) + abs(b)), 0.5 * b / (abs(a) + abs(b))
+    out = np.zeros((MAX_DEGREE + 1, MAX_DEGREE + 1))
+    for p in range(power + 1):
+        for q in range(power + 1 - p):
+            rest = power - p - q
+            ways = math.factorial(power) // (math.factorial(p) * math.factorial(q) * math.factorial(rest))
+            out[p, q] = ways * a**p * b**q * 0.5**rest
+    return out
+
+
+def _box(grid: np.ndarray, side: int) -> np.ndarray:
+    """Mean over side x side; the border is continued."""
+    return cv2.blur(grid, (side, side), borderType=cv2.BORDER_REPLICATE)
