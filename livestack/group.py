@@ -59,6 +59,8 @@ from livestack.stars import StarCatalog
 from livestack.transform import Registration, Unregistered
 
 UNMATCHED_KEPT = 3
+ALIGNED_PX = 3.0
+"""Stars of frames that are said to be aligned are found within this."""
 PATIENCE = 5
 """So many frames of a filter may fit no other filter of the target before they get a grid of their own."""
 LEARN_FROM_ALL, LEARN_EVERY = 24, 4
@@ -190,9 +192,7 @@ class GroupStack:
             return replace(self._refuse(outcome, verdict), warnings=warned)
 
         self._learn_defects(prepared, found.matrix)
-        normalisation = normalise(
-            self.reference.light, prepared.sky, found.matrix, ratio, frame.info.width, frame.info.height
-        )
+        normalisation = self._normalise(prepared, found.matrix, ratio)
         member = Member(
             frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix,
             normalisation, verdict.weight,
@@ -267,7 +267,7 @@ class GroupStack:
         """Carry a frame onto a reference: its transform, and the patch that it was matched to, None = the reference."""
         settings = self.settings.registration
         if settings.method == "none":
-            return Registration(np.eye(3), "none", np.empty(0, int), np.empty(0, int), math.nan), None
+            return self._in_place(reference, prepared.stars), None
         found: Registration | Unregistered = Unregistered("registration by stars is switched off")
         if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
             for patch in nearest_patches(reference, hints[0] if hints else None):
@@ -280,6 +280,14 @@ class GroupStack:
                 if isinstance(mine, Registration):
                     return (mine if patch is None else replace(mine, matrix=patch.matrix @ mine.matrix)), patch
         return self._register_by_features(reference, prepared, developer, hints, found), None
+
+    @staticmethod
+    def _in_place(reference: Reference, stars: StarCatalog) -> Registration:
+        """A frame that lies on the reference already; the stars that agree tell its brightness."""
+        index, its = reference.stars.match_near(stars.xy, np.eye(3), ALIGNED_PX)
+        away = np.hypot(*(stars.xy[index] - reference.stars.stars.xy[its]).T)
+        rms = float(np.sqrt(np.mean(away**2))) if len(index) else math.nan
+        return Registration(np.eye(3), "none", index, its, rms)
 
     def _register_by_features(
         self,
@@ -386,7 +394,7 @@ class GroupStack:
         return self._peers(self.name) if self._peers is not None else (self,)
 
     def _make_room(self, matrix: np.ndarray, shape: tuple[int, int]) -> tuple[str, ...]:
-        """Let the canvas grow so that it holds a frame of (height, width), as far as it may; what is to be said of it."""
+        """Let the canvas grow so that it holds a frame of (height, width), if it may; what is to be said of it."""
         assert self.stack is not None
         assert self.reference is not None
         if self.settings.stack.canvas != "union":
@@ -430,6 +438,14 @@ class GroupStack:
         theirs = self.reference.light.stars if patch is None else patch.stars.stars
         ratio = flux_ratio(theirs, stars, found.reference_index, found.frame_index)
         return ratio if ratio is None or patch is None else ratio * patch.ratio
+
+    def _normalise(self, prepared: Prepared, matrix: np.ndarray, ratio: float | None) -> Normalisation:
+        """To the reference's brightness and sky; a plain mean of frames that are aligned takes them as they are."""
+        assert self.reference is not None
+        info, settings = prepared.frame.info, self.settings
+        if settings.registration.method == "none" and not settings.quality.enabled and not settings.stack.rejects:
+            return Normalisation.identity(prepared.frame.channels)
+        return normalise(self.reference.light, prepared.sky, matrix, ratio, info.width, info.height)
 
     def _measure(
         self, prepared: Prepared, developer: Developer, found: Registration, ratio: float | None

@@ -17,6 +17,9 @@ from livestack.stars import Sky, StarCatalog
 MIN_SNR = 15.0
 FLUX_FLOOR = 0.01
 """Scatter of a flux ratio that even the brightest star has (flat, aperture, scintillation)."""
+SCENE_CONTRAST = 0.5
+"""Bright and dark places must differ by so much of the usual level before their ratio tells of transparency: less may be
+a gradient of the sky, which is added light."""
 
 
 class ReferenceLight:
@@ -59,7 +62,8 @@ class ReferenceLight:
             if not unseen.any():
                 break
             theirs = light.sky_at(points[unseen])
-            surface = _basis(*_coordinates(points[unseen], self.field), normalisation.reach) @ normalisation.surface.T
+            u, v = _coordinates(points[unseen], self.field)
+            surface = _basis(u, v, normalisation.reach) @ normalisation.surface.T
             level[:, unseen] = normalisation.factor[:, None] * theirs + surface.T
         return level
 
@@ -143,7 +147,8 @@ def normalise(
     light : the reference.
     sky : of the frame, width x height.
     matrix : (3, 3) frame -> grid.
-    ratio : from `flux_ratio`; None (no stars) takes the ratio of the skies instead and leaves no surface.
+    ratio : from `flux_ratio`; None (no stars) takes the ratio of bright to dark places instead, where the scene has
+        both (the Moon), else 1; the offset is then a constant.
     """
     channels = sky.level.shape[0]
     points = tf.apply(matrix, mesh_nodes(sky.level.shape[1:], width, height))
@@ -152,12 +157,11 @@ def normalise(
     good = np.isfinite(theirs).all(axis=0) & np.isfinite(mine).all(axis=0)
     surface = np.zeros((channels, 10))
     if ratio is None:
-        if not good.any() or np.median(mine[:, good]) <= 0 or np.median(theirs[:, good]) <= 0:
+        if not good.any():
             return Normalisation.identity(channels)
-        factor = float(
-            np.median(np.median(theirs[:, good], axis=1) / np.maximum(np.median(mine[:, good], axis=1), 1e-6))
-        )
-        return Normalisation(np.full(channels, float(np.clip(factor, 0.2, 5.0))), surface)
+        factor = _factor_of_scenes(theirs[:, good], mine[:, good])
+        surface[:, 0] = np.median(theirs[:, good] - factor * mine[:, good], axis=1)
+        return Normalisation(np.full(channels, factor), surface)
     # Interpolation keeps surface brightness; stars measured in frame pixels cover `area` times as many grid pixels.
     area = abs(float(np.linalg.det(matrix[:2, :2]))) / light.area
     factor = ratio / area
@@ -169,12 +173,22 @@ def normalise(
     if use.any():
         u, v = u[use], v[use]
         if light.beyond:
-            reach = (
-                min(-1.0, float(u.min())), max(1.0, float(u.max())), min(-1.0, float(v.min())), max(1.0, float(v.max())),
-            )  # fmt: skip
+            (u0, u1), (v0, v1) = ((float(each.min()), float(each.max())) for each in (u, v))
+            reach = min(-1.0, u0), max(1.0, u1), min(-1.0, v0), max(1.0, v1)
         for c in range(channels):
             surface[c] = fit_surface(u, v, theirs[c, use] - factor * mine[c, use])
     return Normalisation(np.full(channels, factor), surface, reach)
+
+
+def _factor_of_scenes(theirs: np.ndarray, mine: np.ndarray) -> float:
+    """Brightness factor between two views (C, n) of one scene, pedestals aside; 1 where the scene has no contrast."""
+    low, high = np.percentile(mine, (5, 95), axis=1)
+    strong = high - low > SCENE_CONTRAST * np.abs(np.median(mine, axis=1))
+    factors = []
+    for x, y in zip(mine[strong], theirs[strong], strict=True):
+        dark, bright = x <= np.quantile(x, 0.25), x >= np.quantile(x, 0.75)
+        factors.append((np.median(y[bright]) - np.median(y[dark])) / (np.median(x[bright]) - np.median(x[dark])))
+    return float(np.clip(np.median(factors), 0.2, 5.0)) if factors else 1.0
 
 
 def _coordinates(points: np.ndarray, field: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -87,3 +87,45 @@ def test_windows_are_the_frames_of_their_time(tmp_path):
     good = total > 0
     mean = np.sum([w * p for w, p in zip(weights, parts, strict=True)], axis=0)[good] / total[good]
     np.testing.assert_allclose(mean, whole[good], rtol=1e-5)
+
+
+def test_plain_mean_of_aligned_frames_is_numpys():
+    """Nothing registered, judged or refused: the mean and variance of the numbers as they are."""
+    night = named_scenario(
+        "mono",
+        frames=6,
+        width=240,
+        height=180,
+        seed=8,
+        drift_px=(0, 0),
+        jitter_px=0.0,
+        rotation_deg=0.0,
+        sky_trend=0.05,
+    )
+    frames = [simulate_frame(night, i).frame for i in range(6)]
+    plain = Settings.model_validate(
+        {
+            "registration": {"method": "none"}, "stack": {"rejection": "none"}, "quality": {"enabled": False},
+            "calibration": {"cosmetic": False},
+        }
+    )  # fmt: skip
+    with LiveStack(plain) as stack:
+        for frame in frames:
+            assert stack.add(frame).stacked
+        result = stack.result()
+    cube = np.array([frame.data for frame in frames], dtype=float)
+    np.testing.assert_allclose(result.mean, cube.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(result.variance, cube.var(axis=0, ddof=1), rtol=2e-3, atol=1e-2)
+
+
+def test_aligned_frames_are_brought_to_one_flux():
+    """With `--registration none` a thin cloud and a rising sky still leave the stars as bright as in the reference."""
+    night = named_scenario(
+        "mono", frames=12, width=320, height=240, seed=8, drift_px=(0, 0), jitter_px=0.0, rotation_deg=0.0,
+        dither_px=0.0, sky_trend=0.05, stars=120, flux_min_e=20000.0, nebula_e=0.0,
+    )  # fmt: skip
+    with LiveStack(Settings.model_validate({"registration": {"method": "none"}})) as stack:
+        outcomes = [stack.add(simulate_frame(night, i).frame) for i in range(12)]
+    factors = [float(o.normalisation.factor[0]) for o in outcomes]
+    assert all(o.stacked and o.n_matched > 30 for o in outcomes)
+    assert np.abs(np.array(factors) - 1).max() < 0.05  # the ratio of the skies would be 1 / 1.55

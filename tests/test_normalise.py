@@ -108,13 +108,28 @@ class TestNormalise:
         found = normalise(light, mesh_sky(lambda x, y: 0 * x + 900), tf.similarity(1.1, 0.0, 0, 0), 1.0, WIDTH, HEIGHT)
         np.testing.assert_allclose(found.factor, 1 / 1.21)
 
-    def test_without_stars_the_skies_tell(self):
+    def test_without_stars_a_brighter_sky_is_added_light(self):
         light = ReferenceLight(
             catalog(np.ones(5)), mesh_sky(lambda x, y: 0 * x + 900), np.eye(3), WIDTH, HEIGHT, (HEIGHT, WIDTH)
         )
-        found = normalise(light, mesh_sky(lambda x, y: 0 * x + 1800), np.eye(3), None, WIDTH, HEIGHT)
-        np.testing.assert_allclose(found.factor, 0.5)
-        np.testing.assert_array_equal(found.surface, 0)
+        found = normalise(light, mesh_sky(lambda x, y: 1800 + 0.1 * x), np.eye(3), None, WIDTH, HEIGHT)
+        np.testing.assert_allclose(found.factor, 1.0)
+        np.testing.assert_allclose(found.surface[0, 0], -900, atol=0.06 * WIDTH)
+        np.testing.assert_array_equal(found.surface[:, 1:], 0)
+
+    @pytest.mark.parametrize("pedestal", [0.0, 700.0])
+    def test_without_stars_a_scene_tells_its_brightness(self, pedestal):
+        """The Moon through a veil that takes 30 %: the pedestal has no part in it."""
+
+        def moon(x, y):
+            return 3000.0 * (x > 0.5 * WIDTH) + 5 * np.sin(0.1 * y)
+
+        light = ReferenceLight(
+            catalog(np.ones(5)), mesh_sky(lambda x, y: pedestal + moon(x, y)), np.eye(3), WIDTH, HEIGHT, (HEIGHT, WIDTH)
+        )
+        found = normalise(light, mesh_sky(lambda x, y: pedestal + 0.7 * moon(x, y)), np.eye(3), None, WIDTH, HEIGHT)
+        np.testing.assert_allclose(found.factor, 1 / 0.7, rtol=0.01)
+        np.testing.assert_allclose(found.surface[0, 0], pedestal * (1 - 1 / 0.7), atol=10)
 
     def test_no_overlap_leaves_no_surface(self):
         light = ReferenceLight(
