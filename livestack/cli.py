@@ -1,14 +1,16 @@
 """The command line: words in, exit status out; each command is a thin call into the module that does the work.
 
-Exit status: 0 done; 1 nothing could be stacked; 2 wrong usage; 3 the session cannot continue; 130 stopped at once.
+Exit status: 0 done; 1 nothing could be stacked; 2 wrong usage; 3 the session cannot continue; 130 stopped at once. What
+goes wrong is one sentence on stderr.
 Modules are imported inside the commands, so that `livestack --help` answers at once.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -17,15 +19,31 @@ from livestack.errors import FrameError, LivestackError, SessionError, UsageErro
 app = typer.Typer(
     name="livestack",
     help="Live stacking for amateur astronomers: watches the folder that your camera fills.",
-    no_args_is_help=True,
+    epilog="--debug, anywhere on the line: with an error, also where in the program it arose.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
 
+WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
+"""Any mistake in the words of a command line; Typer has it from Click, or from a Click of its own, by version."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from livestack.version import version
+
+        print(f"livestack {version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def livestack() -> None:
+def livestack(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
     """Live stacking for amateur astronomers: watches the folder that your camera fills."""
 
 
@@ -109,9 +127,7 @@ Flatten = Annotated[
 ]
 Solve = Annotated[
     bool | None,
-    typer.Option(
-        "--solve/--no-solve", help="solve the plate at the end (ASTAP, astrometry.net)", show_default=False
-    ),
+    typer.Option("--solve/--no-solve", help="solve the plate at the end (ASTAP, astrometry.net)", show_default=False),
 ]
 Json = Annotated[
     bool | None,
@@ -361,10 +377,10 @@ def psf(
     for sentence in model.field.words if model.field else ():
         console.print(sentence, markup=False)
     if stars:
-        listing = Table(*STAR_COLUMNS)
-        for star in star_rows(model):
-            listing.add_row(*star)
-        console.print(listing)
+        rows = [STAR_COLUMNS, *star_rows(model)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for star in rows:  # a table of rich would squeeze fifteen columns into the terminal's width
+            print("  ".join(cell.rjust(width) for cell, width in zip(star, widths, strict=True)))
 
 
 @app.command()
@@ -449,13 +465,37 @@ def main() -> None:
     """Entry point: run the command, turn our errors into one sentence on stderr and an exit status."""
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    if not arguments:
+        app(["--help"], prog_name="livestack", standalone_mode=False)
+        sys.exit(2)
     try:
-        app(arguments, prog_name="livestack")
+        status = app(arguments, prog_name="livestack", standalone_mode=False)
+    except WrongWords as error:
+        wrong = cast(typer.BadParameter, error)
+        command = wrong.ctx.command_path if wrong.ctx is not None else "livestack"
+        _tell(f"{' '.join(wrong.format_message().split()).rstrip('.')}; see `{command} --help`.", debug)
+        sys.exit(2)
     except LivestackError as error:
-        if debug:
-            raise
-        print(f"livestack: {error}", file=sys.stderr)
+        _tell(str(error), debug)
         sys.exit(exit_status(error))
+    except OSError as error:
+        _tell(
+            f"{error.filename or 'the system'}: {error.strerror or error}; check that it can be read or written.", debug
+        )
+        sys.exit(3)
+    except Exception as error:  # noqa: BLE001  (a fault of ours is told in a sentence too)
+        _tell(
+            f"{type(error).__name__}: {error}; this is a fault of livestack: please report what --debug shows.", debug
+        )
+        sys.exit(3)
+    sys.exit(status or 0)
+
+
+def _tell(sentence: str, debug: bool) -> None:
+    """One sentence on stderr; with `debug`, where in the program the error in hand arose before it."""
+    if debug:
+        traceback.print_exc()
+    print(f"livestack: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ DIGEST_BYTES = 32
 CHUNK_BYTES = 4 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+_GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOENT, errno.ESTALE}
+_BLOCKED = {errno.EEXIST, errno.ENOTDIR}
+NO_SPACE_BYTES = 1 << 20
+"""With less than this free, a failure without a number (numpy's and astropy's short writes) is the full disk."""
 
 
 class DamagedFile(SessionError, ValueError):
@@ -52,7 +55,7 @@ def free_bytes(path: Path) -> int:
 def storage_error(path: Path, error: OSError) -> SessionError:
     """The sentence for a write to `path` that failed with `error`: what happened, what is free, what to do."""
     where = f"{path}: cannot be written"
-    if error.errno in _FULL:
+    if error.errno in _FULL or (error.errno is None and free_bytes(path) < NO_SPACE_BYTES):
         found = f"the disk is full or the quota used up ({free_bytes(path) / 1e6:.0f} MB free)"
         remedy = "free some space, then continue with `livestack resume`"
     elif error.errno in _FORBIDDEN:
@@ -61,6 +64,9 @@ def storage_error(path: Path, error: OSError) -> SessionError:
     elif error.errno in _GONE:
         found = f"the folder or its disk is gone ({error.strerror})"
         remedy = "connect it again, then continue with `livestack resume`"
+    elif error.errno in _BLOCKED:
+        found = "a file is where its folder should be"
+        remedy = "choose another folder with --output"
     else:
         found = error.strerror or str(error)
         remedy = "check the disk or choose another folder with --output"

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,22 @@ def remove(session_folder: Path, unwanted: Sequence[str], output: Path | None) -
 
 def print_record(record: Record) -> None:
     """One event as a line of JSON on stdout."""
-    sys.stdout.write(record.to_line().decode())
-    sys.stdout.flush()
+    write_out(record.to_line().decode())
+
+
+def write_out(text: str) -> None:
+    """Write to stdout. A reader that has gone, or a full disk behind it, ends the telling and not the night."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            print(
+                f"livestack: stdout: nobody reads it any more ({error.strerror}); the session goes on without, "
+                "its journal has everything.",
+                file=sys.stderr,
+            )
 
 
 def run_session(session: Session, settings: Settings) -> int:
@@ -109,9 +123,9 @@ def run_session(session: Session, settings: Settings) -> int:
             if end.status == 0:
                 film.write(session.output / "timelapse.mp4")
     if not settings.face.json_events:
-        print(end.message)
-        for path in end.results:
-            print(f"  {path}")
+        write_out("".join(f"{line}\n" for line in (end.message, *(f"  {path}" for path in end.results))))
+    elif end.status == 130:
+        print(f"livestack: {end.message}", file=sys.stderr)
     return end.status
 
 
@@ -155,7 +169,7 @@ def run_with_window(session: Session) -> SessionEnd:
 
 @contextmanager
 def signals_to(session: Session) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM: finish and save. Second: stop at once."""
+    """First Ctrl-C or SIGTERM, or the terminal closed: finish and save. Second: stop at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -168,9 +182,16 @@ def signals_to(session: Session) -> Iterator[None]:
             timer.daemon = True
             timer.start()
 
+    def handle_hangup(number: int, frame: object) -> None:
+        if not session.stopping.is_set():  # a closing terminal may say so more than once
+            session.stop()
+
     before: list[tuple[int, Callable[..., object] | int | None]] = []
     for wanted in (signal.SIGINT, signal.SIGTERM):
         before.append((wanted, signal.signal(wanted, handle)))
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # nohup asked to outlive the terminal
+        before.append((hangup, signal.signal(hangup, handle_hangup)))
     try:
         yield
     finally:

@@ -146,6 +146,9 @@ class Session:
         self._composites: set[str] = set()
         self._touched = time.monotonic()
         self._told_memory = resumed
+        self._why_ended: str | None = None
+        self._asked_to_stop = False
+        self._noticed: set[str] = set()
 
     def _make_watcher(self, known: frozenset[FileKey], since: float | None) -> Watcher:
         return Watcher(
@@ -173,7 +176,7 @@ class Session:
             pause=lambda: command(lambda: self._pause(True), "Pausing after the frame in hand."),
             resume=lambda: command(lambda: self._pause(False), "Going on."),
             save_now=lambda: command(self._save_now, "Saving the stack as it stands."),
-            stop=lambda: self._stop_asked(),
+            stop=self._stop_asked,
             new_target=lambda name: command(lambda: self._new_target(name), "The next frame begins a new stack."),
             set_note=lambda text: command(lambda: self._teller.publish(note=text[:500]), "The words are shown."),
             set_object=lambda name: command(lambda: self._set_object(name), "The name is shown."),
@@ -184,13 +187,19 @@ class Session:
         )
 
     def _stop_asked(self) -> str:
-        self.stopping.set()
+        self._end("the host ended it from a screen")
         return "Finishing what is ready, then saving."
 
     def stop(self) -> None:
         """First request: drain what is ready, save, end. Second: stop at once."""
-        if self.stopping.is_set():
+        if self._asked_to_stop:
             self.aborting.set()
+        self._asked_to_stop = True
+        self._end("ended by Ctrl-C, SIGTERM or a closed terminal")
+
+    def _end(self, why: str) -> None:
+        """Take no more than what is ready; the first reason is the one that the journal tells."""
+        self._why_ended = self._why_ended or why
         self.stopping.set()
 
     # The run
@@ -296,14 +305,16 @@ class Session:
         begun = interrupted.begun_file()
         last = next((i for i in reversed(range(len(events))) if isinstance(events[i], FrameRecord)), -1)
         said = {r.message for r in records[_after_last_frame(records) :] if isinstance(r, WarningRecord)}
+        self._noticed = {r.message for r in records if isinstance(r, WarningRecord)}
         for number in range(self._n_events, len(events)):
             if self.aborting.is_set():
                 return
             outcome = self._replay(interrupted, events[number])
             self._n_events = max(self._n_events, number + 1)
-            for sentence in outcome.warnings if outcome is not None and number == last else ():
-                if sentence not in said:
-                    self._append(WarningRecord(kind="observing", message=sentence))
+            notices = self._take_notices()
+            if number == last:
+                self._warn("stack", notices)
+                self._warn("observing", [s for s in (outcome.warnings if outcome else ()) if s not in said])
         message = f"Going on with {self._stack.n_stacked} frame(s) stacked."
         self._append(ResumeRecord(version=version(), n_stacked=self._stack.n_stacked, message=message))
         self._teller.say(message)
@@ -336,7 +347,6 @@ class Session:
                 outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
         except FrameError:
             outcome = None
-        self._stack.notices.clear()
         for member in self._stack.dropped:
             said = f"{member.name} shows another field than the frames after it."
             if outcome is not None and not interrupted.was_taken_out(member.name, member.index):
@@ -381,11 +391,11 @@ class Session:
             elif isinstance(item, Refusal):
                 self._note_refusal(item.path, item.reason, item.message, item.key)
             elif isinstance(item, Notice):
-                self._teller.say(item.message)
+                self._warn("folder", [item.message])
             elif isinstance(item, Idle):
                 self._idle(item, feed)
             if limit is not None and self._stack.n_stacked >= limit:
-                self.stopping.set()
+                self._end(f"{limit} frame(s) are stacked, as --max-frames asked")
                 return
         if feed.failure:
             raise feed.failure[0]
@@ -407,7 +417,7 @@ class Session:
         limit = self.settings.ingest.idle_stop_s
         quiet = min(item.idle_s, time.monotonic() - self._touched)
         if limit is not None and quiet >= limit and feed.is_empty:
-            self.stopping.set()
+            self._end(f"no new file came for {limit:g} s, the limit of --idle-stop")
 
     # One frame
 
@@ -426,14 +436,11 @@ class Session:
             return
         self._touched = time.monotonic()
         outcome.timings_s["read"] = read.read_s
-        for notice in self._stack.notices:
-            self._teller.say(notice)
-        self._stack.notices.clear()
+        notices = self._take_notices()
         self._keeper.collect_psf(due=True)
         self._append_event(self._record(outcome, read))
-        for sentence in outcome.warnings:
-            self._append(WarningRecord(kind="observing", message=sentence))
-            self._teller.say(sentence)
+        self._warn("stack", notices)
+        self._warn("observing", outcome.warnings)
         if not outcome.stacked:
             self._teller.say(outcome.message)
         self._teller.note(self._sequence, outcome, read.frame.info.size)
@@ -444,6 +451,18 @@ class Session:
         self._state.count_frame()
         self._keep_state()
         self._teller.publish()
+
+    def _take_notices(self) -> list[str]:
+        """What the stack has to say that was not said before."""
+        notices = [notice for notice in self._stack.notices if notice not in self._noticed]
+        self._stack.notices.clear()
+        self._noticed.update(notices)
+        return notices
+
+    def _warn(self, kind: str, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            self._append(WarningRecord(kind=kind, message=sentence))
+            self._teller.say(sentence)
 
     def _tell_memory(self, info: FrameInfo) -> None:
         """What frames of this size need; said before the first one is stacked."""
@@ -510,7 +529,11 @@ class Session:
             return  # the journal has it from before the interruption
         self._append(
             ReferenceRecord(
-                group=group, file=reference.name, message=why, width=reference.shape[1], height=reference.shape[0],
+                group=group,
+                file=reference.name,
+                message=why,
+                width=reference.shape[1],
+                height=reference.shape[0],
                 from_previous=None
                 if reference.from_previous is None
                 else tuple(tuple(float(v) for v in row) for row in reference.from_previous),
@@ -667,7 +690,7 @@ class Session:
             )
         self._keeper.save_products(final=True)
         self._want_preview(self._stack.groups.get(self._teller.active_group) or filled[-1])
-        self._append(self._stop_record("saved", "all frames are done", 0))
+        self._append(self._stop_record("saved", self._why_ended or "all frames are done", 0))
         try:
             self._keeper.results.append(write_report(self.output))
         except Exception as error:  # noqa: BLE001  (the stacks are saved: whatever ails the report must not hide it)

@@ -80,6 +80,9 @@ def one_sentence(err: str) -> str:
         ("text", 1, "could be stacked"),
         ("unwritable", 3, "cannot be written"),
         ("no session", 3, "no journal can be read"),
+        ("no masters", 2, "no such folder of masters"),
+        ("no number", 2, "Invalid value for '--max-frames'"),
+        ("no option", 2, "No such option: --bogus"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_sentence(tmp_path: Path, make: str, status: int, word: str) -> None:
@@ -92,10 +95,15 @@ def test_what_cannot_be_done_is_told_in_one_sentence(tmp_path: Path, make: str, 
     output = tmp_path / "out"
     if make == "unwritable":
         output.write_text("a file where a folder should be")
-    words = ("resume", folder) if make == "no session" else ("watch", folder, "--output", output, "--idle-stop", "0.2")
+    words: tuple[object, ...] = ("watch", folder, "--output", output, "--idle-stop", "0.2")
+    if make == "no session":
+        words = ("resume", folder)
+    more = {"no masters": ("--masters", tmp_path / "m"), "no number": ("--max-frames", "x"), "no option": ("--bogus",)}
+    words = (*words, *more.get(make, ()))
     code, out, err = run(*words)
     assert code == status, (out, err)
     assert word in one_sentence(err)
+    assert len(err.splitlines()) == 1
     assert make != "missing" or not output.exists(), "a slip of the pen leaves nothing behind"
 
 
@@ -118,13 +126,49 @@ def test_json_is_nothing_but_records_and_a_dark_is_refused(night: Path, tmp_path
     assert checksums(folder) == before
 
 
+def test_debug_shows_where_and_keeps_the_exit_status(tmp_path: Path) -> None:
+    code, _, err = run("stack", tmp_path / "nowhere", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+    assert "does not exist" in err.splitlines()[-1]
+
+
+def test_a_reader_of_stdout_that_goes_does_not_end_the_night(night: Path, tmp_path: Path) -> None:
+    process = start("stack", night, "--output", tmp_path / "out", "--no-final-pass", "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert "nobody reads it any more" in one_sentence(process.stderr.read())
+    assert len(lines(tmp_path / "out", "frame")) == FRAMES
+    process.stderr.close()
+
+
+def test_masters_that_cannot_be_used_are_in_the_events(night: Path, tmp_path: Path) -> None:
+    """Those who read the events are told that the dark is left aside, too."""
+    light = min(night.glob("*.fits"))
+    with fits.open(light) as hdus:
+        hdus[0].header["IMAGETYP"] = "Master Dark"
+        hdus[0].header["EXPTIME"] = 7.0
+        (tmp_path / "m").mkdir()
+        hdus.writeto(tmp_path / "m" / "master_dark.fits")
+    code, out, err = run(
+        "stack", night, "--output", tmp_path / "out", "--masters", tmp_path / "m", "--no-final-pass", "--json"
+    )
+    assert code == 0, err
+    warnings = [json.loads(line) for line in out.splitlines() if '"warning"' in line]
+    assert sum("scaling needs a master bias" in each["message"] for each in warnings) == 1, warnings
+
+
 def test_max_frames_ends_the_session(night: Path, tmp_path: Path) -> None:
     code, _, err = run("watch", night, "--output", tmp_path / "out", "--max-frames", "3", "--no-final-pass", "--json")
     assert code == 0, err
     assert lines(tmp_path / "out")[-1]["n_stacked"] == 3
+    assert "--max-frames" in lines(tmp_path / "out")[-1]["reason"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
 def test_first_signal_drains_and_saves(
     watching: tuple[subprocess.Popen[str], Path, Path], night: Path, number: signal.Signals
 ) -> None:
@@ -136,6 +180,7 @@ def test_first_signal_drains_and_saves(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert lines(output)[-1]["status"] == "saved"
+    assert lines(output)[-1]["reason"].startswith("ended by Ctrl-C")
     assert lines(output)[-1]["n_stacked"] == FRAMES
     assert (output / "m-27" / "stack.fits").exists()
 

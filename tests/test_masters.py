@@ -99,7 +99,7 @@ def test_a_calibrated_night_is_flat_and_dark(calibrated_night, bayer):
 
     truth = np.ones((scenario.height, scenario.width)) if sensor.flat is None else sensor.flat
     good = ~sensor.defects & (truth > 0.5)
-    for part in ([np.s_[:, :]] if bayer is None else [np.s_[0::2, 0::2], np.s_[1::2, 1::2]]):
+    for part in [np.s_[:, :]] if bayer is None else [np.s_[0::2, 0::2], np.s_[1::2, 1::2]]:
         residual = (truth * masters.inverse_flat)[part][good[part]]
         residual /= residual.mean()
         blocks = residual[: residual.size // 64 * 64].reshape(-1, 64).mean(axis=1)
@@ -469,11 +469,13 @@ class TestMatching:
     def test_a_folder_without_masters_is_refused(self, tmp_path, single):
         if single:
             write_set(tmp_path, "dark", 2, 500)
-        text = "expected masters, found none" + ("; dark_00.fits is not called a master" if single else "")
-        with pytest.raises(MasterError, match=text):
+        text = "expected masters, found none" + (r" \(dark_00.fits is not called a master" if single else "")
+        with pytest.raises(UsageError, match=text):
             load_masters(tmp_path)
-        with pytest.raises(MasterError, match="no such folder of masters"):
+        with pytest.raises(UsageError, match="no such folder of masters"):
             load_masters(tmp_path / "nowhere")
+        with pytest.raises(UsageError, match="is a file, expected the folder of masters"):
+            load_masters(Path(__file__))
 
 
 def test_flaws_are_what_subtraction_cannot_mend():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import string
 from dataclasses import replace
 
@@ -173,6 +174,7 @@ def test_a_header_that_says_so_is_believed(kind: FrameKind) -> None:
         (ContentStats(0, 2500, 40, 0.2), None),  # overcast: bright, for the judge or the registration to say
         (ContentStats(0, 900, 20, 60.0), None),  # the Moon
         (ContentStats(0, 500, 0, 0.0), "blank"),
+        (ContentStats(0, math.nan, 0, 0.0), "blank"),
     ],
 )
 def test_content_tells_a_dark_from_clouds_and_the_moon(content: ContentStats, reason: str | None) -> None:
@@ -189,9 +191,7 @@ def play(frames: list[FrameMeasures], moved: list[Decomposition] | None = None) 
 
 def ramp(name: str, start: float, end: float, n: int = 40) -> list[FrameMeasures]:
     quiet = night(30, seed=6)
-    return quiet + [
-        replace(m, **{name: start + (end - start) * i / n}) for i, m in enumerate(night(n, seed=7))
-    ]
+    return quiet + [replace(m, **{name: start + (end - start) * i / n}) for i, m in enumerate(night(n, seed=7))]
 
 
 def test_a_quiet_night_warns_of_nothing() -> None:

@@ -74,14 +74,14 @@ def _reader(path: Path) -> Reader:
     ------
     UnreadableFrame, VanishedFrame, TruncatedFrame
     """
-    suffix = _suffix(path.name)
-    if not suffix:
-        raise UnreadableFrame(f"{path.name} has no ending that we read; expected one of {', '.join(sorted(SUFFIXES))}.")
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise UnreadableFrame(f"{path.name} is a folder, not a frame; name the files in it.")
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFrame(f"{path.name} is a device or pipe, not a file; it is left alone.")
+    suffix = _suffix(path.name)
+    if not suffix:
+        raise UnreadableFrame(f"{path.name} has no ending that we read; expected one of {', '.join(sorted(SUFFIXES))}.")
     if status.st_size == 0:
         raise truncated(path, 0, 0)
     return cast(Reader, import_module(f"{__name__}.{_READER_OF[suffix]}"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from livestack.calibrate import MatchedMasters, describe_sensor
-from livestack.errors import FrameError, MasterError
+from livestack.errors import FrameError, MasterError, UsageError
 from livestack.formats import is_frame_name, read_info
 from livestack.frame import FrameInfo, FrameKind
 from livestack.masters.files import Master
@@ -34,13 +34,12 @@ def load_masters(folder: Path | str, settings: CalibrationSettings | None = None
 
     Raises
     ------
-    MasterError : the folder is not there, or holds no master.
+    UsageError : the folder is not there, or holds no master.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MasterError(
-            f"{folder}: no such folder of masters; build one with `livestack masters PATH... --output DIR`."
-        )
+        found = "is a file, expected the folder of masters" if folder.exists() else "no such folder of masters"
+        raise UsageError(f"{folder}: {found}; build one with `livestack masters PATH... --output DIR`.")
     masters, ignored = [], []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and is_frame_name(p)):
         try:
@@ -55,9 +54,9 @@ def load_masters(folder: Path | str, settings: CalibrationSettings | None = None
             continue
         masters.append(Master(path, kind, info))
     if not masters:
-        found = f"; {ignored[0]}" if ignored else ""
-        raise MasterError(
-            f"{folder}: expected masters, found none{found} Build some with `livestack masters PATH... --output DIR`."
+        found = f" ({ignored[0].rstrip('.')})" if ignored else ""
+        raise UsageError(
+            f"{folder}: expected masters, found none{found}; build some with `livestack masters PATH... --output DIR`."
         )
     return MasterLibrary(masters, settings or CalibrationSettings(), tuple(ignored))
 

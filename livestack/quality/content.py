@@ -6,6 +6,7 @@ is anything but structureless; an overcast sky has none and is bright. Decided o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ class ContentStats:
     Attributes
     ----------
     n_stars : stars found.
-    sky_adu, noise_adu : median sky, noise of one pixel.
+    sky_adu, noise_adu : median sky (NaN where no pixel holds a number), noise of one pixel.
     structure : spread (10 to 90 %) of the sky over the frame in units of a pixel's noise: terrain, nebulae, vignetting.
     """
 
@@ -44,7 +45,7 @@ def content_stats(sky: Sky, stars: StarCatalog) -> ContentStats:
         good = level[np.isfinite(level)]
         spreads.append(float(np.subtract(*np.percentile(good, [90, 10]))) if good.size > 3 else 0.0)
     noise = sky.noise_adu
-    level_adu = sky.level_adu if np.isfinite(sky.level).any() else 0.0
+    level_adu = sky.level_adu if np.isfinite(sky.level).any() else math.nan
     return ContentStats(len(stars), level_adu, noise, max(spreads) / noise if noise > 0 else 0.0)
 
 
@@ -60,7 +61,12 @@ def not_a_light(info: FrameInfo, content: ContentStats, judge: Judge | None = No
     if info.kind in NO_LIGHTS:
         return refuse("not_a_light", detail=f"its header says {info.kind.value}; put it into the folder of masters")
     if content.noise_adu <= 0 and content.n_stars == 0:
-        return refuse("blank", detail=f"all its pixels are about {content.sky_adu:.0f} ADU; check camera and cable")
+        found = (
+            f"all its pixels are about {content.sky_adu:.0f} ADU"
+            if np.isfinite(content.sky_adu)
+            else "it holds no number"
+        )
+        return refuse("blank", detail=f"{found}; check camera and cable")
     if content.n_stars > 2 or content.structure > STRUCTURE_SIGMA:
         return None
     usual_sky = judge.usual("sky_adu") if judge else None
