@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,25 @@ def _explain(error: ValidationError, options: dict[str, Any]) -> str:
     for name, place in OPTIONS.items():
         if where[:2] == place and name in options:
             return f"--{name.replace('_', '-')}: found {first['input']!r}; {first['msg'].lower()}."
+    if first["type"] == "extra_forbidden":
+        return _unknown_name(where)
     return f"settings, {'.'.join(where)}: found {first['input']!r}; {first['msg'].lower()}; see `livestack config`."
+
+
+def _unknown_name(where: tuple[str, ...]) -> str:
+    """One sentence on a section or a setting that does not exist, with the one that was probably meant."""
+    known = {name: list(type(section).model_fields) for name, section in Settings()}
+    if len(where) == 1:
+        meant = difflib.get_close_matches(where[0], known, 1)
+        homes = [f"{name}.{where[0]}" for name, fields in known.items() if where[0] in fields]
+        found, guess = f"there is no section [{where[0]}]", [*(f"[{name}]" for name in meant), *homes]
+    else:
+        section, name = where[:2]
+        meant = difflib.get_close_matches(name, known[section], 1)
+        homes = [f"{other}.{name}" for other, fields in known.items() if name in fields]
+        found, guess = f"there is no {name} in section [{section}]", [*homes, *meant]
+    perhaps = f", perhaps {guess[0]} is meant" if guess else ""
+    return f"settings, {'.'.join(where)}: {found}{perhaps}; see `livestack config`."
 
 
 def default_toml() -> str:

@@ -43,7 +43,11 @@ def test_every_option_leads_to_a_setting() -> None:
 @pytest.mark.parametrize(
     ("content", "options", "said"),
     [
-        ("[stack]\nkapa = 3\n", {}, r"stack\.kapa"),
+        ("[stack]\nkapa = 3\n", {}, r"stack\.kapa: there is no kapa in section \[stack\], perhaps kappa is meant; see"),
+        ("[stack]\nidle_stop_s = 3\n", {}, r"perhaps ingest\.idle_stop_s is meant"),
+        ("[stak]\nkappa = 3\n", {}, r"there is no section \[stak\], perhaps \[stack\] is meant"),
+        ("kappa = 3\n", {}, r"perhaps stack\.kappa is meant"),
+        ("[zzz]\nq = 3\n", {}, r"there is no section \[zzz\]; see"),
         ("[stack\n", {}, "is not valid TOML"),
         ("stack = 3\n", {"rejection": "live"}, "should be a section"),
         ("", {"rejection": "sometimes"}, "--rejection: found 'sometimes'"),
