@@ -158,9 +158,9 @@ def mesh_levels(values: np.ndarray, counts: np.ndarray, level: np.ndarray, noise
 
 
 @njit(nogil=True, cache=True)
-def flatten_rows(image: np.ndarray, level: np.ndarray, row0: int, row1: int) -> None:
-    """image -= level in rows row0..row1; 0 where that is no finite number."""
-    for y in range(row0, row1):
+def flatten(image: np.ndarray, level: np.ndarray) -> None:
+    """image -= level; 0 where that is no finite number."""
+    for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             v = image[y, x] - level[y, x]
             image[y, x] = v if v - v == 0 else np.float32(0.0)

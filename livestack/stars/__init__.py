@@ -1,8 +1,9 @@
 """Stars and sky of one frame: detected once, on binned data; refined on full-size windows.
 
-Detection is `sep` (background mesh, matched filter) on a frame binned so that 26 megapixels cost a tenth of a
-second; accuracy comes from the windowed centroids at full size. A mosaic is measured on the mean of each 2 x 2 cell,
-one of every colour, so that no chromatic checkerboard pulls a centroid. What is matched with what is `registration`'s.
+Detection (sky on a mesh, matched filter, peaks told apart by how far they rise above where they meet) looks at a
+binned frame; accuracy comes from the windowed centroids at full size. A mosaic is measured on the mean of each 2 x 2
+cell, one of every colour, so that no chromatic checkerboard pulls a centroid. What is matched with what is
+`registration`'s.
 """
 
 from livestack.stars.catalog import FWHM_PER_SIGMA, StarCatalog

@@ -6,12 +6,12 @@ import math
 
 import cv2
 import numpy as np
-import sep
 from scipy.spatial import cKDTree
 
 from livestack.kernels import sky as sky_kernel
 from livestack.kernels import stars as kernel
-from livestack.kernels.bands import Bands
+from livestack.kernels.bands import Bands, run_bands
+from livestack.kernels.peaks import separate_stars
 from livestack.settings import DetectionSettings
 from livestack.stars.catalog import FWHM_PER_SIGMA, StarCatalog
 from livestack.stars.sky import Sky, measure_mesh
@@ -19,9 +19,14 @@ from livestack.stars.sky import Sky, measure_mesh
 DETECTION_PIXELS = 1.7e6
 DETECTION_CELL = 64
 DETECTION_SAMPLES = 250
+DEBLEND_SHARE = 0.1
+"""A star beside a brighter one rises by this share above the place where the two meet."""
+LAST_PLACE = np.uint64(0xFFFFFFFF)
 SHAPE_STARS = 150
 """Shapes are measured of so many of the brightest: their median says all there is to say of a frame."""
 PROBE_STARS = 50
+MOST_TRIED = 4
+"""So many times more places are looked at than stars are wanted: a sensor may have thousands of hot pixels."""
 ENOUGH_STARS = 12
 LEAST_AROUND = 0.3
 """Neighbours over peak: 0 for a hot pixel, 2 for a star of FWHM 1.5 px, 5 for one of 3 px, less in a mosaic."""
@@ -47,52 +52,43 @@ def _parity_offsets(sky: Sky, bayer: str | None, colour: bool) -> np.ndarray:
 
 
 def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: Bands) -> np.ndarray:
-    """(n, 3) x, y, flux of sources in the binned image, brightest first; `binned` is flattened in place."""
+    """(n, 2) x, y of sources in the binned image, brightest first; `binned` is flattened in place."""
     height, width = binned.shape
     gy, gx = max(1, round(height / DETECTION_CELL)), max(1, round(width / DETECTION_CELL))
     (level,), (spread,) = measure_mesh([(binned, (0, 0))], 1, (gy, gx), DETECTION_SAMPLES, bands)
     good = np.isfinite(level)
     if not good.any():
-        return np.empty((0, 3))
+        return np.empty((0, 2))
     level[~good] = np.median(level[good])
     noise = float(np.median(spread[good]))
     if not noise > 0:
-        return np.empty((0, 3))
+        return np.empty((0, 2))
     if min(gy, gx) >= 3:
         level = cv2.medianBlur(level, 3)  # a cell full of a bright star or a galaxy's core is no sky
-    binned -= cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR)
-    mask = ~np.isfinite(binned)
-    masked = bool(mask.any())
-    if masked:
-        binned[mask] = 0
-    half = max(1, math.ceil(2 * sigma_px)) if sigma_px >= 0.9 else 1
-    axis = np.arange(-half, half + 1)
-    profile = np.exp(-0.5 * (axis / sigma_px) ** 2)
-    kernel_2d = np.outer(profile, profile)
-    # sep convolves with a kernel of unit sum: the noise goes down by this factor, and with it the limit.
-    gain = math.sqrt(float(np.sum(kernel_2d**2))) / float(kernel_2d.sum())
-    found = sep.extract(
-        binned,
-        threshold_sigma * gain * noise,
-        mask=mask if masked else None,
-        filter_kernel=kernel_2d.astype(np.float32),
-        filter_type="conv",
-        minarea=2,
-        deblend_nthresh=8,
-        deblend_cont=0.02,
-        clean=False,
-    )
-    if len(found) == 0:
-        return np.empty((0, 3))
-    order = np.lexsort((found["x"], found["y"], -found["flux"]))
-    return np.column_stack([found["x"], found["y"], found["flux"]])[order]
+    surface = cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR)
+    sky_kernel.flatten(binned, surface)
+    half = max(1, math.ceil(2 * sigma_px))
+    profile = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma_px) ** 2)
+    profile /= profile.sum()
+    smooth = cv2.sepFilter2D(binned, cv2.CV_32F, profile, profile, borderType=cv2.BORDER_CONSTANT)
+    # A filter of unit sum makes the noise smaller by this factor, and with it the limit.
+    limit = threshold_sigma * noise * float(np.sum(profile**2))
+    above = np.flatnonzero(smooth > limit)
+    # Value and place in one number: sorted at once, and equal values always in the same order.
+    keys = (smooth.view(np.uint32).ravel()[above].astype(np.uint64) << 32) | (LAST_PLACE - above.astype(np.uint64))
+    keys.sort()
+    order = (LAST_PLACE - (keys[::-1] & LAST_PLACE)).astype(np.int64)
+    stars = np.empty((len(order), 3))
+    found = separate_stars(smooth, order, limit, DEBLEND_SHARE, np.zeros(smooth.shape, np.int32), stars)
+    stars = stars[:found]
+    return stars[np.lexsort((stars[:, 0], stars[:, 1], -stars[:, 2])), :2]
 
 
 def _measure(
     image: np.ndarray, offsets: np.ndarray, box: int, start: np.ndarray, sigma: float, saturation: float, noise: float,
-    n_shapes: int, bands: Bands, least_around: float,
+    n_shapes: int, least_around: float, bands: Bands | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Run the window kernel over the `start` positions, shared among the threads."""
+    """Run the window kernel over the `start` positions, shared among the threads when there are any."""
     radius = math.ceil(max(4.2 * sigma, 4.0)) + 2
     axis = np.arange(-radius, radius + 1)
     room = np.count_nonzero(np.add.outer(axis**2, axis**2) > (radius - 1.5) ** 2)
@@ -108,7 +104,7 @@ def _measure(
             n_shapes - first,
         )  # fmt: skip
 
-    bands.run(part, len(start))
+    run_bands(bands, part, len(start))
     return table
 
 
@@ -150,8 +146,8 @@ def find_stars(
     for cells, width_px, limit in looks:
         table, sigma = _find_at(image, offsets, box, cells, width_px, limit, saturation, noise, settings, bands)
         if _is_terrain(table):
-            return _catalog(table[:0], sigma, limit)
-        catalog = _catalog(table, sigma, limit)
+            return _catalog(table[:0], sigma, limit, 0)
+        catalog = _catalog(table, sigma, limit, settings.max_stars)
         if best is None or len(catalog) > len(best):
             best = catalog
         if len(best) >= ENOUGH_STARS:
@@ -188,14 +184,13 @@ def _find_at(
         return np.empty((0, kernel.N_COLUMNS)), 1.5
     binned = np.full((height // factor, width // factor), np.nan, dtype=np.float32)
     bands.run(lambda row0, row1: sky_kernel.bin_mean(image, factor, offsets, binned, row0, row1), binned.shape[0])
-    sources = _detect(binned, threshold, width_px, bands)[: settings.max_stars]
-    start = sources[:, :2] * factor + (factor - 1) / 2.0
+    start = _detect(binned, threshold, width_px, bands)[: MOST_TRIED * settings.max_stars] * factor + (factor - 1) / 2.0
     sigma = 1.5
     least_around = LEAST_AROUND
     # Width of this frame's stars from the brightest that are whole; two rounds settle it.
     for _ in range(2):
         brightest = start[:PROBE_STARS]
-        probe = _measure(image, offsets, box, brightest, sigma, saturation, noise, PROBE_STARS, bands, least_around)
+        probe = _measure(image, offsets, box, brightest, sigma, saturation, noise, PROBE_STARS, least_around)
         size = np.sqrt(0.5 * (probe[:, kernel.MXX] + probe[:, kernel.MYY]))
         good = (probe[:, kernel.STATUS] == kernel.OK) & np.isfinite(size) & (probe[:, kernel.SNR] > 10)
         if good.sum() < 3:
@@ -204,20 +199,30 @@ def _find_at(
         least_around = max(LEAST_AROUND, (0.08 if box else 0.35) * _light_around(sigma))
         if _is_terrain(probe):
             return probe, sigma
-    table = _measure(image, offsets, box, start, sigma, saturation, noise, SHAPE_STARS, bands, least_around)
-    return table, sigma
+    parts = [np.empty((0, kernel.N_COLUMNS))]
+    wanted = settings.max_stars
+    for first in range(0, len(start), settings.max_stars):
+        some, shapes = start[first : first + settings.max_stars], 0 if first else SHAPE_STARS
+        parts.append(_measure(image, offsets, box, some, sigma, saturation, noise, shapes, least_around, bands))
+        wanted -= int(np.count_nonzero(_is_star(parts[-1], threshold)))
+        if wanted <= 0:
+            break
+    return np.concatenate(parts), sigma
 
 
-def _catalog(table: np.ndarray, sigma: float, threshold: float) -> StarCatalog:
+def _is_star(table: np.ndarray, threshold: float) -> np.ndarray:
+    """(n,) bool: measured, and above the limit."""
     status = table[:, kernel.STATUS]
-    keep = ((status == kernel.OK) | (status == kernel.SATURATED)) & (table[:, kernel.SNR] > threshold)
-    table = table[keep]
-    order = np.lexsort((table[:, kernel.X], table[:, kernel.Y], -table[:, kernel.FLUX]))
-    table = table[order]
+    return ((status == kernel.OK) | (status == kernel.SATURATED)) & (table[:, kernel.SNR] > threshold)
+
+
+def _catalog(table: np.ndarray, sigma: float, threshold: float, max_stars: int) -> StarCatalog:
+    table = table[_is_star(table, threshold)]
+    table = table[np.lexsort((table[:, kernel.X], table[:, kernel.Y], -table[:, kernel.FLUX]))]
     if len(table) > 1:  # two detections that converged on one star: keep the brighter
-        pairs = cKDTree(table[:, [kernel.X, kernel.Y]]).query_pairs(max(1.5, sigma))
-        double = {max(pair) for pair in pairs}
-        table = table[[i for i in range(len(table)) if i not in double]]
+        tree = cKDTree(table[:, [kernel.X, kernel.Y]])
+        table = np.delete(table, tree.query_pairs(max(1.5, sigma), output_type="ndarray").max(axis=1), axis=0)
+    table = table[:max_stars]
     mxx, mxy, myy = (table[:, c] for c in (kernel.MXX, kernel.MXY, kernel.MYY))
     half_sum, half_diff = 0.5 * (mxx + myy), np.hypot(0.5 * (mxx - myy), mxy)
     saturated = table[:, kernel.STATUS] == kernel.SATURATED
