@@ -25,6 +25,8 @@ from livestack.kernels.bands import Bands, run_bands
 MIN_SIDE = 8
 STAND_OUT_SIGMA = 3.5
 MIN_OBSERVATIONS = 6
+NOISE_PAIRS = 500
+"""Pairs of a row whose difference is taken; of some 24 rows, they give the noise to a percent."""
 LOOK_GROWTH = 1.15
 MIN_SHARE = 0.6
 """A defect stands out in at least this share of the observations: noise hides weak ones at times, stars cover some."""
@@ -84,14 +86,16 @@ def estimate_noise(data: np.ndarray, bayer: str | None) -> np.ndarray:
     -------
     (2, 2) float32: 1.4826 x median |difference| / sqrt(2), ADU; where the picture is textured, an upper bound.
     """
+    height, width = data.shape
     step = 1 if bayer is None else 2
-    stride = 2 * max(1, data.shape[0] // 48)
+    down, across = 2 * max(1, height // 48), step * max(1, width // (NOISE_PAIRS * step))
     sigmas = np.empty((2, 2), np.float32)
     for j in range(2):
-        for i in range(2):
-            rows = data[j::stride, (0 if bayer is None else i) :: step]
-            jumps = np.abs(np.diff(rows, axis=1))
-            sigmas[j, i] = np.nanmedian(jumps) * 1.4826 / np.sqrt(2.0) if np.isfinite(jumps).any() else np.nan
+        for i in range(step):
+            left, right = data[j::down, i : width - step : across], data[j::down, i + step :: across]
+            jumps = np.abs(right - left)
+            jumps = jumps[np.isfinite(jumps)]
+            sigmas[j, i:] = np.median(jumps) * 1.4826 / np.sqrt(2.0) if len(jumps) else np.nan
     if bayer is None:
         sigmas[:] = np.nanmean(sigmas) if np.isfinite(sigmas).any() else np.nan
     return sigmas
