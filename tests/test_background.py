@@ -104,6 +104,23 @@ def test_pixels_without_data_are_neither_seen_nor_filled():
     assert np.array_equal(np.isnan(corrected), np.isnan(image))
 
 
+def test_a_surface_is_the_same_whatever_the_resolution():
+    """Large data are averaged first; where the blocks lie must follow, to a part of a pixel."""
+    y, x = np.mgrid[0:1259, 0:1951]
+    large = np.float32(1000 + 0.3 * x + 0.2 * y)
+    surface = fit_background(large[None]).evaluate(*large.shape)[0]
+    assert np.abs(surface - large).max() < 0.1
+
+
+def test_blocks_see_between_the_steps_of_8_bits():
+    rng = np.random.default_rng(12)
+    u, _ = coordinates()
+    sky = 2.4 + 0.5 * u
+    image = np.round(sky + rng.normal(0, 0.4, sky.shape)).astype(np.float32)
+    surface = fit_background(image[None]).evaluate(HEIGHT, WIDTH)[0]
+    assert np.abs(surface - sky).max() < 0.15
+
+
 def test_no_data_at_all_is_survived():
     surface = fit_background(np.full((3, 40, 60), np.nan, np.float32))
     assert np.all(surface.coefficients == 0)
@@ -150,6 +167,11 @@ def test_sky_level_and_noise_under_stars():
     assert abs(level - 20.3) < 0.05
     # Rounding to whole numbers adds its own variance of 1/12.
     assert abs(sigma - np.hypot(0.6, np.sqrt(1 / 12))) < 0.05
+    # The same steps, tilted by less than one of them.
+    tilted = np.sort(rng.uniform(-0.01, 0.01, 100_000)) + np.round(rng.normal(1.6, 0.5, 100_000))
+    level, sigma = measure_sky(tilted)
+    assert abs(level - 1.6) < 0.05
+    assert abs(sigma - np.hypot(0.5, np.sqrt(1 / 12))) < 0.06
     assert measure_sky(np.full(9, np.nan)) == (0.0, 0.0)
 
 

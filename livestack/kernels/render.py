@@ -55,6 +55,37 @@ def average_area(plane, x0, y0, scale, out, row0, row1):
 
 
 @njit(nogil=True, cache=True)
+def weigh_terms(values, weights, levels, normal, right):
+    """Normal equations of a weighted least-squares fit of terms to levels: normal = V' W V, right = V' W levels.
+
+    values (blocks, n) float64; weights, levels (blocks,); normal (n, n) and right (n,) are overwritten. A few hundred
+    blocks: a matrix library would spend more on waking its threads.
+    """
+    blocks, n = values.shape
+    normal[:] = 0.0
+    right[:] = 0.0
+    for b in range(blocks):
+        row = values[b]
+        for k in range(n):
+            weighted = weights[b] * row[k]
+            right[k] += weighted * levels[b]
+            line = normal[k]
+            for j in range(n):
+                line[j] += weighted * row[j]
+
+
+@njit(nogil=True, cache=True)
+def sum_terms(values, factors, out):
+    """out (blocks,) = values (blocks, n) times factors (n,)."""
+    blocks, n = values.shape
+    for b in range(blocks):
+        total = 0.0
+        for k in range(n):
+            total += values[b, k] * factors[k]
+        out[b] = total
+
+
+@njit(nogil=True, cache=True)
 def fill_surface(coefficients, u0, du, v0, dv, out, row0, row1):
     """Write sum_pq coefficients[p, q] u^p v^q; u = u0 + j du and v = v0 + i dv. coefficients (D, D); out (h, w)."""
     order = coefficients.shape[0]

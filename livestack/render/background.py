@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from livestack.kernels.render import fill_surface
+from livestack.render.reduction import reduce_planes
 from livestack.render.skyfit import MAX_DEGREE, MAX_ORDER, fit_sky
 
 BLOCKS = 40
 """Blocks along the longer side."""
 SAMPLES = 300_000
-"""About so many pixels of each channel are looked at."""
+"""Data are averaged down to about so many pixels of each channel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +71,18 @@ def measure_sky(values: np.ndarray, rounds: int = 6) -> tuple[float, float]:
     for _ in range(rounds):
         level = float(0.5 * (kept[kept.size // 2] + kept[(kept.size - 1) // 2]))
         n_below = int(np.searchsorted(kept, level))
-        # How far half of the values below the level keep from it, and how far nearly all of them.
-        half, most = (level - float(kept[int(share * n_below)]) if n_below else 0.0 for share in (0.5, 0.03))
-        if 2 * n_below < 0.95 * kept.size or most > 8 * half:
+        below = level - kept[:n_below].astype(np.float64)
+        spread = float(np.sqrt(np.mean(below**2))) if n_below else 0.0
+        if (
+            np.diff(np.searchsorted(kept, (level - 0.1 * spread, np.nextafter(level + 0.1 * spread, np.inf))))[0]
+            > 0.3 * kept.size
+        ):
             # Few steps of a converter (8-bit pictures): medians see the steps, means see between them.
-            below = level - kept[:n_below].astype(np.float64)
-            reach = max(3 * float(np.sqrt(np.mean(below**2))) if n_below else 0.0, 1.05 * most, 1e-9)
+            reach = 3 * max(spread, 1e-9)
             near = kept[np.searchsorted(kept, level - reach) : np.searchsorted(kept, level + reach, "right")]
             level, sigma = float(near.mean(dtype=np.float64)), float(near.std(dtype=np.float64))
         else:
-            sigma = 1.4826 * half
+            sigma = 1.4826 * float(np.median(below)) if n_below else 0.0
         inside = slice(np.searchsorted(kept, level - 3 * sigma), np.searchsorted(kept, level + 3 * sigma, "right"))
         if kept[inside].size == kept.size or not sigma:
             break
@@ -110,11 +113,13 @@ def fit_background(linear: np.ndarray, order: int = MAX_ORDER, mask: np.ndarray 
     if not 0 <= order <= MAX_ORDER:
         raise ValueError(f"order: found {order}, expected 0 to {MAX_ORDER}.")
     _, height, width = linear.shape
-    stride = max(1, round((height * width / SAMPLES) ** 0.5))
-    sample = linear[:, ::stride, ::stride]
     if mask is not None:
-        sample = np.where(mask[::stride, ::stride], np.float32(np.nan), sample)
-    levels, u, v = _block_levels(sample)
+        linear = np.where(mask, np.float32(np.nan), linear)
+    # Averaged, not picked: the less noise in the blocks, the fainter the wings that are told from the sky.
+    side = max(1, round(max(height, width) * min(1.0, (SAMPLES / (height * width)) ** 0.5)))
+    sample, scale = reduce_planes(linear, side)
+    levels, x, y = _block_levels(sample)
+    u, v = np.meshgrid(2 * scale / width * x - 1, 2 * scale / height * y - 1)
     return Surface(fit_sky(levels, u, v, height / width, order))
 
 
@@ -136,7 +141,8 @@ def remove_gradient(
 
 
 def _block_levels(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The clipped middle (C, rows, columns) of square blocks, NaN where under half has data; and the blocks' u, v."""
+    """The clipped middle (C, rows, columns) of square blocks, NaN where under half has data; and where the middles of
+    their columns and rows lie, in pixels from the edge."""
     channels, height, width = sample.shape
     size = max(4, -(-max(height, width) // BLOCKS))
     rows, columns = max(1, height // size), max(1, width // size)
@@ -149,13 +155,17 @@ def _block_levels(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
         count = np.isfinite(ordered).sum(axis=1)
         median = _quantile(ordered, count, 0.5)
         # The lower half of a block is sky even where stars crowd the upper one.
-        spread = 1.4826 * (median - _quantile(ordered, count, 0.25))
+        below = median - _quantile(ordered, count, 0.25)
+        coarse = float(np.mean(below == 0)) > 0.1
+        if coarse:
+            short = np.where(ordered < median[:, None], median[:, None] - ordered, 0)
+            spread = np.sqrt((short**2).sum(axis=1) / np.maximum((short > 0).sum(axis=1), 1))
+        else:
+            spread = 1.4826 * below
         clipped = (ordered <= (median + 3 * spread)[:, None]).sum(axis=1)
-        middle = _middle_mean(ordered, clipped)
+        middle = _middle_mean(ordered, clipped, 0 if coarse else 4)
         levels[channel] = np.where(count * 2 >= blocks.shape[1], middle, np.nan).reshape(rows, columns)
-    u = (np.arange(columns) + 0.5) * 2 * size_x / width - 1
-    v = (np.arange(rows) + 0.5) * 2 * size_y / height - 1
-    return levels, *np.meshgrid(u, v)
+    return levels, (np.arange(columns) + 0.5) * size_x, (np.arange(rows) + 0.5) * size_y
 
 
 def _quantile(ordered: np.ndarray, count: np.ndarray, share: float) -> np.ndarray:
@@ -168,16 +178,15 @@ def _quantile(ordered: np.ndarray, count: np.ndarray, share: float) -> np.ndarra
     return ordered[rows, low] * (1 - rest) + ordered[rows, high] * rest
 
 
-def _middle_mean(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Mean of the middle half of the first `count` values of each row: less noisy than the median.
+def _middle_mean(ordered: np.ndarray, count: np.ndarray, part: int) -> np.ndarray:
+    """Mean of the first `count` values of each row, without one `part`-th at either end (0: with both).
 
-    Where these are equal in many rows, as in 8-bit pictures, of the middle four fifths, which see between the steps.
+    The mean of the middle half is less noisy than the median. 8-bit pictures, in which half of a block is often one
+    number, need the mean of all: it alone sees between their steps.
     """
     total = np.zeros((len(ordered), ordered.shape[1] + 1))
     np.cumsum(np.where(np.isfinite(ordered), ordered, 0), axis=1, out=total[:, 1:])
     rows = np.arange(len(ordered))
-    first = count // 4
-    if np.mean(ordered[rows, first] == ordered[rows, np.maximum(count - count // 4 - 1, 0)]) > 0.1:
-        first = count // 10
+    first = count // part if part else np.zeros_like(count)
     last = count - first
     return (total[rows, last] - total[rows, first]) / np.maximum(last - first, 1)

@@ -7,8 +7,8 @@ distance from the opposite border have factors >= 0.
 
 * **Start**: at each order, least trimmed squares over the best-fitting fifth of the blocks (Rousseeuw & Van Driessen
   2006, doi:10.1007/s10618-005-0024-4), from two regression quantiles (Koenker & Bassett 1978, doi:10.2307/1913643).
-* **Objects** are seeds that stand out clearly, grown down to their faint wings while neighbours are still above half a
-  sigma on average (hysteresis); the sky is fitted again without them, until nothing changes.
+* **Objects** are seeds that stand out clearly, grown down to their faint wings, as long as the blocks around are
+  above 0.4 sigma on average (hysteresis); the sky is fitted again without them, until nothing changes.
 * **Order**: a higher one is taken only if it *explains* what the lower one left: where it adds most, next to nothing
   may remain. A gradient passes; a nebula, which no such surface fits, does not, however much the sum of squares falls.
 
@@ -26,6 +26,8 @@ import cv2
 import numpy as np
 from scipy.optimize import nnls
 from scipy.special import ndtri
+
+from livestack.kernels.render import sum_terms, weigh_terms
 
 MAX_DEGREE = 6
 """Coefficient arrays are (MAX_DEGREE + 1, MAX_DEGREE + 1) whatever the degree, so that surfaces can be blended."""
@@ -46,32 +48,42 @@ class _Family:
     Attributes
     ----------
     coefficients : (n, MAX_DEGREE + 1, MAX_DEGREE + 1) of each term, as in `background.Surface`.
-    values : (n, blocks) of each term at the blocks.
+    values : (blocks, n) of each term at the blocks.
     """
 
     coefficients: np.ndarray
     values: np.ndarray
     n_free: int
 
+    @property
+    def n_terms(self) -> int:
+        return len(self.coefficients)
+
     def solve(self, levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Factors (n,) of the weighted least-squares fit to `levels` (blocks,)."""
-        weighted = self.values * weights
-        normal, right = weighted @ self.values.T, weighted @ levels
-        normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) / len(normal)
+        normal, right = np.empty((self.n_terms, self.n_terms)), np.empty(self.n_terms)
+        weigh_terms(self.values, weights, levels, normal, right)
+        normal.flat[:: self.n_terms + 1] += 1e-9 * np.trace(normal) / self.n_terms
         n = self.n_free
         if n == len(normal):
             return np.linalg.solve(normal, right)
         # The free factors are eliminated; what remains is a small problem with factors >= 0 (Lawson & Hanson).
         eliminated = np.linalg.solve(normal[:n, :n], np.column_stack([normal[:n, n:], right[:n]]))
         reduced = normal[n:, n:] - normal[n:, :n] @ eliminated[:, :-1]
-        reduced[np.diag_indices_from(reduced)] += 1e-7 * np.trace(reduced) / len(reduced)
+        reduced.flat[:: len(reduced) + 1] += 1e-7 * np.trace(reduced) / len(reduced)
         root = np.linalg.cholesky(reduced)
         positive, _ = nnls(root.T, np.linalg.solve(root, right[n:] - normal[n:, :n] @ eliminated[:, -1]))
         return np.concatenate([eliminated[:, -1] - eliminated[:, :-1] @ positive, positive])
 
-    def fit(self, levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def at_blocks(self, factors: np.ndarray) -> np.ndarray:
         """The surface at the blocks, (blocks,)."""
-        return self.solve(levels, weights) @ self.values
+        out = np.empty(len(self.values))
+        sum_terms(self.values, factors, out)
+        return out
+
+    def fit(self, levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The fitted surface at the blocks, (blocks,)."""
+        return self.at_blocks(self.solve(levels, weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +108,7 @@ class _Blocks:
         """(blocks,) True for what stands above the sky, with its wings."""
         seeds = (self.smooth(residual, 3) > 1.5 * sigma) | (residual > 4 * sigma)
         wide = np.zeros(self.seen.shape, np.uint8)
-        wide[self.seen] = seeds | (self.smooth(residual, 5) > 0.5 * sigma)
+        wide[self.seen] = seeds | (self.smooth(residual, 5) > 0.4 * sigma)
         _, pieces = cv2.connectedComponents(wide, connectivity=4)
         inside = pieces[self.seen]
         grown = np.zeros(pieces.max() + 1, bool)
@@ -149,7 +161,7 @@ def _choose(grid: np.ndarray, blocks: _Blocks, families: list[_Family]) -> tuple
     objects: list[np.ndarray] = []
     best: int | None = None
     for number, family in enumerate(families):
-        covered = max(round(COVERED * levels.size), 4 * len(family.values))
+        covered = max(round(COVERED * levels.size), 4 * family.n_terms)
         if covered > levels.size:
             break
         fitted, above = _fit_among_objects(levels, blocks, family, covered, noise, fits[-1:])
@@ -193,12 +205,12 @@ def _settle(
     above = objects
     factors = family.solve(levels, np.where(objects, 1e-3, 1.0))
     for _ in range(10):
-        residual = levels - factors @ family.values
+        residual = levels - family.at_blocks(factors)
         sky = ~above
         sigma = max(1.4826 * float(np.median(np.abs(residual[sky]))) if sky.any() else 0.0, 0.8 * noise)
         above = objects | blocks.objects(residual, sigma)
         again = family.solve(levels, _weights(residual, above, sigma))
-        change = float(np.abs((again - factors) @ family.values).max())
+        change = float(np.abs(family.at_blocks(again - factors)).max())
         factors = again
         if change < 0.05 * sigma:
             break
@@ -269,7 +281,7 @@ def _families(u: np.ndarray, v: np.ndarray, aspect: float) -> list[_Family]:
     monomials = (u[None, :] ** powers[:, None])[:, None] * (v[None, :] ** powers[:, None])[None]
     families = []
     for terms, n_free in _terms(aspect):
-        values = np.tensordot(terms, monomials, axes=2)
+        values = np.ascontiguousarray(np.einsum("kpq,pqb->bk", terms, monomials))
         families.append(_Family(terms, values, n_free))
     return families
 
