@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 
 from livestack.errors import FrameError, UnreadableFrame
-from livestack.folder import FileKey, say_name
-from livestack.formats import read_frames
-from livestack.frame import Frame
+from livestack.folder import FileKey, calibration_folder, say_name
+from livestack.formats import read_frames, read_info
+from livestack.frame import Frame, FrameKind
 from livestack.members import Outcome
 from livestack.pipeline import Prepared
 from livestack.watcher import Arrival, Idle, Watcher
@@ -55,6 +55,13 @@ def stumble(path: Path, error: Exception) -> str:
     """The sentence for a frame that we stumble over: one frame is less than the night."""
     kind = type(error).__name__
     return f"{say_name(path)}: could not be worked on ({kind}: {error}); it is left out: please report this."
+
+
+def _no_light(path: Path, folder: str) -> str:
+    return (
+        f"{say_name(path)}: not a light: its header does not say and its folder is called {folder}; build masters "
+        "from it with `livestack masters`, or rename the folder."
+    )
 
 
 class Feed:
@@ -153,6 +160,10 @@ class Feed:
     def _read_file(self, arrival: Arrival) -> None:
         first = self._begun.pop(arrival.path, 0)
         try:
+            folder = calibration_folder(arrival.path, self._watcher.roots)
+            if folder is not None and read_info(arrival.path).kind is FrameKind.UNKNOWN:
+                self._frames.put(Unread(arrival, "not_a_light", _no_light(arrival.path, folder)))
+                return
             frames = read_frames(arrival.path)
             while not self._aborting.is_set():
                 begin = time.perf_counter()

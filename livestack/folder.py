@@ -22,6 +22,10 @@ SESSION_MARK = "session.jsonl"
 """A folder that holds this file is a session's own."""
 _NEVER_ENTERED = {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx"}
 _DIGITS = re.compile(r"[0-9]+")
+_LIGHTS = re.compile(r"lights?([-_ .]?[0-9].*)?", re.IGNORECASE)
+_CALIBRATION = re.compile(
+    r"(bias(es)?|offsets?|darks?|flats?|dark[-_ ]?flats?|flat[-_ ]?darks?)([-_ .]?[0-9].*)?", re.IGNORECASE
+)
 _SHARES = {"9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "drvfs", "glusterfs", "lustre", "ncpfs", "nfs",
            "nfs4", "prl_fs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "webdav"}  # fmt: skip
 _LOCAL_FUSE = {"fuse", "fuseblk", "fuse.ntfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.mergerfs", "fuse.fuse-overlayfs"}
@@ -72,6 +76,21 @@ def look_at(path: str, real: str | None = None) -> Entry | None:
         return None
     key = FileKey(real or os.path.realpath(path), found.st_size, found.st_mtime_ns)
     return Entry(path, key, max(found.st_mtime_ns, found.st_ctime_ns))
+
+
+def calibration_folder(path: str | os.PathLike[str], roots: Sequence[str]) -> str | None:
+    """The name of the nearest folder below one of `roots` that says that its files are no lights; None when none does.
+
+    Whole names only (`DARK`, `flats`, `Bias_01`, `dark 300s`): "Dark nebulae" is a folder of lights.
+    """
+    folder = os.path.dirname(os.fspath(path))
+    while folder not in roots and any(folder.startswith(root.rstrip(os.sep) + os.sep) for root in roots):
+        folder, name = os.path.split(folder)
+        if _LIGHTS.fullmatch(name):
+            return None
+        if _CALIBRATION.fullmatch(name):
+            return name
+    return None
 
 
 class Exclusion:

@@ -123,6 +123,11 @@ class Watcher:
             self._refuse_bad_root(folder, root)
 
     @property
+    def roots(self) -> tuple[str, ...]:
+        """Real paths of what is watched."""
+        return tuple(self._roots)
+
+    @property
     def n_waiting(self) -> int:
         """Files seen and not yet handed out; may be asked from any thread."""
         return len(self._batch) + len(self._settling) + len(self._events)

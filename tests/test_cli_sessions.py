@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.io import fits
 from small_sessions import checksums, lines, simulate_night
@@ -159,6 +160,24 @@ def test_masters_that_cannot_be_used_are_in_the_events(night: Path, tmp_path: Pa
     assert code == 0, err
     warnings = [json.loads(line) for line in out.splitlines() if '"warning"' in line]
     assert sum("scaling needs a master bias" in each["message"] for each in warnings) == 1, warnings
+
+
+def test_calibration_folders_beside_the_lights_are_left_alone(night: Path, tmp_path: Path) -> None:
+    """Raw files and some FITS do not say what they are: hot pixels must not be taken for stars."""
+    rng = np.random.default_rng(8)
+    lights = sorted(night.glob("*.fits"))
+    shape = fits.getdata(lights[0]).shape
+    hot = rng.uniform(3000, 30000, shape) * (rng.uniform(size=shape) < 1e-3)
+    for kind, level in (("DARK", hot + 500), ("LIGHT", None)):
+        (tmp_path / "n" / kind).mkdir(parents=True)
+        for number, light in enumerate(lights):
+            with fits.open(light) as hdus:
+                data = hdus[0].data if level is None else (level + rng.normal(0, 6, shape)).astype(np.uint16)
+                fits.PrimaryHDU(data).writeto(tmp_path / "n" / kind / f"{number}.fits")
+    code, _, err = run("stack", tmp_path / "n", "--output", tmp_path / "out", "--no-final-pass", "--json")
+    assert code == 0, err
+    told = {(line["file"].split("/")[0], line["status"], line["reason"]) for line in lines(tmp_path / "out", "frame")}
+    assert told == {("DARK", "refused", "not_a_light"), ("LIGHT", "stacked", None)}
 
 
 def test_max_frames_ends_the_session(night: Path, tmp_path: Path) -> None:

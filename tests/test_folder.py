@@ -107,3 +107,23 @@ def test_excluded_by_identity_through_a_link(tmp_path: Path) -> None:
     assert not exclusion.covers(str(tmp_path / "result"))
     assert exclusion.holding(str(tmp_path / "results" / "deep")) == str(tmp_path / "results")
     assert exclusion.holding(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/n/DARK/a.fits", "DARK"),
+        ("/n/flats 2s/R/a.fits", "flats 2s"),
+        ("/n/Bias_01/a.fits", "Bias_01"),
+        ("/n/dark-flats/a.fits", "dark-flats"),
+        ("/n/darks/lights/a.fits", None),
+        ("/n/LIGHT/dark_a.fits", None),
+        ("/n/Dark nebulae/a.fits", None),
+        ("/n/biased/a.fits", None),
+        ("/n/a.fits", None),
+        ("/dark/n/a.fits", None),
+        ("/nights/dark/a.fits", None),
+    ],
+)
+def test_folders_of_calibration_frames_are_known_by_their_whole_name(path: str, named: str | None) -> None:
+    assert folder.calibration_folder(path, ["/n"]) == named
