@@ -13,9 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from livestack.distortion import Distortion, to_reference
+
 STEP_SHARE = 64
 """A canvas grows in steps of this share of the reference's longer side, so that it need not grow with every frame."""
 STEP_PX = 16
+EDGE_POINTS = 17
+"""Along each edge of a frame through a lens that distorts."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +93,20 @@ class Canvas:
         return np.asarray((channel * onto.height + row) * onto.width + column)
 
 
-def footprint(matrix: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+def footprint(
+    matrix: np.ndarray, height: int, width: int, distortion: Distortion | None = None
+) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1), ends excluded: the whole reference pixels whose centres a frame of (height, width) may reach.
 
     Parameters
     ----------
-    matrix : (3, 3) frame -> reference.
+    matrix, distortion : frame -> reference.
     """
-    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], dtype=float)
-    x, y = (corners @ matrix[:2, :2].T + matrix[:2, 2]).T
-    slack = 1e-6  # a corner on a pixel's centre, but for rounding
+    steps = np.linspace(0, 1, 2 if distortion is None else EDGE_POINTS)
+    grid = np.stack(np.meshgrid(steps * (width - 1), steps * (height - 1)), axis=-1).reshape(-1, 2)
+    x, y = to_reference(matrix, distortion, grid).T
+    # a corner on a pixel's centre, but for rounding; an edge that bulges between two points
+    slack = 1e-6 if distortion is None else 1.0
     return (
         math.ceil(float(x.min()) - slack),
         math.ceil(float(y.min()) - slack),

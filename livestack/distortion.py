@@ -21,6 +21,10 @@ COLUMNS = {1: 3, 2: 6, 3: 10}
 """Terms of a polynomial of this order."""
 BACK_STEPS = 30
 BACK_PX = 1e-7
+STRAIGHT_PX = 0.005
+"""Pieces of a row in which the shift changes evenly are so short that they are out by no more than this."""
+PIECES = 8, 256
+"""Shortest and longest of them."""
 
 
 def terms(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -52,13 +56,31 @@ class Distortion:
         v = np.clip((y - self.centre[1]) / self.half, self.reach[2], self.reach[3])
         return np.asarray(terms(u, v) @ self.coefficients.T)
 
-    def scaled(self, frame: float, reference: float) -> Distortion:
-        """For frames and a reference whose pixels are `frame` and `reference` times as many along a side.
+    def lines(self, back: np.ndarray, left: int, top: int) -> np.ndarray:
+        """(2, 18) what `kernels.resample.sample_row` takes, for a grid that begins at reference (left, top).
 
-        Pixel centres are integers: what was at x is at factor * x + (factor - 1) / 2.
+        Parameters
+        ----------
+        back : (2, 3) linear part, from that grid to the frame.
         """
-        x, y = (reference * c + (reference - 1) / 2 for c in self.centre)
-        return replace(self, coefficients=self.coefficients * frame, centre=(x, y), half=self.half * reference)
+        columns = np.array([
+            [self.centre[0] - left, self.half, *self.reach[:2], -left],
+            [self.centre[1] - top, self.half, *self.reach[2:], self.piece_px],
+        ])  # fmt: skip
+        return np.ascontiguousarray(np.hstack([back, self.coefficients, columns]))
+
+    @property
+    def piece_px(self) -> int:
+        """Length of a piece of a row over which the shift changes evenly, to `STRAIGHT_PX`."""
+        u, v = np.meshgrid(self.reach[:2], self.reach[2:])
+        c = self.coefficients[:, :, None]
+        # the second derivative along u is linear: its largest value is in a corner
+        bow = np.abs(2 * c[:, 3] + 6 * c[:, 6] * u.ravel() + 2 * c[:, 7] * v.ravel()).max() / self.half**2
+        return int(np.clip(np.sqrt(8 * STRAIGHT_PX / max(bow, 1e-12)), *PIECES))
+
+    def turned(self, linear: np.ndarray) -> Distortion:
+        """For other coordinates of the frame, to which the (2, 2) linear part `linear` leads."""
+        return replace(self, coefficients=linear @ self.coefficients)
 
 
 def to_frame(matrix: np.ndarray, distortion: Distortion | None, points: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livestack.canvas import Canvas, footprint
+from livestack.canvas import EDGE_POINTS, Canvas, footprint
+from livestack.distortion import TERMS, Distortion
 from livestack.kernels import stack as kernel
 from livestack.kernels.bands import Bands
 
@@ -160,7 +161,7 @@ class WarmSample:
     ----------
     develop : (y0, y1, x0, x1) in frame pixels -> (C, y1 - y0, x1 - x0) float32 calibrated and debayered.
     shape : (height, width) of the frame.
-    matrix : (3, 3) frame -> reference.
+    matrix, distortion : frame -> reference.
     """
 
     develop: Callable[[int, int, int, int], np.ndarray]
@@ -171,6 +172,7 @@ class WarmSample:
     limits: Limits
     limits_median: Limits
     """Against the median of the warm-up, whose stars are not as wide as those of the mean."""
+    distortion: Distortion | None = None
 
 
 def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,23 +181,24 @@ def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.nda
     Parameters
     ----------
     source : (C, h, w) float32.
-    inverse : (3, 3) reference -> frame.
+    inverse : (3, 3) or (2, 3) reference -> frame; or (2, 18), with a distortion (`Distortion.lines`).
 
     Returns
     -------
-    source, inverse : turned alike, source C-contiguous, inverse (2, 3), inverse[0, 0] > 0, the largest in its column.
+    source, inverse : turned alike, source C-contiguous, inverse (2, n), inverse[0, 0] > 0, the largest in its column.
     """
-    height, width = source.shape[-2:]
-    a, b = inverse[0, 0], inverse[1, 0]
-    if abs(b) > abs(a):
+    inverse = np.array(inverse[:2], order="C")
+    places = inverse[:, : 3 + TERMS]
+    """The columns that speak of the frame; those behind speak of the reference."""
+    if abs(inverse[1, 0]) > abs(inverse[0, 0]):
         # swap the axes: (x, y) -> (y, x)
         source = source.transpose(0, 2, 1)
-        inverse = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]]) @ inverse
-        height, width = width, height
+        places[:] = places[::-1].copy()
     if inverse[0, 0] < 0:
         source = source[:, :, ::-1]
-        inverse = np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1.0]]) @ inverse
-    return np.ascontiguousarray(source, dtype=np.float32), np.ascontiguousarray(inverse[:2])
+        places[0] *= -1
+        places[0, 2] += source.shape[2] - 1
+    return np.ascontiguousarray(source, dtype=np.float32), inverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,11 +309,18 @@ class Stack:
         surface[:, 0] -= self.origin
         return surface
 
-    def _lay(self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation) -> _Laid:
+    def _back(self, matrix: np.ndarray, distortion: Distortion | None) -> np.ndarray:
+        """(2, 3) or (2, 18) from a pixel of the canvas to one of the frame."""
+        back = np.linalg.inv(self.canvas.from_reference @ matrix)[:2]
+        return back if distortion is None else distortion.lines(back, self.canvas.left, self.canvas.top)
+
+    def _lay(
+        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, distortion: Distortion | None
+    ) -> _Laid:
         if planes.ndim != 3 or planes.shape[0] != self.shape[0]:
             raise ValueError(f"planes: expected ({self.shape[0]}, h, w), found {planes.shape}.")
-        _, top, _, bottom = footprint(matrix, *planes.shape[1:])
-        source, inverse = upright(planes, np.linalg.inv(self.canvas.from_reference @ matrix))
+        _, top, _, bottom = footprint(matrix, planes.shape[1], planes.shape[2], distortion)
+        source, inverse = upright(planes, self._back(matrix, distortion))
         return _Laid(
             source,
             inverse,
@@ -348,16 +358,17 @@ class Stack:
         weight: float,
         limits: Limits | None,
         bands: Bands,
+        distortion: Distortion | None = None,
     ) -> Added:
         """Warp, normalise, test and accumulate one frame.
 
         Parameters
         ----------
         planes : (C, h, w) float32, ADU; NaN = bad, carries no weight.
-        matrix : (3, 3) frame (x, y) -> reference (x, y).
+        matrix, distortion : frame (x, y) -> reference (x, y), (3, 3) and what a lens adds to it.
         limits : None accumulates everything (rejection off).
         """
-        laid = self._lay(planes, matrix, normalisation)
+        laid = self._lay(planes, matrix, normalisation, distortion)
         _, height, width = self.shape
         f = np.float32
         blank = np.zeros(width, dtype=f)
@@ -380,9 +391,12 @@ class Stack:
         self.n_frames += 1
         return self._sweep(laid, visit, bands)
 
-    def add_largest(self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, bands: Bands) -> Added:
+    def add_largest(
+        self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, bands: Bands,
+        distortion: Distortion | None = None,
+    ) -> Added:  # fmt: skip
         """Warp and normalise one frame and keep the larger of it and what is here (star trails); weights become 1."""
-        laid = self._lay(planes, matrix, normalisation)
+        laid = self._lay(planes, matrix, normalisation, distortion)
 
         def visit(c: int, y0: int, y1: int, codes: np.ndarray) -> tuple[int, int]:
             seen = kernel.maximum_strip(
@@ -402,9 +416,10 @@ class Stack:
         weight: float,
         rejected: RejectedSamples,
         bands: Bands,
+        distortion: Distortion | None = None,
     ) -> None:
         """Take a frame out again, with what `add` was given and what it returned: as if it had never come."""
-        laid = self._lay(planes, matrix, normalisation)
+        laid = self._lay(planes, matrix, normalisation, distortion)
         _, height, width = self.shape
         entries = rejected.unpack_on(self.canvas)
 
@@ -429,13 +444,14 @@ class Stack:
         limits: Limits,
         rejected: RejectedSamples,
         bands: Bands,
+        distortion: Distortion | None = None,
     ) -> Added:
         """Test a frame against this finished stack without the frame's own samples, and add it to `fresh`.
 
         `rejected` is what streaming refused of this frame: those samples this stack does not hold. `fresh` is like
         `empty`.
         """
-        laid = self._lay(planes, matrix, normalisation)
+        laid = self._lay(planes, matrix, normalisation, distortion)
         _, height, width = self.shape
         live = rejected.unpack_on(self.canvas)
         f = np.float32
@@ -527,10 +543,15 @@ class Stack:
         """(K, C, y1 - y0, x1 - x0): every sample frame on one tile of the grid, normalised; NaN = no data."""
         channels = self.shape[0]
         cube = np.full((len(samples), channels, y1 - y0, x1 - x0), np.nan, dtype=np.float32)
-        corners = np.array([[x0, y0, 1], [x1, y0, 1], [x0, y1, 1], [x1, y1, 1]], dtype=float).T
         for i, sample in enumerate(samples):
-            inverse = np.linalg.inv(self.canvas.from_reference @ sample.matrix)
-            x, y = (inverse @ corners)[:2]
+            inverse = self._back(sample.matrix, sample.distortion)
+            steps = 2 if sample.distortion is None else EDGE_POINTS
+            edges = np.meshgrid(np.linspace(x0, x1, steps), np.linspace(y0, y1, steps))
+            places = np.stack([*(edge.ravel() for edge in edges), np.ones(steps**2)])
+            x, y = inverse[:, :3] @ places
+            if sample.distortion is not None:
+                corner = np.array([self.canvas.left, self.canvas.top])
+                x, y = np.stack([x, y]) + sample.distortion.shift(places[:2].T + corner).T
             height, width = sample.shape
             # even edges keep the mosaic's phase
             top, left = max(0, int(y.min()) - 4) & ~1, max(0, int(x.min()) - 4) & ~1
@@ -538,8 +559,8 @@ class Stack:
             if bottom - top < 4 or right - left < 4:
                 continue
             crop = sample.develop(top, bottom, left, right)
-            moved = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]]) @ inverse
-            source, small = upright(crop, moved)
+            inverse[:, 2] -= left, top
+            source, small = upright(crop, inverse)
             surface, ruler = self._surfaces(sample.normalisation), self._ruler(sample.normalisation)
             for c in range(channels):
                 factor = np.float32(sample.normalisation.factor[c])

@@ -175,20 +175,10 @@ def _inside(b, a, n, size):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sample_row(source, inverse, y, x_first, out):
-    """Fill `out` (n,) with the source's values at reference pixels (x_first + k, y).
-
-    Parameters
-    ----------
-    source : (H, W) float32.
-    inverse : (2, 3) float64, reference (x, y, 1) -> source (x, y), with inverse[0, 0] > 0.
-    """
+def _line(source, bx, ax, by, ay, out):
+    """Fill `out` (n,) with the source's values at (bx + ax k, by + ay k)."""
     height, width = source.shape
     n = out.shape[0]
-    ax = inverse[0, 0]
-    ay = inverse[1, 0]
-    bx = inverse[0, 0] * x_first + inverse[0, 1] * y + inverse[0, 2]
-    by = inverse[1, 0] * x_first + inverse[1, 1] * y + inverse[1, 2]
     if ax == 1.0 and ay == 0.0 and bx == math.floor(bx) and by == math.floor(by):
         # A whole-pixel shift needs no interpolation and no neighbours: exact to the frame's edge.
         sx = int(bx)
@@ -252,6 +242,82 @@ def sample_row(source, inverse, y, x_first, out):
             out[k : k + length],
         )
         k += length
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sample_row(source, inverse, y, x_first, out):
+    """Fill `out` (n,) with the source's values at reference pixels (x_first + k, y).
+
+    Parameters
+    ----------
+    source : (H, W) float32.
+    inverse : (2, 3) float64, reference (x, y, 1) -> source (x, y), with inverse[0, 0] > 0; or (2, 18), see `_bent_row`.
+    """
+    if inverse.shape[1] > 3:
+        _bent_row(source, inverse, y, x_first, out)
+        return
+    ax = inverse[0, 0]
+    ay = inverse[1, 0]
+    bx = inverse[0, 0] * x_first + inverse[0, 1] * y + inverse[0, 2]
+    by = inverse[1, 0] * x_first + inverse[1, 1] * y + inverse[1, 2]
+    _line(source, bx, ax, by, ay, out)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bent_row(source, inverse, y, x_first, out):
+    """The same through a lens that distorts: short pieces of a row, each straight, that meet at their ends.
+
+    `inverse` (2, 18) holds, x in the first row and y in the second: the linear part (3); coefficients of the shift in
+    1, u, v, u^2, uv, v^2, u^3, u^2 v, u v^2, v^3 (10); the reference pixel of u = v = 0; the pixels for which u, v
+    change by 1; the least and the largest u, v, beyond which the shift keeps its value; and in the last column the
+    pixel from which pieces are counted, and their length. Pieces lie where they lie whatever part of a row is asked
+    for, so that every part gives the same samples; two meet around the kink where the shift stops changing.
+    """
+    n = out.shape[0]
+    centre = inverse[0, 13]
+    half = inverse[0, 14]
+    least = inverse[0, 15]
+    most = inverse[0, 16]
+    start = inverse[0, 17]
+    piece = inverse[1, 17]
+    v = min(max((y - inverse[1, 13]) / inverse[1, 14], inverse[1, 15]), inverse[1, 16])
+    # along a row both shifts are cubics in u
+    px = np.empty(4)
+    py = np.empty(4)
+    for row, p in ((0, px), (1, py)):
+        c = inverse[row]
+        p[0] = c[3] + v * (c[5] + v * (c[8] + v * c[12]))
+        p[1] = c[4] + v * (c[7] + v * c[11])
+        p[2] = c[6] + v * c[10]
+        p[3] = c[9]
+    low = float(math.floor(centre + least * half))
+    high = float(math.floor(centre + most * half))
+    x = x_first
+    while x < x_first + n:
+        left = start + math.floor((x - start) / piece) * piece
+        right = left + piece
+        for kink in (low, low + 1.0, high, high + 1.0):
+            if left < kink <= x:
+                left = kink
+            elif x < kink < right:
+                right = kink
+        u0 = min(max((left - centre) / half, least), most)
+        u1 = min(max((right - centre) / half, least), most)
+        x0 = inverse[0, 0] * left + inverse[0, 1] * y + inverse[0, 2] + _cubic(px, u0)
+        y0 = inverse[1, 0] * left + inverse[1, 1] * y + inverse[1, 2] + _cubic(py, u0)
+        x1 = inverse[0, 0] * right + inverse[0, 1] * y + inverse[0, 2] + _cubic(px, u1)
+        y1 = inverse[1, 0] * right + inverse[1, 1] * y + inverse[1, 2] + _cubic(py, u1)
+        ax = (x1 - x0) / (right - left)
+        ay = (y1 - y0) / (right - left)
+        first = int(x - x_first)
+        last = min(n, int(right - x_first))
+        _line(source, x0 + ax * (x - left), ax, y0 + ay * (x - left), ay, out[first:last])
+        x = right
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _cubic(p, u):
+    return p[0] + u * (p[1] + u * (p[2] + u * p[3]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -250,7 +250,7 @@ def accumulate_strip(
 
     Parameters
     ----------
-    source : (h, w) float32, one channel of the frame; inverse : (2, 3) reference -> source.
+    source : (h, w) float32, one channel of the frame; inverse : from the canvas to it, see `resample.sample_row`.
     factor, coefficients, ruler : brightness factor and the additive surface, see `offset_row`.
     row_above, row_below : copies of the mean's rows next to the strip, as they were before this frame.
     codes : (y_last - y_first, W) uint8, filled.
