@@ -548,6 +548,10 @@ class GroupStack:
         right, bottom = min(whole.left + whole.width, int(x1.max())), min(whole.top + whole.height, int(y1.max()))
         return replace(whole, left=left, top=top, width=right - left, height=bottom - top)
 
+    def forget_pixels(self) -> None:
+        """Give the memory of the stack back: nothing more will be stacked or shown; the ledger stays."""
+        self.stack = self.newest = None
+
     def windows(self) -> list[list[Member]]:
         """The members by time of exposure, in windows of `window_minutes` from the first one; none is empty."""
         minutes = self.settings.stack.window_minutes

@@ -136,7 +136,7 @@ class Session:
         self._commands: queue.Queue[Callable[[], None]] = queue.Queue()
         self._feed: Feed | None = None
         self._teller = Teller(
-            self.slot, self._paths[0].name or str(self._paths[0]), output, self._stack.groups, self._n_waiting
+            self.slot, self._paths[0].name or str(self._paths[0]), output, self._stack, self._n_waiting
         )
         self._masks: MaskStore
         self._state: Checkpointer
@@ -691,6 +691,9 @@ class Session:
         self._keeper.save_products(final=True)
         self._want_preview(self._stack.groups.get(self._teller.active_group) or filled[-1])
         self._append(self._stop_record("saved", self._why_ended or "all frames are done", 0))
+        self._artist.finish()
+        for group in filled:
+            group.forget_pixels()  # all is saved: the report needs the memory
         try:
             self._keeper.results.append(write_report(self.output))
         except Exception as error:  # noqa: BLE001  (the stacks are saved: whatever ails the report must not hide it)

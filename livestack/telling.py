@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from livestack import transform as tf
 from livestack.artist import Drawing
-from livestack.group import GroupStack
 from livestack.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
 from livestack.members import Outcome
+from livestack.pipeline import LiveStack
 from livestack.psf import PSFModel
 from livestack.snapshot import Slot, Snapshot, State, TrendPoint
 
@@ -30,13 +30,11 @@ class Teller:
     ----------
     slot : where snapshots go.
     name : of the session; `output` its folder.
-    groups : of the stack, by name; read only.
+    stack : whose groups and exposures are told; read only.
     n_waiting : asked for the number of files that wait.
     """
 
-    def __init__(
-        self, slot: Slot, name: str, output: Path, groups: Mapping[str, GroupStack], n_waiting: Callable[[], int]
-    ) -> None:
+    def __init__(self, slot: Slot, name: str, output: Path, stack: LiveStack, n_waiting: Callable[[], int]) -> None:
         self.slot = slot
         self.trend: deque[TrendPoint] = deque(maxlen=TREND_KEPT)
         self.noise: list[tuple[int, float]] = []
@@ -45,7 +43,8 @@ class Teller:
         self.object_override = ""
         self.paused = False
         self.n_refused = 0
-        self._groups = groups
+        self._stack = stack
+        self._groups = stack.groups
         self._n_waiting = n_waiting
         self._snapshot = Snapshot(session_name=name, output=output)
         self._messages: deque[str] = deque(maxlen=MESSAGES_KEPT)
@@ -136,11 +135,7 @@ class Teller:
         point = self.trend[-1] if self.trend else None
         psf = self.psf.get(self.active_group)
         info = group.reference.info if group is not None and group.reference is not None else None
-        exposure: dict[str, float] = {}
-        for one in self._groups.values():
-            if one.reference is not None and group is not None and one.grid == group.grid:
-                name = one.reference.info.filter_name or ""
-                exposure[name] = exposure.get(name, 0.0) + one.exposure_s
+        exposure = self._stack.exposure_of(self.active_group)
         ratio = self.noise[-1][1] if self.noise else None
         fwhm = psf.fwhm_px if psf else (point.fwhm_px if point else None)
         scale = info.scale_arcsec_px if info else None
@@ -167,7 +162,7 @@ class Teller:
             warnings=group.warnings.active if group is not None else (),
             picture=picture,
             last_frame=last,
-            full_size=(group.stack.shape[2], group.stack.shape[1]) if group is not None and group.stack else (0, 0),
+            full_size=(drawing.canvas.width, drawing.canvas.height) if drawing is not None else (0, 0),
             region=self._region if picture is not None else None,
             note=old.note if note is None else note,
         )

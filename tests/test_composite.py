@@ -120,7 +120,7 @@ def test_a_narrowband_night(sho: LiveStack, slug: str) -> None:
 
 def test_exposure_is_told_for_the_target_that_is_shown(lrgb: LiveStack, tmp_path) -> None:  # type: ignore[no-untyped-def]
     slot = Slot()
-    teller = Teller(slot, "night", tmp_path, lrgb.groups, lambda: 0)
+    teller = Teller(slot, "night", tmp_path, lrgb, lambda: 0)
     teller.active_group = "ngc-6960-g"
     teller.publish()
     assert slot.latest.exposure_s == {"L": 180.0, "R": 180.0, "G": 180.0, "B": 180.0}

@@ -28,12 +28,12 @@ from livestack.journal import (
 )
 from livestack.settings import Settings
 
-MAPS = ("VARIANCE", "WEIGHT", "COVERAGE", "REJLOW", "REJHIGH")
+MAPS = ("COVERAGE", "REJLOW", "REJHIGH")
 
 
 @dataclass(frozen=True, eq=False)
 class StackFile:
-    """A group's stack.fits. `image` and each of `maps` are (C, H, W) float32."""
+    """A group's stack.fits. `image` is (C, H, W) float32, each of `maps` the same in its own type."""
 
     path: Path
     header: fits.Header
@@ -174,16 +174,18 @@ def _read_stack(path: Path, notices: list[str]) -> StackFile | None:
     try:
         with fits.open(path, memmap=False) as hdus:
             header = hdus[0].header
-            image = _planes(hdus[0].data)
-            maps = {hdu.name: _planes(hdu.data) for hdu in hdus[1:] if hdu.name in MAPS and hdu.data is not None}
+            image = _planes(hdus[0], np.float32)
+            maps = {hdu.name: _planes(hdu, None) for hdu in hdus[1:] if hdu.name in MAPS and hdu.data is not None}
     except (OSError, ValueError, TypeError) as error:
         notices.append(f"{path.parent.name}/stack.fits cannot be read ({error}); the report does without it.")
         return None
     return StackFile(path, header, image, maps)
 
 
-def _planes(data: np.ndarray) -> np.ndarray:
-    planes = np.ascontiguousarray(data, dtype=np.float32)
+def _planes(hdu: fits.ImageHDU, kind: type | None) -> np.ndarray:
+    """(C, H, W) in this machine's byte order; the file's own copy is let go at once: a stack may be a gigabyte."""
+    planes = np.ascontiguousarray(hdu.data, dtype=kind or hdu.data.dtype.newbyteorder("="))
+    del hdu.data
     return planes[None] if planes.ndim == 2 else planes
 
 

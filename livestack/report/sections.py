@@ -282,7 +282,7 @@ def maps(group: Group) -> str:
     shown = []
     coverage = group.stack.maps.get("COVERAGE")
     if coverage is not None:
-        mean = coverage.mean(axis=0)
+        mean = coverage.mean(axis=0, dtype=np.float32)
         most = float(np.nanmax(mean)) if mean.size else 0.0
         shown.append(
             picture(
@@ -292,7 +292,7 @@ def maps(group: Group) -> str:
         )  # fmt: skip
     total = [group.stack.maps[name] for name in ("REJLOW", "REJHIGH") if name in group.stack.maps]
     if total and group.stacked:
-        share = 100.0 * sum(m.mean(axis=0) for m in total) / len(group.stacked)
+        share = sum(m.mean(axis=0, dtype=np.float32) for m in total) * np.float32(100.0 / len(group.stacked))
         top = max(float(np.nanpercentile(share, 99.9)), 100.0 / len(group.stacked))
         shown.append(
             picture(
