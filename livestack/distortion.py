@@ -19,6 +19,8 @@ import numpy as np
 TERMS = 10
 COLUMNS = {1: 3, 2: 6, 3: 10}
 """Terms of a polynomial of this order."""
+MARGIN = 0.1
+"""Beyond the outermost stars a distortion is followed for this share of half the field."""
 BACK_STEPS = 30
 BACK_PX = 1e-7
 STRAIGHT_PX = 0.005

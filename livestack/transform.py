@@ -1,19 +1,22 @@
 """Plane transforms: similarities and affines as 3x3 matrices that map frame (x, y) to reference (x, y).
 
-Fits are closed-form least squares (Umeyama 1991, doi:10.1109/34.88573, without reflection) or linear; what is matched
-with what is decided in `registration`.
+A matrix may have a `Distortion` beside it, for a lens that distorts. Fits are closed-form least squares (Umeyama 1991,
+doi:10.1109/34.88573, without reflection) or linear; what is matched with what is decided in `registration`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from livestack.distortion import Distortion
+from livestack.distortion import MARGIN, Distortion, terms
 
 IDENTITY = np.eye(3)
+RELAY_POINTS = 21
+"""Along each side of a frame, where two distortions are made one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,42 @@ def fit_affine(source: np.ndarray, target: np.ndarray, weights: np.ndarray | Non
     matrix[:2, :2] = solution[:2].T
     matrix[:2, 2] = solution[2] - matrix[:2, :2] @ centre
     return matrix
+
+
+def split(
+    coefficients: np.ndarray, centre: tuple[float, float], half: float, places: np.ndarray
+) -> tuple[np.ndarray, Distortion]:
+    """A polynomial from reference to frame as the best single matrix, frame -> reference, and what is left beside it.
+
+    Parameters
+    ----------
+    coefficients : (2, 10) of frame x and y, for the terms of `distortion.terms`; centre, half : see `Distortion`.
+    places : (n, 2) points of the reference that the polynomial was fitted to: the matrix is best over these.
+    """
+    uv = (places - centre) / half
+    matrix = fit_affine(terms(*uv.T) @ coefficients.T, places)
+    back = np.linalg.inv(matrix)
+    rest = coefficients.copy()
+    rest[:, 0] -= back[:2, :2] @ centre + back[:2, 2]
+    rest[:, 1:3] -= back[:2, :2] * half
+    (u0, v0), (u1, v1) = (uv.min(axis=0) - MARGIN).tolist(), (uv.max(axis=0) + MARGIN).tolist()
+    return matrix, Distortion(rest, centre, half, (u0, u1, v0, v1))
+
+
+def relay(width: int, height: int, onto: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, Distortion]:
+    """Matrix and distortion of a frame that reaches its reference by way of another frame.
+
+    Parameters
+    ----------
+    onto : frame (n, 2) -> reference (n, 2), smooth; no cubic itself, but a cubic comes close to it.
+    """
+    xs, ys = np.linspace(0, width - 1, RELAY_POINTS), np.linspace(0, height - 1, RELAY_POINTS)
+    here = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    there = onto(here)
+    low, high = there.min(axis=0), there.max(axis=0)
+    centre, half = (float((low[0] + high[0]) / 2), float((low[1] + high[1]) / 2)), float((high - low).max() / 2)
+    solution = np.linalg.lstsq(terms(*((there - centre) / half).T), here, rcond=None)[0]
+    return split(solution.T, centre, half, there)
 
 
 def decompose(matrix: np.ndarray, width: int, height: int) -> Decomposition:

@@ -57,7 +57,7 @@ def register_stars(
             straight = straightened(stars, hint, distortion)
             found = _by_prediction(reference, straight, hint, settings)
             if found is not None:
-                bent = bend(reference, stars, found, settings, distortion)
+                bent = bend(reference, stars, found, settings)
                 if bent is not found:
                     return bent
     plain = _by_matrix(reference, stars, hints, settings)

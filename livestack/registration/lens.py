@@ -37,31 +37,19 @@ RIDGE = 3.0
 """The terms beyond the linear are expected to be no larger than this times the scatter that a matrix leaves."""
 STEEP = 0.1
 """Largest believed change of the correction, px per px."""
-MARGIN = 0.1
-"""Beyond the outermost stars the correction is followed for this share of half the field."""
 ROUNDS = 16
 
 
 def bend(
-    reference: StarReference,
-    stars: StarCatalog,
-    found: Registration,
-    settings: RegistrationSettings,
-    start: Distortion | None = None,
+    reference: StarReference, stars: StarCatalog, found: Registration, settings: RegistrationSettings
 ) -> Registration:
-    """The same registration with a `Distortion`, where one is called for; else `found` itself.
-
-    Parameters
-    ----------
-    found : by a matrix alone, or by `start` on top of one.
-    start : the distortion that `found`'s stars were matched with.
-    """
+    """The same registration with a `Distortion`, where one is called for; else `found` itself."""
     if settings.model not in ("auto", "polynomial") or found.n_matched < STARS:
         return found
     fit = _Fit(reference, stars)
-    if start is None and settings.model == "auto" and not fit.gains(found.frame_index, found.reference_index):
+    if settings.model == "auto" and not fit.gains(found.frame_index, found.reference_index):
         return found
-    pairs = fit.grow(found.matrix, start, (found.frame_index, found.reference_index))
+    pairs = fit.grow((found.frame_index, found.reference_index))
     if len(pairs[0]) < STARS:
         return found
     bent = fit.choose(*pairs, always=settings.model == "polynomial")
@@ -84,8 +72,7 @@ class _Fit:
         self.centre = (reference.width - 1) / 2, (reference.height - 1) / 2
         self.half = max(reference.width, reference.height) / 2
         known = reference.stars.xy
-        self.uv = (known - self.centre) / self.half
-        self.design = terms(*self.uv.T)
+        self.design = terms(*((known - self.centre) / self.half).T)
 
     def noise2(self, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         return centroid_noise2(self.stars.snr[mine], self.reference.stars.snr[theirs])
@@ -109,16 +96,14 @@ class _Fit:
     def _gain(n: int) -> float:
         return min(AFFINE_GAIN, 1.0 - AFFINE_CHANCE / n)
 
-    def grow(
-        self, matrix: np.ndarray, distortion: Distortion | None, pairs: tuple[np.ndarray, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def grow(self, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Match, bend, match again farther out, until no more stars come in: the indices (frame, reference)."""
         order = 2
         radius = MATCH_RADIUS_PX
         last = len(pairs[0])
         for _ in range(ROUNDS):
             solution, used, _ = self._solve(*pairs, COLUMNS[order])
-            matrix, distortion = self._split(solution, pairs[1][used], matrix)
+            matrix, distortion = self._split(solution, pairs[1][used])
             if not self._gentle(distortion):
                 break
             placed = to_reference(matrix, distortion, self.stars.xy)
@@ -150,7 +135,7 @@ class _Fit:
         if missed[order] > gain * missed[1] and not always:
             return None
         solution = ridge(design[:, : COLUMNS[order]], target, weights)
-        matrix, distortion = self._split(solution, theirs, None)
+        matrix, distortion = self._split(solution, theirs)
         if not self._gentle(distortion):
             return None
         places = self.reference.stars.xy[theirs]
@@ -173,20 +158,10 @@ class _Fit:
         left2 = np.sum((design[:, : COLUMNS[1]] @ plane - target) ** 2, axis=1)
         return _Ridge(1.0 / (RIDGE**2 * max(float(np.mean(left2)), FLOOR_PX**2)))
 
-    def _split(
-        self, solution: np.ndarray, theirs: np.ndarray, matrix: np.ndarray | None
-    ) -> tuple[np.ndarray, Distortion]:
-        """The best single matrix (frame -> reference), and what is left of the polynomial beside it."""
+    def _split(self, solution: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, Distortion]:
         coefficients = np.zeros((2, TERMS))
         coefficients[:, : len(solution)] = solution.T
-        places = self.reference.stars.xy[theirs]
-        seen = self.uv[theirs]
-        matrix = tf.fit_affine(self.design[theirs] @ coefficients.T, places)
-        back = np.linalg.inv(matrix)
-        coefficients[:, 0] -= back[:2, :2] @ self.centre + back[:2, 2]
-        coefficients[:, 1:3] -= back[:2, :2] * self.half
-        (u0, v0), (u1, v1) = seen.min(axis=0) - MARGIN, seen.max(axis=0) + MARGIN
-        return matrix, Distortion(coefficients, self.centre, self.half, (u0, u1, v0, v1))
+        return tf.split(coefficients, self.centre, self.half, self.reference.stars.xy[theirs])
 
     def _gentle(self, distortion: Distortion) -> bool:
         """Whether the correction varies slowly, as a lens does, wherever it may be asked for."""
