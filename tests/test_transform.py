@@ -83,13 +83,13 @@ def test_a_frame_that_comes_by_way_of_another_has_one_distortion() -> None:
     rng = np.random.default_rng(4)
 
     def lens() -> Distortion:
-        return Distortion(rng.normal(0, 0.6, (2, 10)), (319.5, 239.5), 320.0, (-1.5, 1.5, -1.5, 1.5))
+        return Distortion(rng.normal(0, 0.35, (2, 10)), (319.5, 239.5), 320.0, (-1.5, 1.5, -1.5, 1.5))
 
     first, second = (tf.similarity(1.0, 0.1, 12.0, -9.0), lens()), (tf.similarity(1.01, 2.0, 500.0, 30.0), lens())
     matrix, distortion = tf.relay(640, 480, lambda xy: to_reference(*second, to_reference(*first, xy)))
     frame = rng.uniform((0, 0), (640, 480), (100, 2))
     there = to_reference(*second, to_reference(*first, frame))
     assert np.abs(to_frame(matrix, distortion, there) - frame).max() < 0.1
-    assert np.abs(to_frame(matrix, None, there) - frame).max() > 1.0
+    assert np.abs(to_frame(matrix, None, there) - frame).max() > 0.5
     best = tf.fit_affine(frame, there)
     assert tf.corner_displacement(matrix, best, 640, 480) < 0.5, "the matrix is the best there is"
