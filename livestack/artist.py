@@ -149,6 +149,7 @@ class Artist:
             except (ValueError, MemoryError, cv2.error) as error:
                 self._fail(f"the preview could not be drawn ({error}); stacking goes on.")
             self._drawn_with = request.settings
+            del request  # while it waits for the next one, it holds no stack that may be given up meanwhile
             rest = (time.thread_time() - begin) * (1 / SHARE - 1)
             self._rested_at = time.monotonic() + min(rest, LONGEST_REST_S)
 
