@@ -59,6 +59,31 @@ def bin_mean(data: np.ndarray, factor: int, offsets: np.ndarray, out: np.ndarray
 
 
 @njit(nogil=True, cache=True)
+def _middle_distance(part: np.ndarray, lo: int, hi: int, median: float) -> float:
+    """Median of the distances to the median of part[lo:hi], which are sorted; of two middle ones the larger.
+
+    Distances grow to both sides, so halving finds how many of the nearest half lie on the left.
+    """
+    m = hi - lo
+    left = lo + (m - 1) // 2
+    right = left + 1
+    wanted = m // 2 + 1
+    least, most = max(0, wanted - (hi - right)), min(wanted, right - lo)
+    while least < most:
+        i = (least + most) // 2
+        if median - part[left - i] < part[right + wanted - i - 1] - median:
+            least = i + 1
+        else:
+            most = i
+    distance = np.float32(0.0)
+    if least > 0:
+        distance = median - part[left - least + 1]
+    if least < wanted:
+        distance = max(distance, part[right + wanted - least - 1] - median)
+    return distance
+
+
+@njit(nogil=True, cache=True)
 def clipped_median(values: np.ndarray, n: int) -> tuple[float, float]:
     """Median and scaled MAD (sigma) of values[:n], which are sorted, after two rounds of 3-sigma clipping."""
     part = values[:n]
@@ -70,20 +95,7 @@ def clipped_median(values: np.ndarray, n: int) -> tuple[float, float]:
         if m < 1:
             break
         median = part[lo + m // 2] if m % 2 == 1 else np.float32(0.5) * (part[lo + m // 2] + part[lo + m // 2 - 1])
-        # The values are sorted: walk outwards from the median, nearer side first, until half of them are passed.
-        left = lo + (m - 1) // 2
-        right = left + 1
-        deviation = np.float32(0.0)
-        for _step in range(m // 2 + 1):
-            below = median - part[left] if left >= lo else np.float32(np.inf)
-            above = part[right] - median if right < hi else np.float32(np.inf)
-            if below <= above:
-                deviation = below
-                left -= 1
-            else:
-                deviation = above
-                right += 1
-        sigma = np.float32(1.4826) * deviation
+        sigma = np.float32(1.4826) * _middle_distance(part, lo, hi, median)
         if sigma <= 0:
             break
         while lo < hi and part[lo] < median - 3 * sigma:

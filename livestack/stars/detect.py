@@ -52,7 +52,7 @@ def _parity_offsets(sky: Sky, bayer: str | None, colour: bool) -> np.ndarray:
 
 
 def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: Bands) -> np.ndarray:
-    """(n, 2) x, y of sources in the binned image, brightest first; `binned` is flattened in place."""
+    """(n, 2) x, y of sources in the binned image, brightest first; `binned` is used up."""
     height, width = binned.shape
     gy, gx = max(1, round(height / DETECTION_CELL)), max(1, round(width / DETECTION_CELL))
     (level,), (spread,) = measure_mesh([(binned, (0, 0))], 1, (gy, gx), DETECTION_SAMPLES, bands)
@@ -65,8 +65,7 @@ def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: 
         return np.empty((0, 2))
     if min(gy, gx) >= 3:
         level = cv2.medianBlur(level, 3)  # a cell full of a bright star or a galaxy's core is no sky
-    surface = cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR)
-    sky_kernel.flatten(binned, surface)
+    sky_kernel.flatten(binned, cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR))
     half = max(1, math.ceil(2 * sigma_px))
     profile = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma_px) ** 2)
     profile /= profile.sum()
@@ -78,9 +77,9 @@ def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: 
     keys = (smooth.view(np.uint32).ravel()[above].astype(np.uint64) << 32) | (LAST_PLACE - above.astype(np.uint64))
     keys.sort()
     order = (LAST_PLACE - (keys[::-1] & LAST_PLACE)).astype(np.int64)
-    stars = np.empty((len(order), 3))
-    found = separate_stars(smooth, order, limit, DEBLEND_SHARE, np.zeros(smooth.shape, np.int32), stars)
-    stars = stars[:found]
+    owner, stars = binned.view(np.int32), np.empty((len(order), 3))
+    owner[:] = 0
+    stars = stars[: separate_stars(smooth, order, limit, DEBLEND_SHARE, owner, stars)]
     return stars[np.lexsort((stars[:, 0], stars[:, 1], -stars[:, 2])), :2]
 
 
