@@ -80,7 +80,7 @@ def _middle_distance(part: np.ndarray, lo: int, hi: int, median: float) -> float
         distance = median - part[left - least + 1]
     if least < wanted:
         distance = max(distance, part[right + wanted - least - 1] - median)
-    return distance
+    return distance  # type: ignore[return-value]
 
 
 @njit(nogil=True, cache=True)
