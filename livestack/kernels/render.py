@@ -16,45 +16,94 @@ LUMA = (0.3, 0.4, 0.3)
 """Weights of R, G, B in luminance: nearly equal, because narrowband pictures have as much to say in red and blue."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def average_area(plane, x0, y0, scale, out, row0, row1):
     """Mean of the valid part of each output pixel's footprint; NaN where nothing is valid.
 
     plane (H, W) float32, NaN = no data; out (h, w) float32; scale >= 1, input pixels per output pixel.
     """
     height, width = plane.shape
-    columns = out.shape[1]
-    left = max(0, math.floor(x0))
-    right = min(width, math.ceil(x0 + columns * scale - 1e-6))
-    total = np.empty(right - left, np.float32)
-    weight = np.empty(right - left, np.float32)
+    left, right = max(0, math.floor(x0)), min(width, math.ceil(x0 + out.shape[1] * scale - 1e-6))
+    first, n_more, share0, share1 = footprints(x0 - left, scale, out.shape[1], right - left)
+    total, known = np.empty(right - left, np.float32), np.empty(right - left, np.float32)
     zero = np.float32(0)
     for i in range(row0, row1):
-        top = max(0.0, y0 + i * scale)
-        bottom = min(float(height), y0 + (i + 1) * scale)
+        top, bottom = max(0.0, y0 + i * scale), min(float(height), y0 + (i + 1) * scale)
         total[:] = zero
-        weight[:] = zero
+        known[:] = zero
+        whole = zero
         for y in range(int(top), min(height, math.ceil(bottom - 1e-6))):
             share = np.float32(min(bottom, y + 1.0) - max(top, float(y)))
+            whole += share
             line = plane[y, left:right]
             for x in range(line.size):
                 value = line[x]
                 valid = value == value
                 total[x] += share * value if valid else zero
-                weight[x] += share if valid else zero
-        for j in range(columns):
-            start = max(float(left), x0 + j * scale)
-            stop = min(float(right), x0 + (j + 1) * scale)
-            numerator = 0.0
-            denominator = 0.0
-            for x in range(int(start), min(right, math.ceil(stop - 1e-6))):
-                share = np.float32(min(stop, x + 1.0) - max(start, float(x)))
-                numerator += share * total[x - left]
-                denominator += share * weight[x - left]
-            out[i, j] = numerator / denominator if denominator > 0.0 else np.nan
+                known[x] += share if valid else zero
+        average_columns(total, known, whole, first, n_more, share0, share1, out[i])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
+def average_weighted(plane, weight, x0, y0, scale, out, row0, row1):
+    """`average_area` of data that are valid where weight (H, W) float32 is above nought."""
+    height, width = plane.shape
+    left, right = max(0, math.floor(x0)), min(width, math.ceil(x0 + out.shape[1] * scale - 1e-6))
+    first, n_more, share0, share1 = footprints(x0 - left, scale, out.shape[1], right - left)
+    total, known = np.empty(right - left, np.float32), np.empty(right - left, np.float32)
+    zero = np.float32(0)
+    for i in range(row0, row1):
+        top, bottom = max(0.0, y0 + i * scale), min(float(height), y0 + (i + 1) * scale)
+        total[:] = zero
+        known[:] = zero
+        whole = zero
+        for y in range(int(top), min(height, math.ceil(bottom - 1e-6))):
+            share = np.float32(min(bottom, y + 1.0) - max(top, float(y)))
+            whole += share
+            line, weights = plane[y, left:right], weight[y, left:right]
+            for x in range(line.size):
+                valid = weights[x] > zero
+                total[x] += share * line[x] if valid else zero
+                known[x] += share if valid else zero
+        average_columns(total, known, whole, first, n_more, share0, share1, out[i])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def footprints(x0, scale, columns, width):
+    """Which of `width` input columns an output column covers: the first, how many more, and the shares of both ends."""
+    first, n_more = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    share0, share1 = np.empty(columns, np.float32), np.zeros(columns, np.float32)
+    for j in range(columns):
+        start, stop = max(0.0, x0 + j * scale), min(float(width), x0 + (j + 1) * scale)
+        first[j] = min(int(start), width - 1)
+        n_more[j] = max(min(width, math.ceil(stop - 1e-6)) - 1 - first[j], 0)
+        share0[j] = min(stop, first[j] + 1.0) - start
+        if n_more[j] > 0:
+            share1[j] = stop - (first[j] + n_more[j])
+    return first, n_more, share0, share1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def average_columns(total, known, whole, first, n_more, share0, share1, out):
+    """Second half of `average_area`: out[j] = sum of total over sum of known; `known` is `whole` where all is valid."""
+    n_missing = 0
+    for x in range(known.size):
+        n_missing += 1 if known[x] < whole else 0
+    for j in range(out.size):
+        a, b = first[j], first[j] + n_more[j]
+        numerator = 0.0 + share0[j] * total[a] + share1[j] * total[b]
+        for x in range(a + 1, b):
+            numerator += total[x]
+        if n_missing == 0:
+            denominator = 0.0 + whole * (share0[j] + share1[j] + np.float32(max(b - a - 1, 0)))
+        else:
+            denominator = 0.0 + share0[j] * known[a] + share1[j] * known[b]
+            for x in range(a + 1, b):
+                denominator += known[x]
+        out[j] = numerator / denominator if denominator > 0 else np.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def weigh_terms(values, weights, levels, normal, right):
     """Normal equations of a weighted least-squares fit of terms to levels: normal = V' W V, right = V' W levels.
 
@@ -74,7 +123,7 @@ def weigh_terms(values, weights, levels, normal, right):
                 line[j] += weighted * row[j]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def sum_terms(values, factors, out):
     """out (blocks,) = values (blocks, n) times factors (n,)."""
     blocks, n = values.shape
@@ -85,27 +134,37 @@ def sum_terms(values, factors, out):
         out[b] = total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
+def surface_row(coefficients, u, v, out):
+    """out[j] = sum_pq coefficients[p, q] u[j]^p v^q; coefficients (D, D), u and out (columns,) float64."""
+    order = coefficients.shape[0]
+    out[:] = 0.0
+    rising = False
+    for p in range(order - 1, -1, -1):
+        value = 0.0
+        for q in range(order - 1, -1, -1):
+            value = value * v + coefficients[p, q]
+        # Most skies are planes: the powers that they do not have cost nothing.
+        if rising:
+            for j in range(out.size):
+                out[j] = out[j] * u[j] + value
+        elif value != 0.0:
+            out[:] = value
+            rising = True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def fill_surface(coefficients, u0, du, v0, dv, out, row0, row1):
     """Write sum_pq coefficients[p, q] u^p v^q; u = u0 + j du and v = v0 + i dv. coefficients (D, D); out (h, w)."""
-    order = coefficients.shape[0]
-    row = np.empty(order)
+    u = u0 + du * np.arange(out.shape[1])
+    row = np.empty(u.size)
     for i in range(row0, row1):
-        v = v0 + i * dv
-        for p in range(order):
-            value = 0.0
-            for q in range(order - 1, -1, -1):
-                value = value * v + coefficients[p, q]
-            row[p] = value
-        for j in range(out.shape[1]):
-            u = u0 + j * du
-            value = 0.0
-            for p in range(order - 1, -1, -1):
-                value = value * u + row[p]
-            out[i, j] = value
+        surface_row(coefficients, u, v0 + i * dv, row)
+        for j in range(u.size):
+            out[i, j] = row[j]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
     """Subtract the sky, apply the gains, in place, and write the luminance (NaN where no channel has data).
 
@@ -113,24 +172,15 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
     mean of the others: its colour is then neutral. Infinities count as no data.
     """
     channels, _, columns = planes.shape
-    order = coefficients.shape[1]
-    line = np.empty((channels, order))
+    u = u0 + du * np.arange(columns)
+    row = np.empty(columns)
     for i in range(row0, row1):
-        v = v0 + i * dv
         for c in range(channels):
-            for p in range(order):
-                value = 0.0
-                for q in range(order - 1, -1, -1):
-                    value = value * v + coefficients[c, p, q]
-                line[c, p] = value
-        for c in range(channels):
+            surface_row(coefficients[c], u, v0 + i * dv, row)
+            gain = gains[c]
             for j in range(columns):
-                u = u0 + j * du
-                value = 0.0
-                for p in range(order - 1, -1, -1):
-                    value = value * u + line[c, p]
-                level = np.float32((planes[c, i, j] - value) * gains[c])
-                planes[c, i, j] = level if math.isfinite(level) else np.float32(np.nan)
+                level = np.float32((planes[c, i, j] - row[j]) * gain)
+                planes[c, i, j] = level if abs(level) < np.inf else np.float32(np.nan)
         if channels == 1:
             luma[i, :] = planes[0, i, :]
             continue
@@ -151,7 +201,7 @@ def balance_rows(planes, coefficients, gains, u0, du, v0, dv, luma, row0, row1):
             luma[i, j] = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def weigh_chroma(planes, luma, sigma, black, chroma, row0, row1):
     """Prepare the smoothing of colour: everything that is going to be averaged over neighbours, zero without data.
 
@@ -179,7 +229,7 @@ def weigh_chroma(planes, luma, sigma, black, chroma, row0, row1):
                     chroma[k, i, j] = np.float32(0)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def look_up(curve, x):
     """Value of the stretch at x >= 0; knots lie at sqrt(x) = k / (n - 1), fine where the sky is; 1 beyond the end."""
     last = curve.size - 1
@@ -191,7 +241,7 @@ def look_up(curve, x):
     return curve[k] + rest * (curve[k + 1] - curve[k])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def enhance(excess, saturation):
     """How far a channel is shown above the luminance, from its excess in the data; both relative to the luminance.
 
@@ -199,10 +249,10 @@ def enhance(excess, saturation):
     ones can be lifted without neon.
     """
     shown = saturation * (np.float32(math.sqrt(max(np.float32(0), np.float32(1) + excess))) - np.float32(1))
-    return shown / (np.float32(1) + np.float32(0.5) * shown) if shown > 0 else shown
+    return shown / (np.float32(1) + np.float32(0.5) * max(shown, np.float32(0)))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):
     """Grey picture: out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0."""
     for i in range(row0, row1):
@@ -217,7 +267,7 @@ def stretch_mono(luma, black, inverse_range, curve, top, out, row0, row1):
                 out[i, j, c] = int(value)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def stretch_colour(luma, chroma, sigma, saturation, black, inverse_range, curve, top, out, row0, row1):
     """Colour picture: the luminance is stretched, the channels follow by their ratio to it.
 
@@ -225,42 +275,42 @@ def stretch_colour(luma, chroma, sigma, saturation, black, inverse_range, curve,
     a wider circle; where there is nothing but sky, colour fades out. Colour that would clip is mixed with white just
     enough. out (h, w, 3) uint8 or uint16 in 0 .. top; NaN becomes 0.
     """
-    zero = np.float32(0)
-    one = np.float32(1)
+    zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
+    tiny, least = np.float32(1e-6), np.float32(1e-9)
+    red_share, green_share, blue_share = np.float32(LUMA[0]), np.float32(LUMA[1]), np.float32(LUMA[2])
+    columns = luma.shape[1]
+    shown = np.empty(columns, np.float32)
+    red, green, blue = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(columns, np.float32)
     for i in range(row0, row1):
-        for j in range(luma.shape[1]):
+        for j in range(columns):
             level = luma[i, j]
-            if level != level:
-                for c in range(3):
-                    out[i, j, c] = 0
-                continue
-            x = max(zero, np.float32((level - black) * inverse_range))
-            bright = look_up(curve, x)
-            snr = max(zero, np.float32(level / sigma))
+            shown[j] = look_up(curve, max(zero, (level - black) * inverse_range)) if level == level else zero
+        # No branches here: this loop is worked through eight pixels at a time.
+        for j in range(columns):
+            level = luma[i, j] if luma[i, j] == luma[i, j] else zero
+            snr = max(zero, level / sigma)
             own = snr * snr / (snr * snr + np.float32(25.0))
-            near = own / chroma[0, i, j]
-            d_red = near * chroma[1, i, j]
-            d_blue = near * chroma[2, i, j]
-            weight = chroma[3, i, j]
-            if weight > zero:
-                glow = max(zero, chroma[4, i, j] / (weight * sigma))
-                shown = (one - own) * max(own, glow * glow / (glow * glow + one))
-                far = shown / (weight * max(level - black, sigma))
-                d_red += far * chroma[5, i, j]
-                d_blue += far * chroma[6, i, j]
-            d_green = -(np.float32(LUMA[0]) * d_red + np.float32(LUMA[2]) * d_blue) / np.float32(LUMA[1])
-            r = one + enhance(d_red, saturation)
-            g = one + enhance(d_green, saturation)
-            b = one + enhance(d_blue, saturation)
-            r, g, b = max(zero, r), max(zero, g), max(zero, b)
-            norm = bright / max(
-                np.float32(1e-6), np.float32(LUMA[0]) * r + np.float32(LUMA[1]) * g + np.float32(LUMA[2]) * b
-            )
+            near = own / max(chroma[0, i, j], least)
+            weight = max(chroma[3, i, j], tiny)
+            glow = max(zero, chroma[4, i, j] / (weight * sigma))
+            faint = (one - own) * max(own, glow * glow / (glow * glow + one))
+            far = faint / (weight * max(level - black, sigma))
+            d_red = near * chroma[1, i, j] + far * chroma[5, i, j]
+            d_blue = near * chroma[2, i, j] + far * chroma[6, i, j]
+            d_green = -(red_share * d_red + blue_share * d_blue) / green_share
+            r = max(zero, one + enhance(d_red, saturation))
+            g = max(zero, one + enhance(d_green, saturation))
+            b = max(zero, one + enhance(d_blue, saturation))
+            bright = shown[j]
+            norm = bright / max(tiny, red_share * r + green_share * g + blue_share * b)
             r, g, b = r * norm, g * norm, b * norm
             most = max(r, max(g, b))
-            if most > one:
-                mix = (one - bright) / (most - bright)
-                r, g, b = bright + (r - bright) * mix, bright + (g - bright) * mix, bright + (b - bright) * mix
-            out[i, j, 0] = int(min(one, max(zero, r)) * top + np.float32(0.5))
-            out[i, j, 1] = int(min(one, max(zero, g)) * top + np.float32(0.5))
-            out[i, j, 2] = int(min(one, max(zero, b)) * top + np.float32(0.5))
+            mix = min(one, (one - bright) / max(most - bright, tiny))
+            red[j] = min(one, max(zero, bright + (r - bright) * mix)) * top + half
+            green[j] = min(one, max(zero, bright + (g - bright) * mix)) * top + half
+            blue[j] = min(one, max(zero, bright + (b - bright) * mix)) * top + half
+        for j in range(columns):
+            known = luma[i, j] == luma[i, j]
+            out[i, j, 0] = np.int32(red[j]) if known else 0
+            out[i, j, 1] = np.int32(green[j]) if known else 0
+            out[i, j, 2] = np.int32(blue[j]) if known else 0
