@@ -135,6 +135,32 @@ def test_switched_off_it_refuses_nothing_and_weighs_alike() -> None:
     assert judge.judge(replace(GOOD, transparency=0.01, fwhm_px=30)) == accept(1.0)
 
 
+def test_another_exposure_is_no_bright_sky() -> None:
+    """Five times the exposure: five times sky and stars' light, noise by its square root; clouds are still seen."""
+    judge = Judge(QualitySettings())
+    for measures in night(20):
+        judge.accept(replace(measures, exposure_s=30.0))
+    longer = replace(GOOD, sky_adu=4500.0, noise_adu=20 * 5**0.5, exposure_s=150.0)
+    assert judge.judge(replace(longer, exposure_s=30.0)).reason == "bright_sky"
+    verdict = judge.judge(longer)
+    assert verdict.accepted
+    assert verdict.weight == 4, "five, but for the limit"
+    assert judge.judge(replace(longer, transparency=0.1)).reason == "clouds"
+    for measures in night(20, seed=2):
+        judge.accept(replace(measures, sky_adu=4500.0, noise_adu=45.0, exposure_s=150.0))
+    assert judge.judge(replace(longer, sky_adu=4500 * 6, noise_adu=45 * 6**0.5)).reason == "bright_sky"
+    assert judge.usual("sky_adu", 30.0) == pytest.approx(900, rel=0.02)
+    other = Judge(QualitySettings())
+    other.restore(json.loads(json.dumps(judge.state())))
+    assert other.usual("sky_adu", 150.0) == judge.usual("sky_adu", 150.0) == pytest.approx(4500)
+
+
+def test_a_shorter_exposure_counts_for_what_light_it_brings() -> None:
+    """Half the exposure under the sky's own noise: half the weight, as two of them equal one."""
+    whole = replace(GOOD, exposure_s=60.0)
+    assert frame_weight(replace(whole, noise_adu=20 / 2**0.5, exposure_s=30.0), whole) == pytest.approx(0.5)
+
+
 def test_judging_does_not_remember_and_a_restored_judge_agrees() -> None:
     judge = settled()
     before = json.dumps(judge.state())
@@ -217,6 +243,12 @@ def test_each_warning_is_said_once(frames: list[FrameMeasures], word: str) -> No
     assert [text for text in said if word in text] == said
     assert len(said) == 1
     assert warnings.active == tuple(said)
+
+
+def test_a_longer_exposure_is_no_brightening_sky() -> None:
+    short = [replace(m, exposure_s=30.0) for m in night(30)]
+    _, said = play([*short, *(replace(m, exposure_s=150.0, sky_adu=4500.0, noise_adu=45.0) for m in night(12))])
+    assert said == []
 
 
 def test_a_warning_ends_and_may_come_again() -> None:

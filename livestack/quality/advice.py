@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from livestack.quality.judge import FrameMeasures, known
+from livestack.quality.judge import FrameMeasures, Judge, known
 from livestack.transform import Decomposition
 
 LATELY = 5
@@ -40,6 +40,7 @@ class Warnings:
     def __init__(self) -> None:
         self._history: dict[str, deque[float]] = {name: deque(maxlen=LONG) for name in self.QUANTITIES}
         self._active: dict[str, str] = {}
+        self._exposure_s: float | None = None
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -87,7 +88,11 @@ class Warnings:
 
     def state(self) -> dict[str, object]:
         """What `update` depends on, as JSON would have it."""
-        return {"history": {k: list(v) for k, v in self._history.items()}, "active": dict(self._active)}
+        return {
+            "history": {k: list(v) for k, v in self._history.items()},
+            "active": dict(self._active),
+            "exposure_s": self._exposure_s,
+        }
 
     def restore(self, state: Mapping[str, object]) -> None:
         """Go on from what `state` returned."""
@@ -96,11 +101,15 @@ class Warnings:
             raise ValueError("state: expected tables under 'history' and 'active'.")
         self._history = {k: deque(map(float, history.get(k, [])), maxlen=LONG) for k in self.QUANTITIES}
         self._active = {str(k): str(v) for k, v in active.items() if k in LEVELS}
+        exposure = state["exposure_s"]
+        self._exposure_s = float(exposure) if isinstance(exposure, int | float) else None
 
     def _remember(self, m: FrameMeasures) -> None:
-        values: dict[str, float | None] = {
-            name: getattr(m, name) for name in self.QUANTITIES if hasattr(m, name)
-        }
+        if m.exposure_s != self._exposure_s:  # another exposure has another sky
+            self._exposure_s = m.exposure_s
+            for name in Judge.BY_EXPOSURE:
+                self._history[name].clear()
+        values: dict[str, float | None] = {name: getattr(m, name) for name in self.QUANTITIES if hasattr(m, name)}
         elongation = m.elongation
         if elongation is not None and m.elongation_deg is not None:
             size = (elongation**2 - 1) / (elongation**2 + 1)

@@ -69,8 +69,8 @@ def not_a_light(info: FrameInfo, content: ContentStats, judge: Judge | None = No
         return refuse("blank", detail=f"{found}; check camera and cable")
     if content.n_stars > 2 or content.structure > STRUCTURE_SIGMA:
         return None
-    usual_sky = judge.usual("sky_adu") if judge else None
-    usual_noise = judge.usual("noise_adu") if judge else None
+    usual_sky = judge.usual("sky_adu", info.exposure_s) if judge else None
+    usual_noise = judge.usual("noise_adu", info.exposure_s) if judge else None
     if usual_sky is None or usual_noise is None:
         if content.n_stars:
             return None

@@ -3,7 +3,8 @@
 Each limit is a factor on the median of the last accepted frames (so a slow change of airmass is no fault) that scatter
 can widen: with a robust sigma of 1.4826 MAD a frame is refused only beyond the factor *and* beyond `limit_sigma`
 sigmas. The factor is the floor: nights with a tiny MAD refuse nothing that hurts nobody, for the weights already
-account for a frame of lesser quality. What is not known (no stars, no transparency) is not judged.
+account for a frame of lesser quality. What is not known (no stars, no transparency) is not judged. Sky, noise and
+number of stars are compared among frames of the same exposure only: one that is five times as long is no bright sky.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class FrameMeasures:
     transparency : flux of the matched stars over the reference's, per exposure.
     rejected_fraction : share of samples that the stack rejected, when it has seen the frame.
     sharpness : for frames without stars (`features.sharpness`); stands in for 1 / FWHM in the weight.
+    exposure_s : of the frame.
     """
 
     n_stars: int
@@ -58,6 +60,7 @@ class FrameMeasures:
     transparency: float | None = None
     rejected_fraction: float | None = None
     sharpness: float | None = None
+    exposure_s: float | None = None
 
     @property
     def elongation(self) -> float | None:
@@ -80,17 +83,17 @@ def _ratio(one: float | None, other: float | None) -> float:
 
 
 def frame_weight(measures: FrameMeasures, reference: FrameMeasures) -> float:
-    """(transparency / (noise x FWHM))^2 relative to the reference: the gain in signal to noise of a point source.
+    """(light / (noise x FWHM))^2 relative to the reference: the gain in signal to noise of a point source.
 
-    Without stars sharpness stands in for 1 / FWHM. Limited to `WEIGHT_RANGE`.
+    The light of a frame is its transparency times its exposure. Without stars sharpness stands in for 1 / FWHM. Limited
+    to `WEIGHT_RANGE`.
     """
     if known(measures.fwhm_px) and known(reference.fwhm_px):
         width = _ratio(measures.fwhm_px, reference.fwhm_px)
     else:
         width = 1.0 / _ratio(measures.sharpness, reference.sharpness)
-    quality = _ratio(measures.transparency, reference.transparency) / (
-        _ratio(measures.noise_adu, reference.noise_adu) * width
-    )
+    light = _ratio(measures.transparency, reference.transparency) * _ratio(measures.exposure_s, reference.exposure_s)
+    quality = light / (_ratio(measures.noise_adu, reference.noise_adu) * width)
     return float(np.clip(quality**2, *WEIGHT_RANGE))
 
 
@@ -121,11 +124,12 @@ class Judge:
     """
 
     QUANTITIES = ("n_stars", "fwhm_px", "elongation", "sky_adu", "noise_adu", "transparency", "rms_px")
+    BY_EXPOSURE = ("n_stars", "sky_adu", "noise_adu")
 
     def __init__(self, settings: QualitySettings) -> None:
         self.settings = settings
         self.reference: FrameMeasures | None = None
-        self._history: dict[str, deque[float]] = {name: deque(maxlen=HISTORY) for name in self.QUANTITIES}
+        self._history: dict[str, deque[float]] = {}
 
     def set_reference(self, measures: FrameMeasures) -> None:
         """Weights are relative to this frame (else to the first accepted one)."""
@@ -136,7 +140,13 @@ class Judge:
         if not self.settings.enabled:
             return accept(1.0)
         for check in (
-            self._clouds, self._few_stars, self._sky, self._trailing, self._defocus, self._residual, self._rejected
+            self._clouds,
+            self._few_stars,
+            self._sky,
+            self._trailing,
+            self._defocus,
+            self._residual,
+            self._rejected,
         ):
             verdict = check(measures)
             if verdict is not None:
@@ -147,15 +157,19 @@ class Judge:
         """Remember a frame that was stacked; the limits follow it."""
         if self.reference is None:
             self.reference = measures
-        for name, values in self._history.items():
+        for name in self.QUANTITIES:
             value = getattr(measures, name)
             if known(value):
+                values = self._history.setdefault(self._key(name, measures.exposure_s), deque(maxlen=HISTORY))
                 values.append(float(value))
 
-    def usual(self, name: str) -> float | None:
-        """Median of a quantity over the last accepted frames, None before the first."""
-        values = self._history[name]
+    def usual(self, name: str, exposure_s: float | None = None) -> float | None:
+        """Median of a quantity over the last accepted frames (of that exposure), None before the first."""
+        values = self._history.get(self._key(name, exposure_s))
         return float(np.median(values)) if values else None
+
+    def _key(self, name: str, exposure_s: float | None) -> str:
+        return name if exposure_s is None or name not in self.BY_EXPOSURE else f"{name} {exposure_s:.3g} s"
 
     def state(self) -> dict[str, object]:
         """Everything that `judge` depends on besides the settings, as JSON would have it."""
@@ -170,10 +184,10 @@ class Judge:
         self.reference = FrameMeasures(**reference) if isinstance(reference, Mapping) else None
         if not isinstance(history, Mapping):
             raise ValueError(f"state: expected a table under 'history', found {type(history).__name__}.")
-        self._history = {name: deque(map(float, _values(history, name)), maxlen=HISTORY) for name in self.QUANTITIES}
+        self._history = {str(key): deque(map(float, _values(history, key)), maxlen=HISTORY) for key in history}
 
-    def _recent(self, name: str) -> _Usual | None:
-        values = np.array(self._history[name])
+    def _recent(self, name: str, exposure_s: float | None = None) -> _Usual | None:
+        values = np.array(self._history.get(self._key(name, exposure_s), ()))
         if len(values) < ENOUGH:
             return None
         median = float(np.median(values))
@@ -189,7 +203,7 @@ class Judge:
         return refuse("clouds", percent=100 * m.transparency / usual.median, limit=100 * limit / usual.median)
 
     def _few_stars(self, m: FrameMeasures) -> Verdict | None:
-        usual = self._recent("n_stars")
+        usual = self._recent("n_stars", m.exposure_s)
         if usual is None or usual.median < 15:
             return None  # of a handful of stars a few may go missing on any frame
         limit = usual.below(FEW_STARS_SHARE, self.settings.limit_sigma)
@@ -197,7 +211,7 @@ class Judge:
 
     def _sky(self, m: FrameMeasures) -> Verdict | None:
         """Light of the sky: its level where nothing else is in it, else its photon noise, which no pedestal hides."""
-        level, noise = self._recent("sky_adu"), self._recent("noise_adu")
+        level, noise = self._recent("sky_adu", m.exposure_s), self._recent("noise_adu", m.exposure_s)
         if level is None or noise is None or m.sky_adu is None or m.noise_adu is None or noise.median <= 0:
             return None
         if m.sky_adu <= level.median + 3 * noise.median:

@@ -20,16 +20,14 @@ REASONS: dict[str, str] = {
     "no_registration": "no registration: {detail}",
     "other_field": "other field: {detail}",
     "clouds": (
-        "clouds: the stars reach {percent:.0f} % of their usual light (limit {limit:.0f} %); "
-        "wait for the sky to clear"
+        "clouds: the stars reach {percent:.0f} % of their usual light (limit {limit:.0f} %); wait for the sky to clear"
     ),
     "bright_sky": (
         "bright sky: the sky is {ratio:.1f} times as bright as usual (limit {limit:.1f}); "
         "look for the Moon, dawn or a lamp"
     ),
     "defocus": (
-        "defocus: the stars are {fwhm:.1f} px wide, usually {usual:.1f} px (limit {limit:.1f} px); "
-        "check the focus"
+        "defocus: the stars are {fwhm:.1f} px wide, usually {usual:.1f} px (limit {limit:.1f} px); check the focus"
     ),
     "trailing": (
         "trailing: the stars are {ratio:.1f} times as long as wide along {direction:.0f} deg (limit {limit:.1f}); "
