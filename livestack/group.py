@@ -22,6 +22,7 @@ from livestack.canvas import Canvas, footprint
 from livestack.cosmetic import DefectLearner
 from livestack.defects import DefectMap
 from livestack.develop import Developer, Prepared
+from livestack.distortion import Distortion, to_reference
 from livestack.errors import UsageError
 from livestack.features import FeatureReference, sharpness
 from livestack.frame import Frame, FrameInfo
@@ -122,6 +123,7 @@ class GroupStack:
         self._learner: DefectLearner | None = None
         self._last: np.ndarray | None = None
         self._before: np.ndarray | None = None
+        self._lens: Distortion | None = None
         self._learned_at: np.ndarray | None = None
         self._unmatched: list[StarReference] = []
         self._fingerprints: dict[int, str] = {}
@@ -179,6 +181,7 @@ class GroupStack:
         outcome = replace(
             outcome,
             transform=found.matrix,
+            distortion=found.distortion,
             method=found.method,
             n_matched=found.n_matched,
             rms_px=measures.rms_px,
@@ -197,9 +200,9 @@ class GroupStack:
             frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix,
             normalisation, verdict.weight,
             prepared.sky.noise.astype(float), measures.fwhm_px, measures.rms_px,
-            RejectedSamples.pack(np.empty(0, np.int64)),
+            RejectedSamples.pack(np.empty(0, np.int64)), distortion=found.distortion,
         )  # fmt: skip
-        warned += self._make_room(found.matrix, developer.shape)
+        warned += self._make_room(member, developer.shape)
         added = self._add(member, developer, outcome)
         if not self.warming and self.settings.quality.enabled:
             verdict = self.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
@@ -211,10 +214,10 @@ class GroupStack:
         self.members.append(member)
         self.judge.accept(measures)
         self._fingerprints[prepared.fingerprint] = frame.name
-        self._before, self._last = self._last, found.matrix
+        self._before, self._last, self._lens = self._last, found.matrix, found.distortion
         self._unmatched.clear()
         if grows:
-            self.reference = extend(self.reference, prepared, found.matrix, normalisation, ratio)
+            self.reference = extend(self.reference, prepared, found, normalisation, ratio)
         if self.warming:
             self._held.append(Held(member, developer, prepared.stars, measures, replace(prepared, data=None)))
             if len(self._held) >= (1 if self.settings.stack.mode == "maximum" else self.settings.stack.warmup_frames):
@@ -259,10 +262,15 @@ class GroupStack:
     def _register(self, prepared: Prepared, developer: Developer) -> tuple[Registration | Unregistered, Patch | None]:
         if self.reference is None:
             return self._first(prepared, developer), None
-        return self._register_to(self.reference, prepared, developer, self._hints())
+        return self._register_to(self.reference, prepared, developer, self._hints(), self._lens)
 
     def _register_to(
-        self, reference: Reference, prepared: Prepared, developer: Developer, hints: list[np.ndarray]
+        self,
+        reference: Reference,
+        prepared: Prepared,
+        developer: Developer,
+        hints: list[np.ndarray],
+        lens: Distortion | None = None,
     ) -> tuple[Registration | Unregistered, Patch | None]:
         """Carry a frame onto a reference: its transform, and the patch that it was matched to, None = the reference."""
         settings = self.settings.registration
@@ -272,13 +280,13 @@ class GroupStack:
         if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
             for patch in nearest_patches(reference, hints[0] if hints else None):
                 if patch is None:
-                    mine = register_stars(reference.stars, prepared.stars, hints, settings)
+                    mine = register_stars(reference.stars, prepared.stars, hints, settings, lens)
                     found = mine
                 else:
                     back = np.linalg.inv(patch.matrix)
                     mine = register_stars(patch.stars, prepared.stars, [back @ hint for hint in hints], settings)
                 if isinstance(mine, Registration):
-                    return (mine if patch is None else replace(mine, matrix=patch.matrix @ mine.matrix)), patch
+                    return (mine if patch is None else _by_way_of(patch, mine, prepared.frame.info)), patch
         return self._register_by_features(reference, prepared, developer, hints, found), None
 
     @staticmethod
@@ -333,7 +341,13 @@ class GroupStack:
             if isinstance(placed, Registration):
                 self.anchor, self.grid = sibling.reference, sibling.grid
                 sibling.lends_grid = True
-                found = replace(found, matrix=placed.matrix, method=placed.method, rms_px=placed.rms_px)
+                found = replace(
+                    found,
+                    matrix=placed.matrix,
+                    method=placed.method,
+                    rms_px=placed.rms_px,
+                    distortion=placed.distortion,
+                )
                 break
         else:
             if siblings and info.object_name and self.n_refused < PATIENCE:
@@ -341,7 +355,7 @@ class GroupStack:
                 return Unregistered(f"it does not fit the frames of {siblings[0].name}, the same target")
             if siblings and info.object_name:
                 why = f"the first frame after {PATIENCE} that do not fit those of {siblings[0].name}, the same target"
-        self._set_reference(prepared, developer, found.matrix, why)
+        self._set_reference(prepared, developer, found, why)
         return found
 
     def recognises(self, prepared: Prepared) -> bool:
@@ -365,13 +379,18 @@ class GroupStack:
     def adopt_reference(self, prepared: Prepared) -> None:
         """Register everything to this frame, which need not be stacked itself."""
         developer = Developer(prepared, self.settings.calibration.debayer)
-        self._set_reference(prepared, developer, np.eye(3), "chosen by the user")
         found = reference_registration(len(prepared.stars))
+        self._set_reference(prepared, developer, found, "chosen by the user")
         self._chosen = self._measure(prepared, developer, found, 1.0 if len(prepared.stars) else None)
         self.judge.set_reference(self._chosen)
 
     def _set_reference(
-        self, prepared: Prepared, developer: Developer, matrix: np.ndarray, why: str, to_new: np.ndarray | None = None
+        self,
+        prepared: Prepared,
+        developer: Developer,
+        found: Registration,
+        why: str,
+        to_new: np.ndarray | None = None,
     ) -> None:
         anchor = self.anchor if self.grid != self.name else None
         starless = is_starless(prepared)
@@ -379,8 +398,8 @@ class GroupStack:
         needed = method in ("features", "phase") or (method == "auto" and (starless or len(prepared.stars) < FEW_STARS))
         features = FeatureReference(self._luminance(developer)) if needed and anchor is None else None
         self.reference = make_reference(
-            prepared, developer.shape if anchor is None else anchor.shape, matrix, starless,
-            features if anchor is None else anchor.features, to_new,
+            prepared, developer.shape if anchor is None else anchor.shape, found.matrix, starless,
+            features if anchor is None else anchor.features, to_new, found.distortion,
         )  # fmt: skip
         sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in prepared.sky.level]
         peers = [peer.stack.canvas for peer in self._on_grid() if peer is not self and peer.stack is not None]
@@ -393,14 +412,14 @@ class GroupStack:
         """The groups on this one's grid, itself among them."""
         return self._peers(self.name) if self._peers is not None else (self,)
 
-    def _make_room(self, matrix: np.ndarray, shape: tuple[int, int]) -> tuple[str, ...]:
+    def _make_room(self, member: Member, shape: tuple[int, int]) -> tuple[str, ...]:
         """Let the canvas grow so that it holds a frame of (height, width), if it may; what is to be said of it."""
         assert self.stack is not None
         assert self.reference is not None
         if self.settings.stack.canvas != "union":
             return ()
         now = self.stack.canvas
-        wider = now.around([footprint(matrix, *shape)], steps=True)
+        wider = now.around([footprint(member.matrix, shape[0], shape[1], member.distortion)], steps=True)
         if wider == now:
             return ()
         if wider.width * wider.height > canvas_pixels(self.reference.info, self.settings):
@@ -515,9 +534,11 @@ class GroupStack:
     def _put(self, stack: Stack, planes: np.ndarray, member: Member, test: bool) -> Added:
         """Add a member's planes to a stack on our grid, in our mode."""
         if self.settings.stack.mode == "maximum" and stack.n_frames:
-            return stack.add_largest(planes, member.matrix, member.normalisation, self.bands)
+            return stack.add_largest(planes, member.matrix, member.normalisation, self.bands, member.distortion)
         limits = self.limits_for(member) if test else None
-        return stack.add(planes, member.matrix, member.normalisation, member.weight, limits, self.bands)
+        return stack.add(
+            planes, member.matrix, member.normalisation, member.weight, limits, self.bands, member.distortion
+        )
 
     def restack(self, members: Sequence[Member], fetch: Callable[[Member], Prepared]) -> Stack:
         """A stack of some members by themselves, read anew by `fetch`: robust start, then one after the other."""
@@ -543,7 +564,8 @@ class GroupStack:
         members = [member for group in self._on_grid() for member in group.members]
         if self.settings.stack.canvas != "union" or not members:
             return whole
-        x0, y0, x1, y1 = np.array([footprint(m.matrix, m.info.height, m.info.width) for m in members]).T
+        boxes = [footprint(m.matrix, m.info.height, m.info.width, m.distortion) for m in members]
+        x0, y0, x1, y1 = np.array(boxes).T
         left, top = max(whole.left, int(x0.min())), max(whole.top, int(y0.min()))
         right, bottom = min(whole.left + whole.width, int(x1.max())), min(whole.top + whole.height, int(y1.max()))
         return replace(whole, left=left, top=top, width=right - left, height=bottom - top)
@@ -567,7 +589,9 @@ class GroupStack:
     def _take_out(self, member: Member, developer: Developer) -> None:
         assert self.stack is not None
         planes = developer.whole(self.defects, self.bands)
-        self.stack.remove(planes, member.matrix, member.normalisation, member.weight, member.rejected, self.bands)
+        self.stack.remove(
+            planes, member.matrix, member.normalisation, member.weight, member.rejected, self.bands, member.distortion
+        )
 
     def remove(self, position: int, prepared: Prepared) -> None:
         """Take the member at `position` out of the stack again; `prepared` is its frame, read anew."""
@@ -614,6 +638,7 @@ class GroupStack:
                 self.limits_for(member, width),
                 member.rejected,
                 self.bands,
+                member.distortion,
             )
             tested.append(
                 replace(member, rejected=self._keep(added.rejected), rejected_fraction=added.rejected_fraction)
@@ -672,7 +697,9 @@ class GroupStack:
             prepared = fetch(member)
             developer = Developer(prepared, self.settings.calibration.debayer, keep_raw=True)
             planes = developer.whole(None, self.bands)
-            self.stack.add(planes, member.matrix, member.normalisation, member.weight, None, self.bands)
+            self.stack.add(
+                planes, member.matrix, member.normalisation, member.weight, None, self.bands, member.distortion
+            )
             self._held.append(Held(member, developer, prepared.stars, measures, replace(prepared, data=None)))
 
     # Warm-up
@@ -725,6 +752,7 @@ class GroupStack:
                 member.weight,
                 self.limits_for(member, stacked),
                 self.limits_for(member, middle),
+                member.distortion,
             )
 
         return [view(member, developer) for member, developer in held]
@@ -740,12 +768,25 @@ class GroupStack:
         if best is None:
             return
         to_new = np.linalg.inv(best.member.matrix)
-        self._set_reference(best.prepared, best.developer, np.eye(3), "the best frame of the warm-up", to_new)
+        itself = reference_registration(len(best.stars))
+        self._set_reference(best.prepared, best.developer, itself, "the best frame of the warm-up", to_new)
         self._held = carry_over(self._held, best, self.reference)
         for held in self._held:
-            self._make_room(held.member.matrix, held.developer.shape)
-        self._last = self._held[-1].member.matrix
+            self._make_room(held.member, held.developer.shape)
+        self._last, self._lens = self._held[-1].member.matrix, self._held[-1].member.distortion
         self._before = self._held[-2].member.matrix
         self.judge = Judge(self.settings.quality)
         for held in self._held:
             self.judge.accept(held.measures)
+
+
+def _by_way_of(patch: Patch, found: Registration, info: FrameInfo) -> Registration:
+    """A frame that was registered to a patch, on the reference."""
+    if patch.distortion is None and found.distortion is None:
+        return replace(found, matrix=patch.matrix @ found.matrix)
+
+    def onto(points: np.ndarray) -> np.ndarray:
+        return to_reference(patch.matrix, patch.distortion, to_reference(found.matrix, found.distortion, points))
+
+    matrix, distortion = tf.relay(info.width, info.height, onto)
+    return replace(found, matrix=matrix, distortion=distortion)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from livestack.develop import Developer, Prepared
+from livestack.distortion import Distortion
 from livestack.frame import FrameInfo
 from livestack.quality import FrameMeasures
 from livestack.stack import Normalisation, RejectedSamples
@@ -24,6 +25,7 @@ class Outcome:
     path : the file, None for a frame that a program handed over; `index` its position in a file of many.
     status : "stacked" or "refused"; `reason` a key of `quality.REASONS`, `message` its sentence.
     transform : (3, 3) frame (x, y, 1) -> reference (x, y, 1), None when unregistered.
+    distortion : what a lens adds to it; None where it adds nothing.
     rejected : the samples that the stack refused; None before streaming begins.
     """
 
@@ -52,6 +54,7 @@ class Outcome:
     timings_s: dict[str, float] = field(default_factory=dict)
     normalisation: Normalisation | None = None
     warnings: tuple[str, ...] = ()
+    distortion: Distortion | None = None
     new_target: bool = False
     """It matches other frames that were refused, not the reference: the telescope points somewhere else now."""
 
@@ -78,6 +81,7 @@ class Member:
     rms_px: float | None
     rejected: RejectedSamples
     rejected_fraction: float = 0.0
+    distortion: Distortion | None = None
 
 
 @dataclass(frozen=True, eq=False)

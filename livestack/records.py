@@ -108,6 +108,18 @@ class Normalisation(BaseModel):
     """Coefficients of the offset's surface; their meaning is the normaliser's."""
 
 
+class Distortion(BaseModel):
+    """What a lens adds to a transform; `docs/conventions.md` says how it is meant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coefficients: tuple[tuple[float, ...], ...]
+    """2 x 10, frame pixels."""
+    centre: tuple[float, float]
+    half: float
+    reach: tuple[float, float, float, float]
+
+
 class FrameRecord(Record):
     """What became of one frame."""
 
@@ -122,6 +134,8 @@ class FrameRecord(Record):
     message: str = ""
     transform: Annotated[tuple[tuple[Number, Number, Number], ...] | None, Plain] = None
     """Row-major 3x3, frame (x, y, 1) to reference (x, y, 1); None when unregistered."""
+    distortion: Distortion | None = None
+    """What a lens adds to it; None where it adds nothing."""
     method: str | None = None
     n_stars: int | None = None
     n_matched: int | None = None

@@ -8,18 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from livestack import transform as tf
 from livestack.develop import Prepared
+from livestack.distortion import Distortion, to_frame, to_reference
 from livestack.features import FeatureReference
 from livestack.frame import FrameInfo
-from livestack.members import Held
+from livestack.members import Held, Member
 from livestack.normalise import ReferenceLight, flux_ratio, mesh_nodes, normalise
 from livestack.quality import FrameMeasures, content_stats, frame_weight
 from livestack.registration import StarReference
 from livestack.stack import Normalisation
+from livestack.transform import Registration
 
 BETTER_REFERENCE = 2.0
 """A frame of the warm-up takes the reference over when it is so many times as good as the first: the log then speaks of
@@ -36,13 +39,14 @@ class Patch:
 
     Attributes
     ----------
-    stars : in the frame's own pixels; matrix : (3, 3) frame -> reference.
+    stars : in the frame's own pixels; matrix, distortion : frame -> reference.
     ratio : flux on the reference's scale over that of the frame.
     """
 
     stars: StarReference
     matrix: np.ndarray
     ratio: float
+    distortion: Distortion | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +86,13 @@ def make_reference(
     starless: bool,
     features: FeatureReference | None,
     from_previous: np.ndarray | None = None,
+    distortion: Distortion | None = None,
 ) -> Reference:
-    """A reference from a frame that lies on a grid of (height, width) by `matrix` (3, 3), frame -> grid."""
+    """A reference from a frame that lies on a grid of (height, width) by `matrix` (3, 3) and `distortion`, frame ->
+    grid."""
     info, stars = prepared.frame.info, prepared.stars
-    on_grid = stars if np.array_equal(matrix, np.eye(3)) else stars.moved(matrix)
+    aligned = distortion is None and np.array_equal(matrix, np.eye(3))
+    on_grid = stars if aligned else stars.placed(to_reference(matrix, distortion, stars.xy))
     return Reference(
         name=prepared.frame.name,
         info=info,
@@ -99,14 +106,19 @@ def make_reference(
 
 
 def extend(
-    reference: Reference, prepared: Prepared, matrix: np.ndarray, normalisation: Normalisation, ratio: float | None
+    reference: Reference,
+    prepared: Prepared,
+    found: Registration,
+    normalisation: Normalisation,
+    ratio: float | None,
 ) -> Reference:
     """The reference with a frame as one more patch, where the frame shows enough that is new; else as it was.
 
     Parameters
     ----------
-    matrix, normalisation, ratio : bring the frame onto the reference's place, scale and flux.
+    found, normalisation, ratio : bring the frame onto the reference's place, scale and flux.
     """
+    matrix = found.matrix
     info, stars, sky = prepared.frame.info, prepared.stars, prepared.sky
     if reference.starless or ratio is None or len(stars) < FEW_STARS:
         return reference
@@ -114,7 +126,7 @@ def extend(
     if np.isnan(reference.light.sky_at(places)).any(axis=0).mean() < NEW_SHARE:
         return reference
     light = ReferenceLight(stars, sky, matrix, info.width, info.height, reference.shape)
-    patch = Patch(StarReference(stars, info.width, info.height), matrix, ratio)
+    patch = Patch(StarReference(stars, info.width, info.height), matrix, ratio, found.distortion)
     return replace(
         reference, light=reference.light.with_beyond(light, normalisation), patches=(*reference.patches, patch)
     )
@@ -165,16 +177,23 @@ def carry_over(held: Sequence[Held], best: Held, reference: Reference) -> list[H
     to_new = np.linalg.inv(best.member.matrix)
     moved = []
     for one in held:
-        matrix = to_new @ one.member.matrix if one is not best else np.eye(3)
-        pairs = reference.stars.match_near(one.stars.xy, matrix, 2.0)
-        ratio = flux_ratio(best.stars, one.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
+        matrix, distortion = to_new @ one.member.matrix if one is not best else np.eye(3), None
         info = one.member.info
+        if one is not best and not (one.member.distortion is None and best.member.distortion is None):
+            matrix, distortion = tf.relay(info.width, info.height, partial(_by_way_of, one.member, best.member))
+        pairs = reference.stars.match_near(to_reference(matrix, distortion, one.stars.xy), np.eye(3), 2.0)
+        ratio = flux_ratio(best.stars, one.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
         normalisation = normalise(reference.light, one.prepared.sky, matrix, ratio, info.width, info.height)
         exposures = (info.exposure_s or 1.0) / (reference.info.exposure_s or info.exposure_s or 1.0)
         measures = replace(one.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
-        member = replace(one.member, matrix=matrix, normalisation=normalisation)
+        member = replace(one.member, matrix=matrix, distortion=distortion, normalisation=normalisation)
         moved.append(replace(one, member=member, measures=measures))
     return moved
+
+
+def _by_way_of(one: Member, best: Member, points: np.ndarray) -> np.ndarray:
+    """Points (n, 2) of a frame in the pixels of another frame on the same grid."""
+    return to_frame(best.matrix, best.distortion, to_reference(one.matrix, one.distortion, points))
 
 
 def weigh_anew(held: Sequence[Held], own: FrameMeasures) -> list[Held]:
@@ -192,8 +211,9 @@ def refine_positions(reference: Reference, held: Sequence[Held]) -> Reference:
     for one in held:
         if one.member.name == reference.name:
             continue
-        frame_index, ref_index = reference.stars.match_near(one.stars.xy, one.member.matrix, 1.0)
-        total[ref_index] += tf.apply(one.member.matrix, one.stars.xy[frame_index])
+        places = to_reference(one.member.matrix, one.member.distortion, one.stars.xy)
+        frame_index, ref_index = reference.stars.match_near(places, np.eye(3), 1.0)
+        total[ref_index] += places[frame_index]
         number[ref_index] += 1
     height, width = reference.shape
     return replace(reference, stars=StarReference(stars.placed(total / number[:, None]), width, height))

@@ -18,6 +18,7 @@ import numpy as np
 from livestack.canvas import Canvas
 from livestack.cosmetic import DefectLearner
 from livestack.defects import DefectMap
+from livestack.distortion import Distortion
 from livestack.features import FeatureReference
 from livestack.features.keypoints import Keypoints
 from livestack.features.prepare import Prepared as Picture
@@ -34,9 +35,9 @@ from livestack.stars import Sky, StarCatalog
 KNOWN: dict[str, type] = {
     each.__name__: each
     for each in (
-        Canvas, DefectLearner, DefectMap, FeatureReference, FrameInfo, FrameMeasures, Keypoints, Member, NoiseModel,
-        Normalisation, Patch, Picture, Reference, ReferenceLight, RejectedSamples, Sky, StarCatalog, StarReference,
-        StoredSamples,
+        Canvas, DefectLearner, DefectMap, Distortion, FeatureReference, FrameInfo, FrameMeasures, Keypoints, Member,
+        NoiseModel, Normalisation, Patch, Picture, Reference, ReferenceLight, RejectedSamples, Sky, StarCatalog,
+        StarReference, StoredSamples,
     )
 }  # fmt: skip
 """By the name that a checkpoint says."""

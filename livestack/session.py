@@ -24,11 +24,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from livestack.artist import Artist, Drawing, LastFrame
 from livestack.checkpoint import FOLDER_NAME, MASKS_NAME, Checkpointer, load_newest, remove_checkpoints
 from livestack.compiling import compile_loops, is_compiled
 from livestack.composite import check_palette
 from livestack.develop import file_to_stack_pixels
+from livestack.distortion import Distortion
 from livestack.durable import remove_leftovers, storage_error
 from livestack.errors import FrameError, LivestackError, NothingStacked, SessionError, UnreadableFrame, UsageError
 from livestack.feed import STUMBLES, End, Feed, Read, Unread, stumble
@@ -54,6 +57,7 @@ from livestack.journal import (
     Timings,
     WarningRecord,
 )
+from livestack.journal import Distortion as DistortionRecord
 from livestack.journal import Normalisation as NormalisationRecord
 from livestack.keeping import Keeper
 from livestack.kernels.bands import Bands
@@ -473,8 +477,11 @@ class Session:
 
     def _record(self, outcome: Outcome, read: Read) -> FrameRecord:
         arrival, matrix = read.arrival, outcome.transform
+        lens = outcome.distortion
         if matrix is not None:  # the journal speaks of the file's own pixels
-            matrix = matrix @ file_to_stack_pixels(read.frame.info, self.settings)
+            to_stack = file_to_stack_pixels(read.frame.info, self.settings)
+            matrix = matrix @ to_stack
+            lens = None if lens is None else lens.turned(np.linalg.inv(to_stack)[:2, :2])
         normalisation = outcome.normalisation
         self._sequence += 1
         return FrameRecord(
@@ -485,6 +492,7 @@ class Session:
             reason=outcome.reason,
             message=outcome.message,
             transform=None if matrix is None else tuple(tuple(float(v) for v in row) for row in matrix),
+            distortion=None if lens is None else _distortion_record(lens),
             method=outcome.method,
             n_stars=outcome.n_stars,
             n_matched=outcome.n_matched,
@@ -741,3 +749,8 @@ def default_output(paths: Sequence[Path], now: datetime | None = None) -> Path:
     folder = first if first.is_dir() or not first.exists() else first.parent
     moment = (now or datetime.now(UTC)).astimezone()
     return folder / "livestack" / moment.strftime("%Y-%m-%d_%H%M%S")
+
+
+def _distortion_record(lens: Distortion) -> DistortionRecord:
+    x, y = (tuple(float(v) for v in row) for row in lens.coefficients)
+    return DistortionRecord(coefficients=(x, y), centre=lens.centre, half=lens.half, reach=lens.reach)
