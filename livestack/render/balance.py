@@ -32,8 +32,11 @@ def measure_balance(above: np.ndarray, small: np.ndarray, sigmas: np.ndarray) ->
     sigmas = np.maximum(sigmas, 1e-9)
     stride = statistics_stride(above)
     # Channels are weighed by their noise: a red star must be found as well as a blue one.
-    detect = np.nan_to_num((above / sigmas[:, None, None]).sum(axis=0) / math.sqrt(3)).astype(np.float32)
-    detect = cv2.GaussianBlur(detect, (0, 0), 0.8)
+    weights = (1 / (math.sqrt(3) * sigmas)).tolist()
+    detect = above[0] * np.float32(weights[0])
+    for plane, weight in zip(above[1:], weights[1:], strict=True):
+        cv2.scaleAdd(plane, weight, detect, dst=detect)
+    detect = cv2.GaussianBlur(np.nan_to_num(detect, copy=False), (0, 0), 0.8)
     peak = detect >= cv2.dilate(detect, np.ones((7, 7), np.uint8))
     noise = max(measure_sky(detect[::stride, ::stride])[1], 1e-9)
     peak &= detect > 8 * noise
@@ -48,7 +51,7 @@ def measure_balance(above: np.ndarray, small: np.ndarray, sigmas: np.ndarray) ->
     window = above[:, ys[:, None, None] + offsets[:, None], xs[:, None, None] + offsets]
     distance = np.hypot(offsets[:, None], offsets)
     light = window - np.median(window[..., distance > 6.5], axis=-1)[..., None, None]
-    top, bottom = np.nanmax(small, axis=(1, 2)), np.nanmin(small, axis=(1, 2))
+    top, bottom = np.nanmax(small, axis=(1, 2)), np.nanmin(small[:, ::stride, ::stride], axis=(1, 2))
     peaks = (small[:, ys, xs] - bottom[:, None]) / (top - bottom)[:, None].clip(1e-9)
     # The stretch shows a star's wings as broad as its core, so both have their say, by the square root of their light;
     # wide enough, too, for a lens whose red or blue is less sharp than its green.
@@ -74,9 +77,10 @@ def measure_balance(above: np.ndarray, small: np.ndarray, sigmas: np.ndarray) ->
 def _without_green(above: np.ndarray, lit: np.ndarray) -> np.ndarray:
     """Gains (3,) that lower green to the stronger of red and blue in what is `lit` (h, w), and change nothing else."""
     gains = np.ones(3)
-    lit = lit & np.isfinite(above).all(axis=0)
-    if lit.any():
-        red, green, blue = (float(np.mean(plane[lit], dtype=np.float64)) for plane in above)
+    light = above.reshape(3, -1)[:, np.flatnonzero(lit)]
+    light = light[:, np.isfinite(light).all(axis=0)]
+    if light.size:
+        red, green, blue = light.mean(axis=1, dtype=np.float64).tolist()
         if green > max(red, blue) > 0:
             gains[1] = max(max(red, blue) / green, 0.3)
     return normalise_gains(gains)

@@ -131,9 +131,9 @@ def is_bright(small: np.ndarray, was_bright: bool = False) -> bool:
     if min(luma.shape) < 16 or not seen.any():
         return False
     luma = cv2.blur(np.where(seen, luma, luma[seen].min()), (3, 3))
-    # Four pixels apart: nearer ones share noise through debayering, registration and the blur above.
-    noise = 1.4826 * float(np.median(np.abs(luma[:, 4:] - luma[:, :-4]))) / math.sqrt(2)
     step = max(1, round(max(luma.shape) / 480))
+    # Four pixels apart: nearer ones share noise through debayering, registration and the blur above.
+    noise = 1.4826 * float(np.median(np.abs(luma[::step, 4:] - luma[::step, :-4]))) / math.sqrt(2)
     view, known = luma[::step, ::step], seen[::step, ::step]
     ease = 0.6 if was_bright else 1.0
     above = view - fit_background(np.where(known, view, np.float32(np.nan))[None]).evaluate(*view.shape)[0]
@@ -183,14 +183,25 @@ def _measure_sky_look(
     elif len(small) == 3 and settings.white_balance == "stars":
         gains, n_stars = measure_balance(above, small, sigmas)
     luma = mix_luma(above, gains)
-    rank = max(1, luma.size // 50_000)
-    bright = luma[np.isfinite(luma)]
-    top = float(np.partition(bright, -rank)[-rank]) if bright.size >= rank else 1.0
+    top = _near_the_top(luma, luma[::stride, ::stride])
     # Two limits on the stretch: noise never fills the range, and a very deep stack is not torn up to its last photon.
     noise = max(measure_sky(luma[::stride, ::stride])[1], 2e-4 * top, 1e-6)
     white = max(top, 250 * noise)
     by_scale = ((1.0, noise),) if scale <= 1 else ((1.0, max(noise, _full_noise(linear, gains))), (scale, noise))
     return Look("sky", size, surface, gains, by_scale, 0.0, white, 0.5, n_stars, settings)
+
+
+def _near_the_top(luma: np.ndarray, sample: np.ndarray) -> float:
+    """The level that one pixel in 50 000 exceeds; `sample`, some of the pixels, tells where to look for them."""
+    rank = max(1, luma.size // 50_000)
+    known = np.sort(sample[np.isfinite(sample)], axis=None)
+    if not known.size:
+        return 1.0
+    bright = luma[luma >= known[-max(1, known.size // 500)]]
+    if bright.size < rank:
+        bright = luma[np.isfinite(luma)]
+    rank = min(rank, bright.size)
+    return float(np.partition(bright, -rank)[-rank])
 
 
 def _surface_share(previous: Look, surface: Surface, scale: float) -> float:
