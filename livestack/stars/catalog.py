@@ -45,10 +45,6 @@ class StarCatalog:
         """The same stars at other positions (n, 2)."""
         return replace(self, x=xy[:, 0].copy(), y=xy[:, 1].copy())
 
-    def moved(self, matrix: np.ndarray) -> StarCatalog:
-        """The same stars in the coordinates that the (3, 3) `matrix` leads to."""
-        return self.placed(self.xy @ matrix[:2, :2].T + matrix[:2, 2])
-
     def select(self, keep: np.ndarray) -> StarCatalog:
         """The stars for which `keep` (n,) bool is True, in the same order."""
         return StarCatalog(
