@@ -18,8 +18,8 @@ MIN_SNR = 15.0
 FLUX_FLOOR = 0.01
 """Scatter of a flux ratio that even the brightest star has (flat, aperture, scintillation)."""
 SCENE_CONTRAST = 0.5
-"""Bright and dark places must differ by so much of the usual level before their ratio tells of transparency: less may be
-a gradient of the sky, which is added light."""
+"""Bright and dark places must differ by so much of the usual level before their ratio tells of transparency: less
+may be a gradient of the sky, which is added light."""
 
 
 class ReferenceLight:
