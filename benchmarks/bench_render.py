@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from livestack.kernels.bands import Bands
-from livestack.render import encode_jpeg, measure_look, reduce_planes, render
+from livestack.render import encode_jpeg, measure_look, measure_small, render, render_small, shrink_stack
 from livestack.settings import RenderSettings
 
 
@@ -52,13 +52,13 @@ def main() -> None:
     options = parser.parse_args()
     width, height = (int(part) for part in options.size.split("x"))
     data, settings = make_data(width, height), RenderSettings()
+    weight, origin = np.isfinite(data).astype(np.float32), np.zeros(3)
     with Bands(options.threads) as bands:
 
         def draw_live() -> object:
-            """As the live preview is drawn: the data are read once."""
-            reduced = reduce_planes(data, settings.preview_width, bands=bands)
-            new = measure_look(data, settings, look, bands, reduced)
-            return render(data, new, settings.preview_width, bands=bands, reduced=reduced)
+            """As the live preview is drawn: straight from the accumulators, which are read once."""
+            small = shrink_stack(data, weight, origin, settings.preview_width, bands)
+            return render_small(small, measure_small(small, settings, look), bands=bands)
 
         look = measure_look(data, settings, bands=bands)
         picture = render(data, look, settings.preview_width, bands=bands)

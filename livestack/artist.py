@@ -20,7 +20,18 @@ from livestack.canvas import Canvas
 from livestack.composite import Composite, Mixed
 from livestack.kernels.bands import Bands
 from livestack.noise import measure_noise
-from livestack.render import Look, Picture, measure_look, reduce_planes, render, render_part
+from livestack.render import (
+    Look,
+    Picture,
+    Small,
+    measure_look,
+    measure_small,
+    reduce_planes,
+    render,
+    render_part,
+    render_small,
+    shrink_stack,
+)
 from livestack.settings import RenderSettings
 from livestack.stack import Normalisation, Stack
 
@@ -158,44 +169,37 @@ class Artist:
         return not self._ended and self._wanted is not None and self._wanted.settings == self._drawn_with
 
     def _make(self, request: _Request) -> Drawing:
-        linear = request.stack.image()
-        side = request.settings.preview_width
-        reduced = reduce_planes(linear, side, bands=self._bands)
-        look = measure_look(linear, request.settings, self._looks.get(request.group), self._bands, reduced)
+        stack, settings = request.stack, request.settings
+        small = shrink_stack(stack.mean, stack.weight, stack.origin, settings.preview_width, self._bands)
+        look = measure_small(small, settings, self._looks.get(request.group))
         self._looks[request.group] = look
         noise: tuple[float, float] | None = None
         last = request.last
         if last is not None:
-            last = replace(last, matrix=request.stack.canvas.from_reference @ last.matrix)
+            last = replace(last, matrix=stack.canvas.from_reference @ last.matrix)
         one: np.ndarray | None = None
         if last is not None:
-            noise = noise_of(linear, last)
+            noise = noise_of(stack, last)
             # one frame drawn with the stack's look: its colours are as uncertain as it is noisier
             grain = noise[0] / noise[1] if noise and noise[1] > 0 else 1.0
-            one = self._draw_frame(linear, last, look.with_grain(grain), reduced, request)
+            one = self._draw_frame(last, look.with_grain(grain), small, request)
         if request.composite is None:
-            picture = render(linear, look, side, bottom_up=request.bottom_up, bands=self._bands, reduced=reduced)
-            return Drawing(request.group, request.stack.n_frames, look, picture, one, noise, request.stack.canvas)
-        del linear
+            picture = render_small(small, look, request.bottom_up, self._bands)
+            return Drawing(request.group, stack.n_frames, look, picture, one, noise, stack.canvas)
         picture, look, mixed = self._mix(request, request.composite)
-        return Drawing(request.group, request.stack.n_frames, look, picture, one, noise, request.stack.canvas, mixed)
+        return Drawing(request.group, stack.n_frames, look, picture, one, noise, stack.canvas, mixed)
 
-    def _draw_frame(
-        self, linear: np.ndarray, last: LastFrame, look: Look, reduced: tuple[np.ndarray, float], request: _Request
-    ) -> np.ndarray:
+    def _draw_frame(self, last: LastFrame, look: Look, small: Small, request: _Request) -> np.ndarray:
         """The newest frame with the stack's look and geometry, at the size of the preview."""
-        side = request.settings.preview_width
-        if reduced[1] == 1.0:
-            frame = warp_frame(last, linear.shape[-2:])
-            return render(frame, look, side, bottom_up=request.bottom_up, bands=self._bands).rgb
-        # warped after it was reduced: a full-size copy of the frame would cost more memory than all else here
-        planes, scale = reduce_planes(last.planes, side, bands=self._bands)
-        matrix = _to_reduced(reduced[1]) @ last.matrix @ np.linalg.inv(_to_reduced(scale))
-        small = warp_frame(replace(last, planes=planes, matrix=matrix), reduced[0].shape[-2:])
-        drawn = render(
-            linear, look, side, bottom_up=request.bottom_up, bands=self._bands, reduced=(small, reduced[1])
-        )
-        return drawn.rgb
+        shape = small.planes.shape[-2:]
+        if small.scale == 1.0:
+            planes = warp_frame(last, shape)
+        else:
+            # warped after it was reduced: a full-size copy of the frame would cost more memory than all else here
+            reduced, scale = reduce_planes(last.planes, request.settings.preview_width, bands=self._bands)
+            matrix = _to_reduced(small.scale) @ last.matrix @ np.linalg.inv(_to_reduced(scale))
+            planes = warp_frame(replace(last, planes=reduced, matrix=matrix), shape)
+        return render_small(replace(small, planes=planes), look, request.bottom_up, self._bands).rgb
 
     def _mix(self, request: _Request, composite: Composite) -> tuple[Picture, Look, Mixed]:
         """The colour picture at the size of the preview, and what zooming into it needs."""
@@ -226,11 +230,11 @@ def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def noise_of(linear: np.ndarray, last: LastFrame) -> tuple[float, float] | None:
+def noise_of(stack: Stack, last: LastFrame) -> tuple[float, float] | None:
     """Noise of the frame and of the stack, measured on the middle of the field."""
-    height, width = linear.shape[-2:]
+    _, height, width = stack.shape
     y, x = max(0, (height - NOISE_SIDE) // 2), max(0, (width - NOISE_SIDE) // 2)
-    part = linear[:, y : y + NOISE_SIDE, x : x + NOISE_SIDE]
+    part = stack.image(slice(y, y + NOISE_SIDE), slice(x, x + NOISE_SIDE))
     moved = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]]) @ last.matrix
     return measure_noise(part, warp_frame(replace(last, matrix=moved), part.shape[-2:]), last.share)
 

@@ -26,15 +26,12 @@ from livestack.compose import (
 )
 from livestack.errors import UsageError
 from livestack.kernels.bands import Bands
-from livestack.render import Look, reduce_planes
+from livestack.render import Look, shrink_stack
 from livestack.render.balance import mix_luma
 from livestack.settings import RenderSettings
 from livestack.stack import Stack
 
-APART = 4
-"""Pixels nearer than this share noise through debayering and registration."""
 BAND_ROWS = 256
-NOISE_PIXELS = 100_000
 OFF = "none"
 COLOUR = "RGB"
 """Role of a colour camera's stack."""
@@ -121,10 +118,12 @@ class Composite:
         there: dict[str, np.ndarray] = {}
         scale = 1.0
         for role, part in self.parts.items():
-            image = part.stack.image()
-            image = image[0] if len(image) == 1 else image
-            small[role], scale = _reduced(image, max_side, bands)
-            here[role], there[role] = _pairs(image)
+            stack = part.stack
+            read = shrink_stack(stack.mean, stack.weight, stack.origin, max_side, bands)
+            scale = read.scale
+            small[role], here[role], there[role] = (
+                planes[0] if len(planes) == 1 else planes for planes in (read.planes, read.here, read.there)
+            )
         recipe = measure_recipe(small, self.palette)
         return recipe.apply(small), Mixed(self, recipe, scale, recipe.apply(here), recipe.apply(there))
 
@@ -169,19 +168,6 @@ class Mixed:
             return replace(small, size=self.composite.size)
         noise = ((1.0, max(sigma, self._noise(small.gains))), (self.scale, sigma))
         return replace(small, size=self.composite.size, noise=noise)
-
-
-def _reduced(image: np.ndarray, max_side: int, bands: Bands | None) -> tuple[np.ndarray, float]:
-    small, scale = reduce_planes(image if image.ndim == 3 else image[None], max_side, bands=bands)
-    return (small if image.ndim == 3 else small[0]), scale
-
-
-def _pairs(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels from all over, and their neighbours `APART` pixels on."""
-    height, width = image.shape[-2:]
-    step = max(APART + 1, round((height * width / NOISE_PIXELS) ** 0.5))
-    rows, columns = height - height % step, width - width % step
-    return image[..., :rows:step, :columns:step], image[..., :rows:step, APART:columns:step]
 
 
 def check_palette(text: str) -> None:

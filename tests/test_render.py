@@ -20,9 +20,13 @@ from livestack.render import (
     encode_png,
     encode_tiff,
     measure_look,
+    measure_small,
     reduce_planes,
     render,
     render_part,
+    render_small,
+    shrink,
+    shrink_stack,
 )
 from livestack.render.picture import stretch_curve
 from livestack.settings import RenderSettings
@@ -555,12 +559,59 @@ class TestRealFrames:
         assert (rgb == 255).mean() < 0.02
 
 
-def test_data_that_were_reduced_before_give_the_same_picture():
-    rng = np.random.default_rng(31)
-    data = rng.normal(700, 9, (3, 300, 460)).astype(np.float32)
-    data[:, 140:150, 200:212] += 4000
+class TestSmall:
+    """A preview read straight from the accumulators is the picture of the finished image."""
+
     settings = RenderSettings(preview_width=120)
-    reduced = reduce_planes(data, 120)
-    look, again = measure_look(data, settings), measure_look(data, settings, reduced=reduced)
-    assert (look.noise, look.white) == (again.noise, again.white)
-    assert np.array_equal(render(data, look, 120).rgb, render(data, again, 120, reduced=reduced).rgb)
+
+    def stack(self, size=(300, 460), channels=3):
+        rng = np.random.default_rng(31)
+        mean = rng.normal(0, 9, (channels, *size)).astype(np.float32)
+        mean[:, 140:150, 200:212] += 4000
+        weight = rng.uniform(0.5, 9, mean.shape).astype(np.float32)
+        weight[:, :, :37] = 0
+        weight[0, 50:60, 100:300] = 0
+        origin = np.array([700.0, 900.0, 500.0])[:channels]
+        image = mean + origin[:, None, None].astype(np.float32)
+        image[weight == 0] = np.nan
+        return mean, weight, origin, image
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("side", [None, 120, 457])
+    def test_accumulators_reduce_as_the_image_does(self, channels, side):
+        mean, weight, origin, image = self.stack(channels=channels)
+        read, wanted = shrink_stack(mean, weight, origin, side), shrink(image, side)
+        assert (read.scale, read.size) == (wanted.scale, wanted.size)
+        for name in ("planes", "here", "there"):
+            np.testing.assert_allclose(getattr(read, name), getattr(wanted, name), rtol=2e-6)
+
+    def test_the_number_of_threads_changes_nothing(self):
+        mean, weight, origin, _ = self.stack()
+        with Bands(3) as bands:
+            np.testing.assert_array_equal(
+                shrink_stack(mean, weight, origin, 133).planes, shrink_stack(mean, weight, origin, 133, bands).planes
+            )
+
+    def test_the_picture_is_the_same(self):
+        *accumulators, image = self.stack()
+        look = measure_look(image, self.settings)
+        small = shrink_stack(*accumulators, self.settings.preview_width)
+        again = measure_small(small, self.settings)
+        np.testing.assert_allclose(again.noise, look.noise, rtol=1e-3)
+        assert again.white == pytest.approx(look.white, rel=1e-3)
+        picture = render_small(small, again)
+        whole = render(image, look, self.settings.preview_width)
+        assert picture.scale == whole.scale
+        assert np.abs(picture.rgb.astype(int) - whole.rgb).max() <= 1
+
+    def test_noise_of_true_pixels_is_seen_through_the_reduction(self):
+        small = shrink(self.stack()[3], 60)
+        sigma = 1.4826 * np.nanmedian(np.abs(small.here - small.there)) / math.sqrt(2)
+        assert sigma == pytest.approx(9, rel=0.05)
+
+    def test_what_does_not_fit_is_refused(self):
+        mean, weight, origin, image = self.stack()
+        with pytest.raises(ValueError, match="weight: expected float32"):
+            shrink_stack(mean, weight[:, 1:], origin)
+        with pytest.raises(ValueError, match="measure again"):
+            render_small(shrink(image, 60), measure_look(image[:, 1:], self.settings))

@@ -2,13 +2,14 @@
 
 from livestack.render.background import Surface, fit_background, measure_sky, remove_gradient
 from livestack.render.encode import encode_jpeg, encode_png, encode_tiff
-from livestack.render.look import Look, measure_look
-from livestack.render.picture import Picture, render, render_part
-from livestack.render.reduction import reduce_planes
+from livestack.render.look import Look, measure_look, measure_small
+from livestack.render.picture import Picture, render, render_part, render_small
+from livestack.render.reduction import Small, reduce_planes, shrink, shrink_stack
 
 __all__ = [
     "Look",
     "Picture",
+    "Small",
     "Surface",
     "encode_jpeg",
     "encode_png",
@@ -16,8 +17,12 @@ __all__ = [
     "fit_background",
     "measure_look",
     "measure_sky",
+    "measure_small",
     "reduce_planes",
     "remove_gradient",
     "render",
     "render_part",
+    "render_small",
+    "shrink",
+    "shrink_stack",
 ]

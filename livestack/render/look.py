@@ -23,8 +23,8 @@ import numpy as np
 
 from livestack.kernels.bands import Bands
 from livestack.render.background import Surface, fit_background, measure_sky
-from livestack.render.balance import STATISTICS_PIXELS, measure_balance, mix_luma, normalise_gains, statistics_stride
-from livestack.render.reduction import reduce_planes
+from livestack.render.balance import measure_balance, mix_luma, normalise_gains, statistics_stride
+from livestack.render.reduction import Small, shrink
 from livestack.render.skyfit import MAX_ORDER
 from livestack.settings import RenderSettings
 
@@ -77,11 +77,7 @@ class Look:
 
 
 def measure_look(
-    linear: np.ndarray,
-    settings: RenderSettings,
-    previous: Look | None = None,
-    bands: Bands | None = None,
-    reduced: tuple[np.ndarray, float] | None = None,
+    linear: np.ndarray, settings: RenderSettings, previous: Look | None = None, bands: Bands | None = None
 ) -> Look:
     """Measure how data should be shown.
 
@@ -91,22 +87,25 @@ def measure_look(
     settings : stretch, strength of colour ...; these take effect at once, whatever was before.
     previous : the look of the picture before this one; it is blended in where size and kind agree.
     bands : threads to share the reading of large data.
-    reduced : what `reduce_planes` made of `linear` with `settings.preview_width`, where that is there already.
 
     Raises
     ------
     ValueError : `linear` has another shape or dtype.
     """
-    small, scale = reduced or reduce_planes(linear, settings.preview_width, bands=bands)
+    return measure_small(shrink(linear, settings.preview_width, bands), settings, previous)
+
+
+def measure_small(small: Small, settings: RenderSettings, previous: Look | None = None) -> Look:
+    """`measure_look` of data that are reduced to about `settings.preview_width` already."""
     # An infinity, as a division in somebody's calibration leaves it, says as little as NaN.
-    small[np.isinf(small)] = np.nan
-    channels, height, width = linear.shape
-    if previous is not None and (previous.size != (width, height) or len(previous.gains) != channels):
+    infinite = np.isinf(small.planes)
+    planes = np.where(infinite, np.float32(np.nan), small.planes) if infinite.any() else small.planes
+    if previous is not None and (previous.size != small.size or len(previous.gains) != len(planes)):
         previous = None
-    if is_bright(small, was_bright=previous is not None and previous.kind == "bright"):
-        look = _measure_bright(small, settings, (width, height))
+    if is_bright(planes, was_bright=previous is not None and previous.kind == "bright"):
+        look = _measure_bright(planes, settings, small.size)
     else:
-        look = _measure_sky_look(linear, small, scale, settings, (width, height), previous)
+        look = _measure_sky_look(replace(small, planes=planes), settings, previous)
     if previous is None or previous.kind != look.kind:
         return look
     share = FOLLOW if look.kind == "sky" else 0.5
@@ -157,14 +156,8 @@ def _filled(lit: np.ndarray) -> float:
     return float((lit > 0.25).sum() / max(1, (lit > 0.05).sum()))
 
 
-def _measure_sky_look(
-    linear: np.ndarray,
-    small: np.ndarray,
-    scale: float,
-    settings: RenderSettings,
-    size: tuple[int, int],
-    previous: Look | None,
-) -> Look:
+def _measure_sky_look(data: Small, settings: RenderSettings, previous: Look | None) -> Look:
+    small, scale = data.planes, data.scale
     surface = fit_background(small, MAX_ORDER if settings.gradient_removal else 0)
     if (
         previous is not None
@@ -187,8 +180,8 @@ def _measure_sky_look(
     # Two limits on the stretch: noise never fills the range, and a very deep stack is not torn up to its last photon.
     noise = max(measure_sky(luma[::stride, ::stride])[1], 2e-4 * top, 1e-6)
     white = max(top, 250 * noise)
-    by_scale = ((1.0, noise),) if scale <= 1 else ((1.0, max(noise, _full_noise(linear, gains))), (scale, noise))
-    return Look("sky", size, surface, gains, by_scale, 0.0, white, 0.5, n_stars, settings)
+    by_scale = ((1.0, noise),) if scale <= 1 else ((1.0, max(noise, _full_noise(data, gains))), (scale, noise))
+    return Look("sky", data.size, surface, gains, by_scale, 0.0, white, 0.5, n_stars, settings)
 
 
 def _near_the_top(luma: np.ndarray, sample: np.ndarray) -> float:
@@ -235,16 +228,9 @@ def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int
     return Look("bright", size, surface, gains, ((1.0, noise),), 0.0, white, midtone, 0, settings)
 
 
-def _full_noise(linear: np.ndarray, gains: np.ndarray) -> float:
-    """Sigma of the luminance of single pixels, from a coarse grid of small patches, so that gradients do not count."""
-    _, height, width = linear.shape
-    step = max(4, round((height * width * 4 / STATISTICS_PIXELS) ** 0.5))
-    rows, columns = height - height % step, width - width % step
-    first = mix_luma(linear[:, 0:rows:step, 0:columns:step], gains)
-    # Four pixels apart: nearer ones share noise through debayering and registration.
-    apart = min(4, step - 1)
-    second = mix_luma(linear[:, 0:rows:step, apart:columns:step], gains)
-    difference = first - second
+def _full_noise(data: Small, gains: np.ndarray) -> float:
+    """Sigma of the luminance of true pixels, from neighbours, so that gradients do not count."""
+    difference = mix_luma(data.here, gains) - mix_luma(data.there, gains)
     difference = difference[np.isfinite(difference)]
     return 1.4826 * float(np.median(np.abs(difference))) / math.sqrt(2) if difference.size else 0.0
 

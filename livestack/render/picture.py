@@ -23,7 +23,7 @@ import numpy as np
 from livestack.kernels.bands import Bands, run_bands
 from livestack.kernels.render import balance_rows, stretch_colour, stretch_mono, weigh_chroma
 from livestack.render.look import Look
-from livestack.render.reduction import Region, reduce_planes
+from livestack.render.reduction import Region, Small, reduce_planes
 
 SHADOWS_SIGMA = 2.8
 CHROMA_SIGMA_PX = 2.5
@@ -58,7 +58,6 @@ def render(
     depth: int = 8,
     bottom_up: bool = False,
     bands: Bands | None = None,
-    reduced: tuple[np.ndarray, float] | None = None,
 ) -> Picture:
     """Draw data.
 
@@ -71,7 +70,6 @@ def render(
     depth : bits, 8 or 16.
     bottom_up : row 0 of the data is the bottom of the picture.
     bands : threads to share the work.
-    reduced : what `reduce_planes` made of all of `linear` with `max_side`, where that is there already; overwritten.
 
     Raises
     ------
@@ -79,11 +77,9 @@ def render(
     """
     if depth not in (8, 16):
         raise ValueError(f"depth: found {depth}, expected 8 or 16.")
-    if linear.ndim != 3 or (linear.shape[2], linear.shape[1]) != look.size or len(linear) != len(look.gains):
-        raise ValueError(
-            f"look: was measured on {look.size[0]} x {look.size[1]} pixels, {len(look.gains)} channel(s); "
-            f"the data have shape {linear.shape}; measure again."
-        )
+    if linear.ndim != 3:
+        raise ValueError(f"linear: expected shape (C, H, W), found {linear.shape}.")
+    _check_look(look, (linear.shape[2], linear.shape[1]), len(linear))
     _, height, width = linear.shape
     x, y, w, h = _inside(region or (0, 0, width, height), width, height)
     if bottom_up:
@@ -92,9 +88,34 @@ def render(
         rgb = _draw_full(linear, look, (x, y, w, h), depth, bands)
         scale = 1.0
     else:
-        small, scale = reduced or reduce_planes(linear, max_side, (x, y, w, h), bands)
+        small, scale = reduce_planes(linear, max_side, (x, y, w, h), bands)
         rgb = _draw(small, look, (x, y), scale, depth, bands)
     return Picture(np.ascontiguousarray(rgb[::-1]) if bottom_up else rgb, scale)
+
+
+def render_small(small: Small, look: Look, bottom_up: bool = False, bands: Bands | None = None) -> Picture:
+    """Draw reduced data, 8 bit, at the size that they have.
+
+    Parameters
+    ----------
+    small : its planes are overwritten.
+    look, bottom_up, bands : as for `render`.
+
+    Raises
+    ------
+    ValueError : the look is of data of another size.
+    """
+    _check_look(look, small.size, len(small.planes))
+    rgb = _draw(small.planes, look, (0, 0), small.scale, 8, bands)
+    return Picture(np.ascontiguousarray(rgb[::-1]) if bottom_up else rgb, small.scale)
+
+
+def _check_look(look: Look, size: tuple[int, int], channels: int) -> None:
+    if size != look.size or channels != len(look.gains):
+        raise ValueError(
+            f"look: was measured on {look.size[0]} x {look.size[1]} pixels, {len(look.gains)} channel(s); "
+            f"the data have {size[0]} x {size[1]}, {channels} channel(s); measure again."
+        )
 
 
 def render_part(part: np.ndarray, look: Look, origin: tuple[int, int], bottom_up: bool = False) -> Picture:
