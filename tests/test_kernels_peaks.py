@@ -84,3 +84,12 @@ def test_single_pixels_are_no_stars() -> None:
     image = np.zeros((9, 12), np.float32)
     image[3, 4] = image[7, 9] = image[7, 10] = 50
     assert separate(image, 1)[:, :2].tolist() == [[9.5, 7.0]]
+
+
+def test_as_many_peaks_as_fit_into_an_image() -> None:
+    image = np.ones((7, 10), np.float32)
+    image[::2, ::2] = np.arange(20).reshape(4, 5) + 10
+    places = separate(image, 0.5, 5.0)[:, :2].tolist()
+    assert sorted(places) == sorted([x, y] for y in range(0, 7, 2) for x in range(0, 10, 2))[1:], (
+        "the first is one pixel"
+    )

@@ -41,12 +41,13 @@ def separate_stars(
         the star first meets another.
     """
     height, width = image.shape
-    n = len(order)
-    parent = np.empty(n + 1, dtype=np.int32)
-    top = np.empty(n + 1, dtype=np.float32)
-    sums = np.zeros((n + 1, 3))  # light, light x, light y
-    size = np.zeros(n + 1, dtype=np.int32)
-    place = np.full((n + 1, 2), np.nan)
+    # Of four pixels in a square at most one is a peak.
+    room = min(len(order), ((height + 1) // 2) * ((width + 1) // 2)) + 1
+    parent = np.empty(room, dtype=np.int32)
+    top = np.empty(room, dtype=np.float32)
+    sums = np.zeros((room, 3))  # light, light x, light y
+    size = np.zeros(room, dtype=np.int32)
+    place = np.full((room, 2), np.nan)
     peaks = 0
     found = 0
     for p in order:
