@@ -22,6 +22,7 @@ from livestack.quality import (
     not_a_light,
     refuse,
 )  # fmt: skip
+from livestack.quality.content import texture
 from livestack.settings import QualitySettings
 from livestack.transform import Decomposition
 
@@ -206,6 +207,33 @@ def test_a_header_that_says_so_is_believed(kind: FrameKind) -> None:
 def test_content_tells_a_dark_from_clouds_and_the_moon(content: ContentStats, reason: str | None) -> None:
     verdict = not_a_light(INFO, content, settled())
     assert (verdict.reason if verdict else None) == reason
+
+
+def noise(mosaic: bool) -> np.ndarray:
+    """A dark: noise, a pedestal, hot pixels; of a mosaic the colours differ."""
+    rng = np.random.default_rng(12)
+    data = 500 + rng.normal(0, 6, (120, 180))
+    data[rng.uniform(size=data.shape) < 1e-3] += 4000
+    if mosaic:
+        data[::2, ::2] += 300
+    return data.astype(np.float32)
+
+
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_small_craters_on_a_level_ground_are_a_scene(mosaic: bool) -> None:
+    """Nothing in the sky's coarse mesh and no star, and yet no dark."""
+    info = replace(INFO, width=180, height=120, bayer="RGGB" if mosaic else None)
+    empty = ContentStats(0, 500, 6, 0.1)
+    y, x = np.mgrid[:120, :180]
+    ripples = 90 * np.sin(x / 6) * np.sin(y / 6)
+    assert texture(noise(mosaic), mosaic) < 0.5
+    assert not_a_light(info, empty, settled(), noise(mosaic)).reason == "not_a_light"
+    scene = (noise(mosaic) + ripples).astype(np.float32)
+    assert texture(scene, mosaic) > 3
+    assert not_a_light(info, empty, settled(), scene) is None
+    scene[:60] = np.nan
+    assert not_a_light(info, empty, settled(), scene) is None
+    assert not_a_light(info, empty, settled(), np.full((120, 180), np.nan, np.float32)).reason == "not_a_light"
 
 
 def play(frames: list[FrameMeasures], moved: list[Decomposition] | None = None) -> tuple[Warnings, list[str]]:

@@ -17,6 +17,10 @@ from livestack.quality.reasons import Verdict, refuse
 from livestack.stars import MESH_SAMPLES, Sky, StarCatalog
 
 NO_LIGHTS = (FrameKind.BIAS, FrameKind.DARK, FrameKind.FLAT, FrameKind.DARK_FLAT)
+TEXTURE_SIGMA = 2.0
+"""Scatter that neighbouring pixels share, over what they do not, above which there is a scene: rows and amplifier glow
+give a dark 0.5 at most, the terrain of the Moon 10 to 20."""
+TEXTURE_SAMPLES = 200_000
 STRUCTURE_SIGMA = 0.6
 """Spread of the sky mesh over a pixel's noise below which there is nothing to see (its own noise is about 0.06)."""
 
@@ -49,7 +53,34 @@ def content_stats(sky: Sky, stars: StarCatalog) -> ContentStats:
     return ContentStats(len(stars), level_adu, noise, max(spreads) / noise if noise > 0 else 0.0)
 
 
-def not_a_light(info: FrameInfo, content: ContentStats, judge: Judge | None = None) -> Verdict | None:
+def texture(data: np.ndarray, mosaic: bool) -> float:
+    """How much neighbouring pixels vary together, in units of how much they vary by themselves; 0 for pure noise.
+
+    The ratio of von Neumann (1941, doi:10.1214/aoms/1177731677): the scatter of all pixels against that of the
+    differences of neighbours, both robust, for a mosaic among pixels of one colour.
+
+    Parameters
+    ----------
+    data : (H, W) mono or mosaic, or (3, H, W), ADU.
+    """
+    plane = data[1] if data.ndim == 3 else data
+    step = 2 if mosaic else 1
+    plane = plane[:: step * max(1, plane[::step, ::step].size // TEXTURE_SAMPLES), ::step].astype(np.float64)
+    steps = np.diff(plane, axis=1)
+    values, steps = plane[np.isfinite(plane)], steps[np.isfinite(steps)]
+    if len(steps) == 0:
+        return 0.0
+    centre, spread = float(np.median(values)), float(values.std())
+    for _ in range(5):
+        values = values[np.abs(values - centre) <= 3 * spread]
+        centre, spread = float(values.mean()), float(values.std())
+    alone = float(steps[np.abs(steps) <= 3 * steps.std()].std()) / math.sqrt(2)
+    return math.sqrt(max(0.0, (spread / alone) ** 2 - 1)) if alone > 0 else 0.0
+
+
+def not_a_light(
+    info: FrameInfo, content: ContentStats, judge: Judge | None = None, data: np.ndarray | None = None
+) -> Verdict | None:
     """Refusal of a frame that is no light, or None.
 
     Parameters
@@ -57,6 +88,8 @@ def not_a_light(info: FrameInfo, content: ContentStats, judge: Judge | None = No
     info : its header; a kind other than light or unknown settles it.
     content : from `content_stats`.
     judge : of the frame's group; knows the usual sky. Without it only a frame that holds nothing at all is refused.
+    data : its pixels, (H, W) or (3, H, W) ADU; looked at when stars and sky show nothing (craters smaller than the
+        cells of the sky's mesh).
     """
     if info.kind in NO_LIGHTS:
         return refuse("not_a_light", detail=f"its header says {info.kind.value}; put it into the folder of masters")
@@ -68,6 +101,8 @@ def not_a_light(info: FrameInfo, content: ContentStats, judge: Judge | None = No
         )
         return refuse("blank", detail=f"{found}; check camera and cable")
     if content.n_stars > 2 or content.structure > STRUCTURE_SIGMA:
+        return None
+    if data is not None and texture(data, info.bayer is not None) > TEXTURE_SIGMA:
         return None
     usual_sky = judge.usual("sky_adu", info.exposure_s) if judge else None
     usual_noise = judge.usual("noise_adu", info.exposure_s) if judge else None
