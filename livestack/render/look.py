@@ -136,18 +136,26 @@ def is_bright(small: np.ndarray, was_bright: bool = False) -> bool:
     view, known = luma[::step, ::step], seen[::step, ::step]
     ease = 0.6 if was_bright else 1.0
     above = view - fit_background(np.where(known, view, np.float32(np.nan))[None]).evaluate(*view.shape)[0]
-    low, high = (float(x) for x in np.percentile(view[known], (1.0, 99.9)))
-    if high - low > 20 * noise and float(np.mean(np.abs(above[known]) > 6 * noise)) > 0.15 * ease:
-        lit = np.where(known, (view - low) / (high - low), 0)
-        if float(np.mean(lit > 0.25)) > 0.12 * ease and _filled(lit) > 0.5 * ease:
-            return True
     high = float(np.percentile(above[known], 99.9))
-    if high <= 100 * ease * noise or high <= 0:
+    if high <= 0:
         return False
     lit = np.where(known, above / high, 0)
+    # Craters and mountains all over, where a nebula, however wide and bright, is smooth.
+    side = max(3, max(view.shape) // 16)
+    rough = np.abs(view - cv2.blur(view, (side, side), borderType=cv2.BORDER_REFLECT))[known] > 6 * noise
+    large = high > 20 * noise and float(np.mean(np.abs(above[known]) > 6 * noise)) > 0.15 * ease
+    if (
+        large
+        and float(np.mean(rough)) > 0.05 * ease
+        and np.mean(lit > 0.25) > 0.12 * ease
+        and _filled(lit) > 0.5 * ease
+    ):
+        return True
+    if high <= 100 * ease * noise:
+        return False
     pieces = cv2.connectedComponentsWithStats((lit > 0.25).astype(np.uint8), connectivity=8)[2][1:]
     return bool(
-        pieces.size and pieces[:, cv2.CC_STAT_AREA].max() > 0.01 * ease * view.size and _filled(lit) > 0.5 * ease
+        pieces.size and pieces[:, cv2.CC_STAT_AREA].max() > 0.01 * ease * view.size and _filled(lit) > 0.6 * ease
     )
 
 
