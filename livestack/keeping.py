@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from livestack.journal import PsfRecord, Record
 from livestack.pipeline import LiveStack, Result
 from livestack.products import write_products
 from livestack.psf import CSV_COLUMNS, PSFModel, measure_psf, plan_sample
-from livestack.saving import append_psf_csv, build_header, write_pictures, write_stack
+from livestack.saving import append_psf_csv, build_header, isot, write_pictures, write_stack
 from livestack.settings import Settings
 from livestack.version import version
 
@@ -45,7 +46,7 @@ class Keeper:
         self._output, self._settings, self._stack = output, settings, stack
         self._append, self._say = append, say
         self._measured = set(measured)
-        self._task: tuple[str, int, threading.Thread, list[PSFModel | None]] | None = None
+        self._task: tuple[str, int, datetime | None, threading.Thread, list[PSFModel | None]] | None = None
         self._lines = 0
 
     # PSF through the night
@@ -78,7 +79,7 @@ class Keeper:
         worker = threading.Thread(target=measure, name="livestack-psf", daemon=True)
         worker.start()
         self._lines = 0
-        self._task = (group.name, group.n_stacked, worker, found)
+        self._task = (group.name, group.n_stacked, group.members[-1].info.date_obs, worker, found)
 
     @property
     def at_rest(self) -> bool:
@@ -99,14 +100,15 @@ class Keeper:
         self._lines += 1
         if due and self._lines < self._settings.psf.every_frames:
             return
-        name, n_frames, worker, found = self._task
+        name, n_frames, newest, worker, found = self._task
         self._task = None
         worker.join()
         model = found[0] if found else None
         if model is not None:
-            self._write_psf(name, n_frames, model)
+            self._write_psf(name, n_frames, newest, model)
 
-    def _write_psf(self, name: str, n_frames: int, model: PSFModel) -> None:
+    def _write_psf(self, name: str, n_frames: int, newest: datetime | None, model: PSFModel) -> None:
+        """Into journal and psf.csv; `newest` is when the frame that was stacked last began."""
         self.psf[name] = model
         profile = model.profile
         self._append(
@@ -114,18 +116,21 @@ class Keeper:
                 group=name, n_frames=n_frames, n_stars=model.n_stars, fwhm_px=model.fwhm_px,
                 fwhm_arcsec=model.fwhm_arcsec, fwhm_x_px=profile.fwhm_x_px, fwhm_y_px=profile.fwhm_y_px,
                 eccentricity=model.eccentricity, theta_deg=profile.theta_deg, beta=profile.beta,
+                gaussian=vars(model.gaussian), moffat=vars(model.moffat),
             )
         )  # fmt: skip
         path = self._output / name / "psf.csv"
+        row: dict[str, object] = {"n_frames": n_frames, **model.summary()}
+        row["date_obs"] = isot(newest) if newest is not None else None
         try:
-            append_psf_csv(path, CSV_COLUMNS, {"n_frames": n_frames, **model.summary()})
+            append_psf_csv(path, (*CSV_COLUMNS, "date_obs"), row)
         except OSError as error:
             raise storage_error(path, error) from error
 
     def close(self) -> None:
         """Wait for what is being measured."""
         if self._task is not None:
-            self._task[2].join()
+            self._task[3].join()
 
     # Saving
 
@@ -151,7 +156,7 @@ class Keeper:
         written = [path]
         last_word = final or not self._settings.save.final_pass or not self._settings.stack.rejects
         if last_word and model is not None:
-            self._write_psf(group.name, group.n_stacked, model)
+            self._write_psf(group.name, group.n_stacked, group.members[-1].info.date_obs, model)
         written += write_pictures(folder, result, self._settings, self._stack.bands, None)
         self.results.extend(p for p in written if p not in self.results)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -115,15 +117,27 @@ def test_psf_lines_are_those_of_an_undisturbed_session(night: Path, undisturbed:
     assert told(output) == told(undisturbed)
 
 
+def test_psf_csv_tells_when_and_the_journal_both_profiles(night: Path, undisturbed: Path) -> None:
+    with open(next(undisturbed.glob("*/psf.csv")), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    told = lines(undisturbed, "psf")
+    stacked = [line for line in lines(undisturbed, "frame") if line["status"] == "stacked"]
+    assert len(rows) == len(told) > 1
+    for row, line in zip(rows, told, strict=True):
+        newest = stacked[int(row["n_frames"]) - 1]["date_obs"]
+        assert datetime.fromisoformat(row["date_obs"] + "+00:00") == datetime.fromisoformat(newest)
+        assert float(row["fwhm_px"]) == line["fwhm_px"]
+        assert line["moffat"]["fwhm_x_px"] == line["fwhm_x_px"]
+        assert line["gaussian"]["n_stars"] > 0
+        assert line["gaussian"]["beta"] is None
+
+
 def test_same_night_twice_gives_the_same_journal(night: Path, undisturbed: Path, tmp_path: Path) -> None:
     run_session(night, tmp_path / "out")
 
     def told(output: Path) -> list[dict[str, object]]:
         changing = ("time", "timings_s", "duration_s", "size_bytes", "results", "settings")
-        return [
-            {key: value for key, value in line.items() if key not in changing}
-            for line in lines(output)
-        ]
+        return [{key: value for key, value in line.items() if key not in changing} for line in lines(output)]
 
     assert told(tmp_path / "out") == told(undisturbed)
 
