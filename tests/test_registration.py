@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,32 @@ def test_one_star_of_another_brightness_is_refused() -> None:
     known = StarReference(catalog(place, np.array([9000.0]), rng), WIDTH, HEIGHT)
     faint = catalog(place, np.array([700.0]), rng)
     assert isinstance(register_stars(known, faint, [np.eye(3)], SETTINGS), Unregistered)
+
+
+def test_one_star_far_from_where_it_was_needs_a_witness() -> None:
+    rng = np.random.default_rng(18)
+    truth = move(1.0, 0.0, 0.18 * WIDTH, -30)
+    known, stars = two(rng, truth, np.array([[900.0, 500.0]]))
+    asked: list[np.ndarray] = []
+
+    def witness(says: bool) -> Callable[[np.ndarray], bool]:
+        return lambda matrix: (asked.append(matrix), says)[1]
+
+    assert isinstance(register_stars(known, stars, [np.eye(3)], SETTINGS), Unregistered)
+    assert isinstance(register_stars(known, stars, [np.eye(3)], SETTINGS, witness=witness(False)), Unregistered)
+    found = register_stars(known, stars, [np.eye(3)], SETTINGS, witness=witness(True))
+    assert error(found, truth) < 0.3
+    assert np.allclose(asked[-1], truth, atol=0.3)
+    near = register_stars(known, stars, [truth], SETTINGS, witness=witness(False))
+    assert isinstance(near, Registration), "what lies where it was expected needs none"
+
+
+def test_two_stars_far_from_where_they_were_need_a_witness() -> None:
+    rng = np.random.default_rng(19)
+    truth = move(1.0, 0.0, 0.18 * WIDTH, -30)
+    known, stars = two(rng, truth, np.array([[900.0, 300.0], [1500.0, 800.0]]))
+    assert isinstance(register_stars(known, stars, [np.eye(3)], SETTINGS), Unregistered)
+    assert error(register_stars(known, stars, [np.eye(3)], SETTINGS, witness=lambda matrix: True), truth) < 0.4
 
 
 def test_no_stars_are_refused_with_a_reason() -> None:

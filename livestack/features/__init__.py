@@ -1,7 +1,8 @@
 """Registration without stars: the Moon, planets, the terrain of a crater, clouds of a nebula.
 
 Keypoints first (`keypoints`), masked phase correlation where there are none (`correlation`), both refined on the pixels
-by tracking a few hundred windows; `prepare` makes the pictures they work on and knows how sharp a frame is.
+by tracking a few hundred windows; `prepare` makes the pictures they work on and knows how sharp a frame is. `faint`
+bears out, or not, what a star or two propose.
 """
 
 from livestack.features.prepare import sharpness

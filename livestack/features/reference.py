@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from livestack.features.correlation import find_shift
+from livestack.features.faint import agree
 from livestack.features.keypoints import find_keypoints, match_keypoints, refine, thresholded, track_points
 from livestack.features.prepare import Prepared, prepare
 from livestack.transform import Registration, Unregistered
@@ -83,6 +84,20 @@ class FeatureReference:
             if found is not None:
                 return found
         return Unregistered("nothing in it could be recognised in the reference")
+
+    def agrees(self, image: np.ndarray, matrix: np.ndarray, known: np.ndarray, seen: np.ndarray) -> bool:
+        """Whether what is too faint to be a star bears out a transform that a star or two propose.
+
+        Parameters
+        ----------
+        image : as for `register`; matrix : (3, 3) frame -> reference.
+        known, seen : (n, 2) stars of the reference, (m, 2) of the frame, px.
+        """
+        frame, ours = prepare(image), self._prepared
+        if frame.scale != ours.scale:
+            return False
+        here, there = (stars * ours.scale + (ours.scale - 1) / 2 for stars in (known, seen))
+        return agree(ours, frame, _scaled(matrix, ours.scale), here, there)
 
     def _by_phase(self, frame: Prepared, texture: np.ndarray, hint: np.ndarray | None) -> Registration | None:
         """Shift by masked correlation, under no rotation or the hint's."""

@@ -17,7 +17,7 @@ from livestack import transform as tf
 from livestack.distortion import Distortion
 from livestack.kernels import match as kernel
 from livestack.registration.asterisms import ASTERISM_STARS, asterisms
-from livestack.registration.few import PAIR_STARS, by_few, by_solid_stars
+from livestack.registration.few import PAIR_STARS, Witness, by_few, by_solid_stars
 from livestack.registration.lens import bend, straightened
 from livestack.registration.reference import StarReference
 from livestack.registration.verify import MATCH_RADIUS_PX, Candidate, verify
@@ -38,6 +38,7 @@ def register_stars(
     hints: list[np.ndarray],
     settings: RegistrationSettings,
     distortion: Distortion | None = None,
+    witness: Witness = None,
 ) -> Registration | Unregistered:
     """Carry a frame onto the reference by its stars.
 
@@ -47,6 +48,7 @@ def register_stars(
     stars : catalogue of the frame.
     hints : transforms worth trying first, best first (prediction, last good one); may be empty.
     distortion : of the last frame, likely much the same for this one; goes with all hints.
+    witness : asked whether the pixels bear out a transform that rests on a star or two.
 
     Returns
     -------
@@ -60,12 +62,16 @@ def register_stars(
                 bent = bend(reference, stars, found, settings)
                 if bent is not found:
                     return bent
-    plain = _by_matrix(reference, stars, hints, settings)
+    plain = _by_matrix(reference, stars, hints, settings, witness)
     return plain if isinstance(plain, Unregistered) else bend(reference, stars, plain, settings)
 
 
 def _by_matrix(
-    reference: StarReference, stars: StarCatalog, hints: list[np.ndarray], settings: RegistrationSettings
+    reference: StarReference,
+    stars: StarCatalog,
+    hints: list[np.ndarray],
+    settings: RegistrationSettings,
+    witness: Witness,
 ) -> Registration | Unregistered:
     """The attempts in their order, with a matrix alone."""
     if len(reference.stars) == 0:
@@ -84,9 +90,9 @@ def _by_matrix(
             return found
     found = None if few else _by_asterisms(reference, stars, settings)
     if found is None:
-        found = by_few(reference, stars, last, settings)
+        found = by_few(reference, stars, last, settings, witness)
     if found is None and few:
-        found = by_solid_stars(reference, stars, last, settings)
+        found = by_solid_stars(reference, stars, last, settings, witness)
     if found is not None:
         return found
     return Unregistered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -27,23 +28,35 @@ TWO_STARS_OVERLAP = 0.4
 ONE_STAR_FLUX = math.log(3.0)
 """A single star fainter than this factor is behind a cloud, or another star."""
 HINT_TURN_RAD = math.radians(2.0)
+WIDE_REACH, NEAR_REACH = 0.25, 0.08
+"""Farthest believed move of a field with one star or two, as a share of it: with the pixels' word and without."""
+Witness = Callable[[np.ndarray], bool] | None
+"""Whether the pixels bear a transform (3, 3) out; None where they cannot be asked."""
 
 
 def by_few(
-    reference: StarReference, stars: StarCatalog, last: np.ndarray | None, settings: RegistrationSettings
+    reference: StarReference,
+    stars: StarCatalog,
+    last: np.ndarray | None,
+    settings: RegistrationSettings,
+    witness: Witness,
 ) -> Registration | None:
-    return _by_pairs(reference, stars, last, settings) or _by_one_star(reference, stars, last)
+    return _by_pairs(reference, stars, last, settings, witness) or _by_one_star(reference, stars, last, witness)
 
 
 def by_solid_stars(
-    reference: StarReference, stars: StarCatalog, last: np.ndarray | None, settings: RegistrationSettings
+    reference: StarReference,
+    stars: StarCatalog,
+    last: np.ndarray | None,
+    settings: RegistrationSettings,
+    witness: Witness,
 ) -> Registration | None:
     """The same without what is barely detected: beside a bright star or two, a bump of the noise is a third star."""
     mine, theirs = _solid(stars), _solid(reference.stars)
     if mine.all() and theirs.all():
         return None
     clean = StarReference(reference.stars.select(theirs), reference.width, reference.height)
-    found = by_few(clean, stars.select(mine), last, settings)
+    found = by_few(clean, stars.select(mine), last, settings, witness)
     if found is None:
         return None
     return replace(
@@ -65,7 +78,11 @@ def _slack(stars: StarCatalog, n: int) -> np.ndarray:
 
 
 def _by_pairs(
-    reference: StarReference, stars: StarCatalog, hint: np.ndarray | None, settings: RegistrationSettings
+    reference: StarReference,
+    stars: StarCatalog,
+    hint: np.ndarray | None,
+    settings: RegistrationSettings,
+    witness: Witness,
 ) -> Registration | None:
     """Every pair of bright stars on every pair: first near the hint's rotation and scale, then anywhere."""
     n, m = min(PAIR_STARS, len(stars)), min(PAIR_STARS, len(reference.stars))
@@ -92,7 +109,9 @@ def _by_pairs(
                 continue
             if found.hits == 2:
                 # No star is left to confirm it: the scale alone must, and nothing else may be in the overlap.
-                if _two_stars_hold(reference, stars, found, tried, max_turn):
+                if _two_stars_hold(reference, stars, found, tried, max_turn) and _believed(
+                    reference, found.matrix, hint, witness
+                ):
                     return found.named("two stars")
                 continue
             if not _fluxes_agree(reference, stars, found):
@@ -110,9 +129,10 @@ def _fluxes_agree(reference: StarReference, stars: StarCatalog, found: Candidate
     ratio = np.log(np.maximum(stars.flux[found.frame_index], 1e-9)) - np.log(
         np.maximum(reference.stars.flux[found.reference_index], 1e-9)
     )
-    slack = _slack(stars, len(stars))[found.frame_index] + _slack(reference.stars, len(reference.stars))[
-        found.reference_index
-    ]
+    slack = (
+        _slack(stars, len(stars))[found.frame_index]
+        + _slack(reference.stars, len(reference.stars))[found.reference_index]
+    )
     return bool(np.mean(np.abs(ratio - np.median(ratio)) < slack) > 0.6)
 
 
@@ -133,24 +153,41 @@ def _two_stars_hold(
     return off < 0.75 and tried <= 4 and len(stars) == 2 and len(reference.stars) == 2
 
 
-def _by_one_star(reference: StarReference, stars: StarCatalog, hint: np.ndarray | None) -> Registration | None:
+def _by_one_star(
+    reference: StarReference, stars: StarCatalog, hint: np.ndarray | None, witness: Witness
+) -> Registration | None:
     """A shift under the last known rotation, when one of the frames has a single star and the other no more than two.
 
-    One star proves nothing by itself: it must be about as bright, and within a quarter of the field of where it was.
+    One star proves nothing by itself: it must be about as bright, within a quarter of the field of where it was, and
+    the pixels must bear it out; where they tell nothing it must be nearer.
     """
     n, m = len(stars), len(reference.stars)
     if min(n, m) != 1 or max(n, m) > 2:
         return None
-    matrix = np.eye(3) if hint is None else hint.copy()
-    best: tuple[float, np.ndarray, int, int] | None = None
+    matrix = np.eye(3) if hint is None else hint
+    tried: list[tuple[float, int, int, np.ndarray]] = []
     for i in range(n):
         for k in range(m):
             difference = abs(math.log(max(stars.flux[i], 1e-9) / max(reference.stars.flux[k], 1e-9)))
-            move = reference.stars.xy[k] - tf.apply(matrix, stars.xy[i : i + 1])[0]
-            far = max(abs(move[0]) / reference.width, abs(move[1]) / reference.height)
-            if difference < ONE_STAR_FLUX and far < 0.25 and (best is None or far < best[0]):
-                best = (far, move, i, k)
-    if best is None:
-        return None
-    matrix[:2, 2] += best[1]
-    return Registration(matrix, "one star", np.array([best[2]]), np.array([best[3]]), 0.0)
+            shifted = matrix.copy()
+            shifted[:2, 2] += reference.stars.xy[k] - tf.apply(matrix, stars.xy[i : i + 1])[0]
+            far = _far(reference, shifted, matrix)
+            if difference < ONE_STAR_FLUX and far < WIDE_REACH:
+                tried.append((far, i, k, shifted))
+    for _, i, k, shifted in sorted(tried, key=lambda one: one[:3]):
+        if _believed(reference, shifted, matrix, witness):
+            return Registration(shifted, "one star", np.array([i]), np.array([k]), 0.0)
+    return None
+
+
+def _believed(reference: StarReference, matrix: np.ndarray, hint: np.ndarray | None, witness: Witness) -> bool:
+    """Whether the pixels bear a transform out; where they cannot tell, whether it is near to where it was expected."""
+    near = hint is None or _far(reference, matrix, hint) < NEAR_REACH
+    return near or (witness is not None and witness(matrix))
+
+
+def _far(reference: StarReference, matrix: np.ndarray, hint: np.ndarray) -> float:
+    """How far the middle of the field is from where it was expected, as a share of the field."""
+    middle = np.array([[(reference.width - 1) / 2, (reference.height - 1) / 2]])
+    off = tf.apply(matrix, middle)[0] - tf.apply(hint, middle)[0]
+    return float(max(abs(off[0]) / reference.width, abs(off[1]) / reference.height))
