@@ -10,6 +10,7 @@ of some repeats counts: the machine may be busy. Memory (`--memory`): the peak o
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import sys
 import time
@@ -60,7 +61,8 @@ def turned(angle_deg: float, width: int, height: int) -> np.ndarray:
 def speed(channels: int, width: int, height: int, repeat: int, bands: Bands) -> None:
     """Print the table for mono (1) or colour (3)."""
     rng = np.random.default_rng(1)
-    planes = rng.normal(1000, 20, (channels, height, width)).astype(np.float32)
+    # each frame has noise of its own: one frame added again and again would teach the stack that there is none
+    frames = [rng.normal(1000, 20, (channels, height, width)).astype(np.float32) for _ in range(6)]
     stack = Stack(channels, height, width, origin=np.full(channels, 1000.0))
     normalisation = Normalisation(np.full(channels, 1.01), np.full((channels, 10), 0.1))
     limits = Limits(np.full(channels, 400.0), np.full(channels, 0.5), 0.1, 0.05, 0.1, 3.5, 12.0)
@@ -69,23 +71,26 @@ def speed(channels: int, width: int, height: int, repeat: int, bands: Bands) -> 
         for c in range(channels):
             bands.run(
                 lambda y0, y1, c=c: touch(
-                    planes[c], stack.mean[c], stack.m2[c], stack.weight[c], stack.count[c], y0, y1
+                    frames[0][c], stack.mean[c], stack.m2[c], stack.weight[c], stack.count[c], y0, y1
                 ),
                 height,
             )
 
     one_pass = least(floor, repeat)
-    for array in stack.arrays().values():
-        array[:] = 0
     words = "mono" if channels == 1 else "colour"
     print(f"\n{words} {width}x{height}, {bands.threads} thread(s): one read and write pass {one_pass:.0f} ms")
-    for _ in range(4):
-        stack.add(planes, np.eye(3), normalisation, 1.0, None, bands)
     for name, matrix in [
         ("whole pixels", np.eye(3)),
         *((f"{a:g} deg", turned(a, width, height)) for a in (0, 0.05, 0.5, 5, 45, 90, 180)),
     ]:
-        took = least(lambda matrix=matrix: stack.add(planes, matrix, normalisation, 1.0, limits, bands), repeat)
+        for array in stack.arrays().values():
+            array[:] = 0
+        for planes in frames[:4]:
+            stack.add(planes, matrix, normalisation, 1.0, None, bands)
+        turn = itertools.cycle(frames[4:])
+        took = least(
+            lambda matrix=matrix, turn=turn: stack.add(next(turn), matrix, normalisation, 1.0, limits, bands), repeat
+        )
         print(f"  add, {name:13} {took:6.0f} ms  {took / one_pass:5.1f} passes")
 
 

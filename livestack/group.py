@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ from livestack.stars import StarCatalog
 from livestack.transform import Registration, Unregistered
 
 UNMATCHED_KEPT = 3
+"""So many frames in a row that fit each other, and not the group, are another field, or of another size for good."""
 ALIGNED_PX = 3.0
 """Stars of frames that are said to be aligned are found within this."""
 PATIENCE = 5
@@ -126,6 +128,7 @@ class GroupStack:
         self._lens: Distortion | None = None
         self._learned_at: np.ndarray | None = None
         self._unmatched: list[StarReference] = []
+        self._misfits: list[tuple[int, int, int]] = []
         self._fingerprints: dict[int, str] = {}
         self._told_full = False
 
@@ -160,9 +163,10 @@ class GroupStack:
         twin = self._fingerprints.get(prepared.fingerprint)
         if twin is not None:
             return self._refuse(outcome, refuse("duplicate", detail=twin))
-        if self.reference is not None and not self._fits(frame):
-            return self._refuse(outcome, refuse("wrong_size", detail=self._misfit(frame)))
-        unlit = not_a_light(frame.info, content_stats(prepared.sky, prepared.stars), self.judge)
+        if not self.fits(frame):
+            refused = self._refuse(outcome, refuse("wrong_size", detail=self._misfit(frame)))
+            return replace(refused, new_target=self._note_misfit(frame))
+        unlit = not_a_light(frame.info, content_stats(prepared.sky, prepared.stars), self.judge, prepared.data)
         if unlit is not None:
             return self._refuse(outcome, unlit)
 
@@ -216,6 +220,7 @@ class GroupStack:
         self._fingerprints[prepared.fingerprint] = frame.name
         self._before, self._last, self._lens = self._last, found.matrix, found.distortion
         self._unmatched.clear()
+        self._misfits.clear()
         if grows:
             self.reference = extend(self.reference, prepared, found, normalisation, ratio)
         if self.warming:
@@ -241,9 +246,11 @@ class GroupStack:
         self.n_refused += 1
         return replace(outcome, status="refused", reason=verdict.reason, message=f"{outcome.name}: {verdict.message}")
 
-    def _fits(self, frame: Frame) -> bool:
-        assert self.reference is not None
-        return frame.channels == self._grid_shape()[0] and frame.info.size == self.reference.info.size
+    def fits(self, frame: Frame) -> bool:
+        """True when a frame has the size and the channels of this group's, or there are none yet."""
+        return self.reference is None or (
+            frame.channels == self._grid_shape()[0] and frame.info.size == self.reference.info.size
+        )
 
     def _misfit(self, frame: Frame) -> str:
         assert self.reference is not None
@@ -280,7 +287,8 @@ class GroupStack:
         if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
             for patch in nearest_patches(reference, hints[0] if hints else None):
                 if patch is None:
-                    mine = register_stars(reference.stars, prepared.stars, hints, settings, lens)
+                    witness = partial(self._borne_out, reference, prepared, developer)
+                    mine = register_stars(reference.stars, prepared.stars, hints, settings, lens, witness)
                     found = mine
                 else:
                     back = np.linalg.inv(patch.matrix)
@@ -314,6 +322,15 @@ class GroupStack:
             methods = ("features", "phase") if settings.method == "auto" else (settings.method,)
             return reference.features.register(self._luminance(developer), hints[0] if hints else None, methods=methods)
         return found
+
+    def _borne_out(
+        self, reference: Reference, prepared: Prepared, developer: Developer, matrix: np.ndarray
+    ) -> bool:
+        """Whether the pixels bear out a transform that rests on a star or two."""
+        if reference.features is None:
+            return False
+        known, seen = reference.stars.stars.xy, prepared.stars.xy
+        return reference.features.agrees(self._luminance(developer), matrix, known, seen)
 
     def _luminance(self, developer: Developer) -> np.ndarray:
         return np.asarray(np.mean(developer.whole(self.defects, self.bands), axis=0, dtype=np.float32))
@@ -435,6 +452,11 @@ class GroupStack:
             group.stack = group.stack.grown(wider)
         return ()
 
+    def _note_misfit(self, frame: Frame) -> bool:
+        """Remember a frame of another size; True when the two before it were of that size too."""
+        self._misfits = [*self._misfits, (frame.channels, *frame.info.size)][-UNMATCHED_KEPT:]
+        return self._misfits.count(self._misfits[-1]) == UNMATCHED_KEPT
+
     def _note_unmatched(self, prepared: Prepared) -> bool:
         """Remember a frame that fits nowhere; True when it agrees with two such before it."""
         info = prepared.frame.info
@@ -484,11 +506,13 @@ class GroupStack:
             noise_adu=prepared.sky.noise_adu,
             transparency=None if ratio is None else 1.0 / (ratio * exposures),
             sharpness=sharpness(self._luminance(developer)) if starless else None,
+            exposure_s=info.exposure_s,
         )
 
     def _warn(self, outcome: Outcome, moved: tf.Decomposition | None) -> tuple[str, ...]:
         measures = FrameMeasures(
-            n_stars=outcome.n_stars or 0, n_matched=0, sky_adu=outcome.sky_adu, noise_adu=outcome.noise_adu
+            n_stars=outcome.n_stars or 0, n_matched=0, sky_adu=outcome.sky_adu, noise_adu=outcome.noise_adu,
+            exposure_s=outcome.exposure_s,
         )
         return tuple(self.warnings.update(measures, moved))
 

@@ -104,6 +104,11 @@ def _same_object(group: GroupStack, info: FrameInfo) -> bool:
     return group.reference is not None and (group.reference.info.object_name or "") == (info.object_name or "")
 
 
+def _difference(outcome: Outcome) -> str:
+    """What sets a frame apart from its group, as the middle of a sentence."""
+    return "has another size" if outcome.reason == "wrong_size" else "shows another field"
+
+
 class LiveStack:
     """Stacks frames as they come.
 
@@ -221,7 +226,8 @@ class LiveStack:
             odd = group.members[0]
             self.dropped.append(odd)
             self.notices.append(
-                f"{odd.name}: shows another field than the frames after it; it is taken out, {group.name} begins anew."
+                f"{odd.name}: {_difference(outcome)} than the frames after it; it is taken out and {group.name} begun "
+                "anew."
             )
             fresh = self._open(group.name, prepared.frame)
             fresh.n_refused = group.n_refused
@@ -229,7 +235,7 @@ class LiveStack:
         elif outcome.new_target:
             fresh = self._open_next(prepared.frame)
             self.notices.append(
-                f"{prepared.frame.name}: the last frames show another field than {group.name}; "
+                f"{prepared.frame.name}: {_difference(outcome)} than the frames of {group.name}, as those before it; "
                 f"from now on they are stacked as {fresh.name}."
             )
             group.n_refused -= 1
@@ -255,7 +261,15 @@ class LiveStack:
             self._renew.discard(base)
             return self._open_next(frame)
         name = self._current.setdefault(base, base)
-        return self.groups.get(name) or self._open(name, frame)
+        group = self.groups.get(name)
+        if group is None:
+            return self._open(name, frame)
+        if not group.fits(frame):  # back from another binning, to a stack that was begun before?
+            for other in reversed(self.groups.values()):
+                if self._bases[other.name] == base and other.name not in self._past and other.fits(frame):
+                    self._current[base] = other.name
+                    return other
+        return group
 
     def _base_of(self, frame: Frame) -> str:
         """The group's name by the header; where a colour and a mono camera share one, they are told apart."""

@@ -236,6 +236,49 @@ def test_an_odd_first_frame_is_dropped() -> None:
     assert stack.result().header["NCOMBINE"] == 4
 
 
+def test_a_first_frame_of_another_size_is_dropped() -> None:
+    """A binned test shot before the night must not lock the night to its size."""
+    shot = simulate_frame(named_scenario("mono", frames=1, width=WIDTH // 2, height=HEIGHT // 2, seed=1), 0).frame
+    night = named_scenario("mono", frames=6, width=WIDTH, height=HEIGHT, seed=1)
+    with LiveStack() as stack:
+        assert stack.add(replace(shot, label="shot.fits")).stacked
+        later = [stack.add(simulate_frame(night, i).frame) for i in range(6)]
+        assert [o.reason for o in later] == ["wrong_size", "wrong_size", None, None, None, None]
+        assert [member.name for member in stack.dropped] == ["shot.fits"]
+        assert any("another size" in notice for notice in stack.notices)
+        assert stack.result().mean.shape == (HEIGHT, WIDTH)
+        assert stack.result().header["NCOMBINE"] == 4
+
+
+def test_another_binning_gets_a_stack_of_its_own_and_the_first_goes_on() -> None:
+    night = named_scenario("mono", frames=9, width=WIDTH, height=HEIGHT, seed=1)
+    binned = named_scenario("mono", frames=5, width=WIDTH // 2, height=HEIGHT // 2, seed=2)
+    with LiveStack() as stack:
+        for i in range(4):
+            assert stack.add(simulate_frame(night, i).frame).stacked
+        small = [stack.add(replace(simulate_frame(binned, i).frame, label=f"b{i}")) for i in range(5)]
+        back = [stack.add(simulate_frame(night, i).frame) for i in range(4, 9)]
+        assert [o.reason for o in small] == ["wrong_size", "wrong_size", None, None, None]
+        assert all(o.stacked and o.group == "m-27" for o in back)
+        assert {name: group.n_stacked for name, group in stack.groups.items()} == {"m-27": 9, "m-27-2": 3}
+
+
+def test_frames_of_several_exposures_are_stacked_by_the_light_they_bring() -> None:
+    """Thirty seconds, then two minutes of the same sky: none is refused, and the longer ones count for more."""
+    short = named_scenario("mono", frames=16, width=WIDTH, height=HEIGHT, seed=1)
+    long = short.model_copy(update={"exposure_s": 120.0, "sky_e": short.sky_e * 4, "flux_min_e": short.flux_min_e * 4,
+                                    "flux_max_e": short.flux_max_e * 4, "nebula_e": short.nebula_e * 4})  # fmt: skip
+    with LiveStack() as stack:
+        outcomes = [stack.add(simulate_frame(short if i < 6 else long, i).frame) for i in range(16)]
+        members = stack.result().members
+    assert all(o.stacked for o in outcomes)
+    few, more = members[:6], members[6:]
+    ratio = np.median([m.weight for m in more]) / np.median([m.weight for m in few])
+    assert 2.5 < ratio < 6.0  # four times the light in twice the noise, in the seeing of each
+    factors = [np.median([m.normalisation.factor[0] for m in part]) for part in (few, more)]
+    assert factors[1] / factors[0] == pytest.approx(0.25, rel=0.05)
+
+
 def test_taking_a_frame_out_equals_a_stack_that_never_had_it() -> None:
     night = named_scenario("mono", frames=5, width=300, height=220, seed=12)
     frames = [simulate_frame(night, i).frame for i in range(5)]
