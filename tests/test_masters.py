@@ -23,7 +23,7 @@ from livestack.masters.combine import Combiner
 from livestack.masters.flaws import find_flaws
 from livestack.masters.flicker import measure_bands
 from livestack.masters.grouping import kind_by_content, kind_by_name
-from livestack.masters.library import inverse_flat
+from livestack.masters.library import MasterLibrary, inverse_flat
 from livestack.settings import CalibrationSettings
 from livestack.simulate import named_scenario, simulate_calibration, simulate_frame
 from livestack.simulate.sensor import make_sensor
@@ -432,6 +432,12 @@ class TestMatching:
     def test_what_does_not_fit_is_said(self, library, change, sentence):
         matched = library[0].match(info_of(**({"filter_name": "R"} | change)))
         assert any(re.search(sentence, s) for s in matched.missing), matched.missing
+
+    def test_a_flat_alone_is_used_and_its_harm_is_told(self, library):
+        flats = [m for m in library[0].masters if m.kind is FrameKind.FLAT]
+        matched = MasterLibrary(flats, CalibrationSettings()).match(info_of(filter_name="R"))
+        assert matched.inverse_flat is not None
+        assert any("keeps its offset" in s and "make a master bias" in s for s in matched.missing), matched.missing
 
     @pytest.mark.parametrize(
         "change, text",

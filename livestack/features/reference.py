@@ -65,7 +65,7 @@ class FeatureReference:
         texture = _texture(frame)
         tried: list[tuple[str, np.ndarray]] = []
         if hint is not None:
-            tried.append(("features", _scaled(hint, frame.scale)))
+            tried.append((next(iter(methods), "features"), _scaled(hint, frame.scale)))
         best = self._verified(frame, texture, tried)
         if best is not None:
             return best

@@ -102,6 +102,11 @@ class MasterLibrary:
             flat_pixels = flat.read()
             inverse = inverse_flat(flat_pixels, info.bayer)
             words.append(f"divided by {flat.name}")
+            if subtract is None:
+                said.append(
+                    f"the light keeps its offset, for there is neither a master bias nor a dark that fits: {flat.name} "
+                    "divides the offset too, and corners come out too bright; make a master bias."
+                )
         for master in used:
             if master.info.camera and info.camera and master.info.camera != info.camera:
                 said.append(
