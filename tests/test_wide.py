@@ -10,10 +10,12 @@ import pytest
 
 from livestack import LiveStack, Settings
 from livestack import transform as tf
+from livestack.checkpoint import Checkpointer, load_newest
 from livestack.distortion import Distortion, to_frame, to_reference
 from livestack.formats import read_frame
 from livestack.journal import Distortion as DistortionRecord
 from livestack.journal import FrameRecord
+from livestack.masks import MaskStore
 from livestack.members import Outcome
 from livestack.remembering import from_tree, to_text, to_tree
 from livestack.simulate import Scenario, named_scenario, project_pixels, simulate_frame, write_session
@@ -139,6 +141,50 @@ def test_a_checkpoint_remembers_the_distortion(night: tuple[LiveStack, list[Outc
     assert again.coefficients.tobytes() == member.distortion.coefficients.tobytes()
     for name in ("centre", "half", "reach"):
         assert getattr(again, name) == getattr(member.distortion, name)
+
+
+def test_an_interrupted_session_goes_on_through_the_lens(
+    tmp_path: Path, night: tuple[LiveStack, list[Outcome]]
+) -> None:
+    frames = [simulate_frame(SCENARIO, i).frame for i in range(FRAMES)]
+    masks = MaskStore(tmp_path / "masks.bin")
+    first = LiveStack(settings(), keep=masks.keep)
+    for frame in frames[:8]:
+        first.add(frame)
+    writer = Checkpointer(tmp_path, masks, 1, 1e9)
+    writer.begin(first, 8, 7, {})
+    assert writer.settle() is not None
+    masks.close()
+    loaded = load_newest(tmp_path, 8, [])
+    assert loaded is not None
+    second = LiveStack(settings(), keep=loaded.masks.keep)
+    assert second.restore(loaded.state) == []
+    for frame in frames[8:]:
+        assert second.add(frame).stacked
+    np.testing.assert_array_equal(second.result().mean, night[0].result().mean)
+    loaded.masks.close()
+
+
+def test_a_canvas_that_grows_follows_the_lens() -> None:
+    knobs = {"drift_px": (22.0, 6.0), "rotation_deg": 0.2, "distortion_px": -4.0, "frames": 20}
+    scenario = Scenario.model_validate({**SCENARIO.model_dump(), **knobs})
+    chosen = settings()
+    chosen = chosen.model_copy(update={"stack": chosen.stack.model_copy(update={"canvas": "union"})})
+    stack, outcomes = stacked(scenario, chosen)
+    (group,) = stack.groups.values()
+    assert group.canvas.width > 1.5 * WIDTH
+    assert group.reference is not None
+    assert any(patch.distortion is not None for patch in group.reference.patches)
+    first, points = (
+        simulate_frame(scenario, 0).transform,
+        np.random.default_rng(2).uniform((0, 0), (WIDTH, HEIGHT), (80, 2)),
+    )
+    for k, outcome in enumerate(outcomes):
+        truth = project_pixels(scenario, points, simulate_frame(scenario, k).transform, first)
+        shared = ((truth >= 0) & (truth <= (WIDTH - 1, HEIGHT - 1))).all(axis=1)
+        assert outcome.transform is not None
+        away = np.hypot(*(to_reference(outcome.transform, outcome.distortion, points) - truth)[shared].T)
+        assert away.max(initial=0.0) < 0.5, k
 
 
 def test_the_journal_says_it() -> None:
