@@ -18,7 +18,7 @@ SKIES = {
     "plane": SKY * (1 + 0.25 * U - 0.15 * V),
     "steep plane": SKY * (1 - 0.1 * U + 0.4 * V),
     "curved": SKY * (1 + 0.05 * U + 0.1 * U**2 + 0.05 * U * V + 0.03 * V**2),
-    "vignetting": SKY * (1 - 0.15 * (U**2 + (V * HEIGHT / WIDTH) ** 2)),
+    "vignetting": SKY * (1 + 0.1 * U - 0.05 * V) * (1 - 0.15 * (U**2 + (V * HEIGHT / WIDTH) ** 2)),
 }
 TOWN = SKY * (1 + 0.3 * np.exp(-np.hypot(U - 1.3, V - 1.2) / 0.9))
 
@@ -79,7 +79,8 @@ def test_a_nebula_as_wide_as_a_third_of_the_field_keeps_its_light(name, kind, sh
     surface = fit_background(picture(sky, light, 1)).evaluate(HEIGHT, WIDTH)[0]
     left, taken = judge(surface, sky, light)
     assert left < 0.005
-    assert abs(taken) < 0.02
+    # Half as much freedom again makes a faint nebula half as uncertain again.
+    assert abs(taken) < (0.03 if name == "vignetting" else 0.02)
 
 
 @pytest.mark.parametrize("kind", ["round", "ragged"])
@@ -189,5 +190,5 @@ def test_families_solve_as_numpy_and_scipy_do():
 
 def test_the_surface_has_room_for_every_term():
     families = _families(np.zeros(1), np.zeros(1), 0.7)
-    assert [family.n_terms for family in families][:2] == [3, 6]
+    assert [family.n_terms for family in families][:3] == [3, 6, 8]
     assert all(family.coefficients.shape[1:] == (MAX_DEGREE + 1, MAX_DEGREE + 1) for family in families)

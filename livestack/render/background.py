@@ -96,8 +96,8 @@ def fit_background(linear: np.ndarray, order: int = MAX_ORDER, mask: np.ndarray 
     Parameters
     ----------
     linear : (C, H, W) float32, NaN = no data.
-    order : highest that may be taken: 0 a level, 1 a plane, 2 curved, 3 light that rises toward the borders too; no
-        higher one is taken than explains what is there (see `skyfit`).
+    order : highest that may be taken: 0 a level, 1 a plane, 2 curved, 3 a vignetted plane, 4 light that rises toward
+        the borders too; no higher one is taken than explains what is there (see `skyfit`).
     mask : (H, W) bool, True = do not use, for instance a known object.
 
     Returns

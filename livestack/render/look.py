@@ -210,7 +210,7 @@ def _surface_share(previous: Look, surface: Surface, scale: float) -> float:
     change = surface.evaluate(12, 16) - previous.surface.evaluate(12, 16)
     change -= change.mean(axis=(1, 2), keepdims=True)
     rms = float(np.sqrt((change**2).mean(axis=(1, 2))).max())
-    return min(1.0, FOLLOW * max(1.0, 2 * rms / previous.noise_at(scale)))
+    return min(1.0, FOLLOW * max(1.0, rms / previous.noise_at(scale)))
 
 
 def _measure_bright(small: np.ndarray, settings: RenderSettings, size: tuple[int, int]) -> Look:

@@ -1,8 +1,8 @@
 """A smooth surface through the sky among objects that may fill half of the field: how it is found.
 
-The sky is a plane; curved, if it must be (vignetting, a flat field that is not quite right); and light that rises ever
-more steeply toward a border or a corner (a town, the Moon, an amplifier's glow). What is brighter than that is an
-object. Only the last kind is more than a parabola, and it cannot make a hump inside the field: the powers of the
+The sky is a plane; curved, if it must be (vignetting, a flat field that is not quite right); the product of the two;
+and light that rises ever more steeply toward a border or a corner (a town, the Moon, an amplifier's glow). What is
+brighter than that is an object. Nothing beyond the parabola can make a hump inside the field: the powers of the
 distance from the opposite border have factors >= 0.
 
 * **Start**: at each order, least trimmed squares over the best-fitting fifth of the blocks (Rousseeuw & Van Driessen
@@ -31,8 +31,10 @@ from livestack.kernels.render import sum_terms, weigh_terms
 
 MAX_DEGREE = 6
 """Coefficient arrays are (MAX_DEGREE + 1, MAX_DEGREE + 1) whatever the degree, so that surfaces can be blended."""
-MAX_ORDER = 3
-"""0: a level; 1: a plane; 2: curved; 3: light from the borders too."""
+MAX_ORDER = 4
+"""0: a level; 1: a plane; 2: curved; 3: a vignetted plane; 4: light from the borders too."""
+CURVED, VIGNETTED = 1, 2
+"""Places of these two among the families of surfaces, which begin with the plane."""
 COVERED = 0.2
 """Share of the blocks that a start must fit: the rest may be objects."""
 QUANTILES = (0.1, 0.45)
@@ -159,7 +161,7 @@ def _choose(grid: np.ndarray, blocks: _Blocks, families: list[_Family]) -> tuple
     noise = _block_noise(grid)
     fits: list[np.ndarray] = []
     objects: list[np.ndarray] = []
-    best: int | None = None
+    best = -1
     for number, family in enumerate(families):
         covered = max(round(COVERED * levels.size), 4 * family.n_terms)
         if covered > levels.size:
@@ -167,12 +169,23 @@ def _choose(grid: np.ndarray, blocks: _Blocks, families: list[_Family]) -> tuple
         fitted, above = _fit_among_objects(levels, blocks, family, covered, noise, fits[-1:])
         fits.append(fitted)
         objects.append(above)
-        # Light from the borders must do better than a plane and better than a curved sky.
-        if number == 0 or all(
-            _explains(levels, blocks, fits[lower], fitted, noise) for lower in {best, number - 1} if lower is not None
-        ):
+        if number <= CURVED:
+            taken = number == 0 or _explains(levels, blocks, fits[best], fitted, noise)
+        elif number == VIGNETTED:
+            # It has no humps, so it need not explain the very corners, where an object may be: it is enough that what
+            # were objects to the parabola turn out to be sky.
+            taken = best == CURVED and bool(above.mean() < objects[CURVED].mean() - 0.06)
+            taken = taken or _explains(levels, blocks, fits[best], fitted, noise)
+        else:
+            # Light from the borders must do better than all without it; where it does not, that may do as well.
+            taken = _explains(levels, blocks, fits[best], fitted, noise)
+            if taken and not _explains(levels, blocks, fits[VIGNETTED], fitted, noise):
+                taken = False
+                if _explains(levels, blocks, fits[best], fits[VIGNETTED], noise, fitted):
+                    best = VIGNETTED
+        if taken:
             best = number
-    return None if best is None else (families[best], objects[best])
+    return (families[best], objects[best]) if fits else None
 
 
 def _fit_among_objects(
@@ -223,15 +236,19 @@ def _weights(residual: np.ndarray, above: np.ndarray, sigma: float) -> np.ndarra
     return np.where(above | (residual < -5 * sigma), faint, 1.0)
 
 
-def _explains(levels: np.ndarray, blocks: _Blocks, lower: np.ndarray, higher: np.ndarray, noise: float) -> bool:
-    """True when next to nothing remains where the higher order adds most to the lower one."""
-    added = higher - lower
+def _explains(
+    levels: np.ndarray, blocks: _Blocks, lower: np.ndarray, higher: np.ndarray, noise: float,
+    guide: np.ndarray | None = None,
+) -> bool:  # fmt: skip
+    """True when next to nothing remains where the higher order (or a `guide`) adds most to the lower one."""
+    added = (higher if guide is None else guide) - lower
     added = np.abs(added - np.median(added))
     there = added > 0.3 * added.max()
+    if not there.any():
+        return False
     # A little below the median: part of the place may be an object after all.
     before, after = (
-        float(np.quantile(np.abs(blocks.smooth(levels - fitted, 3))[there], 0.4)) if there.any() else 0.0
-        for fitted in (lower, higher)
+        float(np.quantile(np.abs(blocks.smooth(levels - fitted, 3))[there], 0.4)) for fitted in (lower, higher)
     )
     allowed = 0.4 * noise
     return before > 2 * allowed and after < LEFT_OVER * before + allowed
@@ -276,7 +293,7 @@ def _block_noise(grid: np.ndarray) -> float:
 
 
 def _families(u: np.ndarray, v: np.ndarray, aspect: float) -> list[_Family]:
-    """Plane, curved sky, light from the borders, with their values at the blocks."""
+    """Plane, curved sky, vignetted plane, light from the borders, with their values at the blocks."""
     powers = np.arange(MAX_DEGREE + 1)
     monomials = (u[None, :] ** powers[:, None])[:, None] * (v[None, :] ** powers[:, None])[None]
     families = []
@@ -303,7 +320,8 @@ def _terms(aspect: float) -> tuple[tuple[np.ndarray, int], ...]:
     vignetted = [term(_30=ru, _12=rv, _10=-0.6), term(_21=ru, _03=rv, _01=-0.6)]
     borders = [_border(45.0 * step, power) for step in range(8) for power in BORDER_POWERS]
     corners = [term(_40=-(ru**2), _22=-2 * ru * rv, _04=-(rv**2))]
-    lists = ((plane, 3), (curved, 6), ([*curved, *vignetted, *borders, *corners], 8))
+    every = [*curved, *vignetted, *borders, *corners]
+    lists = ((plane, 3), (curved, 6), (every[:8], 8), (every, 8))
     return tuple((np.array(terms), n_free) for terms, n_free in lists)
 
 
