@@ -25,8 +25,8 @@ from livestack.kernels.bands import Bands, run_bands
 MIN_SIDE = 8
 STAND_OUT_SIGMA = 3.5
 MIN_OBSERVATIONS = 6
-NOISE_PAIRS = 500
-"""Pairs of a row whose difference is taken; of some 24 rows, they give the noise to a percent."""
+NOISE_PAIRS = 250
+"""Pairs of a row whose difference is taken; of some 24 rows, they give the noise to one or two percent."""
 LOOK_GROWTH = 1.15
 MIN_SHARE = 0.6
 """A defect stands out in at least this share of the observations: noise hides weak ones at times, stars cover some."""

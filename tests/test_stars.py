@@ -252,11 +252,15 @@ def test_clipped_median_is_that_of_its_slow_twin(n: int, digits: int) -> None:
     assert (median, sigma) == pytest.approx((middle, spread), abs=1e-5)
 
 
-def test_the_answer_does_not_depend_on_the_threads() -> None:
-    data = simulated("mono").frame.data.astype(np.float32)
+@pytest.mark.parametrize("name", ["mono", "osc"])
+def test_the_answer_does_not_depend_on_the_threads(name: str) -> None:
+    made = simulated(name)
+    data, bayer = made.frame.data.astype(np.float32), made.frame.info.bayer
+    one_sky, one = search(data, bayer)
     with Bands(3) as several:
-        sky = measure_sky(data, None, several)
-        many = find_stars(data, None, sky, 65535.0, DetectionSettings(), several)
-    one = search(data)[1]
-    assert many.xy.tobytes() == one.xy.tobytes()
-    assert many.flux.tobytes() == one.flux.tobytes()
+        sky = measure_sky(data, bayer, several)
+        many = find_stars(data, bayer, sky, 65535.0, DetectionSettings(), several)
+    assert sky.level.tobytes() == one_sky.level.tobytes()
+    assert sky.noise.tobytes() == one_sky.noise.tobytes()
+    for what in ("xy", "flux", "snr", "fwhm", "eccentricity", "theta_deg", "saturated"):
+        assert getattr(many, what).tobytes() == getattr(one, what).tobytes()
