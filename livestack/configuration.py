@@ -80,9 +80,19 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
             raise UsageError(f"{config}: [{section}] should be a section, found {part!r}.")
         part[field] = value
     try:
-        return Settings(**content)
+        return _anchored(Settings(**content))
     except ValidationError as error:
         raise UsageError(_explain(error, options)) from error
+
+
+def _anchored(settings: Settings) -> Settings:
+    """The same with whole paths: a session may be resumed from another folder than it was begun in."""
+    for section, field in (("calibration", "masters"), ("registration", "reference"), ("save", "publish")):
+        part = getattr(settings, section)
+        path = getattr(part, field)
+        if path is not None:
+            settings = settings.model_copy(update={section: part.model_copy(update={field: path.absolute()})})
+    return settings
 
 
 def _explain(error: ValidationError, options: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from livestack.formats import count_frames
 from livestack.journal import (
     JOURNAL_NAME,
     FrameRecord,
+    MasterUse,
     Record,
     RemovedRecord,
     SavingRecord,
@@ -83,9 +84,7 @@ class Interrupted:
 
     def was_removed(self, record: FrameRecord) -> bool:
         """True when the frame was taken out of its stack later on."""
-        return self.was_taken_out(record.file, record.index) or self.was_taken_out(
-            Path(record.file).name, record.index
-        )
+        return self.was_taken_out(record.file, record.index) or self.was_taken_out(Path(record.file).name, record.index)
 
     def was_taken_out(self, file: str, index: int) -> bool:
         """True when the journal says that this frame was taken out."""
@@ -107,6 +106,28 @@ class Interrupted:
         return (path, key, last.index + 1) if more else None
 
 
+def check_masters(output: Path, begun_with: Sequence[MasterUse], present: Mapping[str, str]) -> None:
+    """Make sure that a session goes on with the masters that it began with.
+
+    Parameters
+    ----------
+    present : checksum -> name of the masters that are there now.
+
+    Raises
+    ------
+    UsageError : one is gone, differs, or is new; says which.
+    """
+    before = {master.checksum: Path(master.file).name for master in begun_with}
+    lost = [name for checksum, name in before.items() if checksum not in present]
+    new = [name for checksum, name in present.items() if checksum not in before]
+    if lost or new:
+        found = f"master {lost[0]} is gone or was changed" if lost else f"master {new[0]} was not there"
+        raise UsageError(
+            f"{output}: {found} since the session began; bring the masters back as they were, or stack the frames anew "
+            "with `livestack stack`."
+        )
+
+
 def read_interrupted(output: Path) -> Interrupted:
     """Read the journal of a session that shall go on.
 
@@ -123,10 +144,10 @@ def read_interrupted(output: Path) -> Interrupted:
     records = records[starts[-1] :]
     stop = next((r for r in reversed(records) if isinstance(r, SessionStop)), None)
     if stop is not None and stop.status == "saved":
-        raise UsageError(
-            f"{output}: this session is finished and saved; expected one that broke off: start a new one with "
-            "`livestack watch FOLDER`."
-        )
+        remedy = "start a new one with `livestack watch FOLDER`"
+        if not (output / "report.html").exists():
+            remedy = f"only its report is missing: `livestack report {output}` writes it"
+        raise UsageError(f"{output}: this session is finished and saved; expected one that broke off: {remedy}.")
     events = [
         record
         for record in records

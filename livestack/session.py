@@ -68,7 +68,7 @@ from livestack.pipeline import LiveStack
 from livestack.reference import Reference
 from livestack.report import write_report
 from livestack.resources import available_memory, bins_frames, memory_sentence, thread_count
-from livestack.resuming import Event, Interrupted, read_interrupted
+from livestack.resuming import Event, Interrupted, check_masters, read_interrupted
 from livestack.saving import write_preview
 from livestack.settings import Settings
 from livestack.snapshot import Controls, Slot
@@ -226,6 +226,7 @@ class Session:
         folder = self.output / FOLDER_NAME
         measured: set[tuple[str, int]] = set()
         if interrupted is not None:
+            check_masters(self.output, interrupted.start.masters, {m.checksum: m.path.name for m in self._masters})
             self._watcher = self._make_watcher(interrupted.known, interrupted.start.time.timestamp())
             measured = {(r.group, r.n_frames) for r in interrupted.records if isinstance(r, PsfRecord)}
         self._keeper = Keeper(self.output, self.settings, self._stack, self._append, self._teller.say, measured)

@@ -25,11 +25,11 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate_night(tmp_path_factory.mktemp("night") / "lights", FRAMES)
 
 
-def start(*words: object) -> subprocess.Popen[str]:
+def start(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
     environment = {**os.environ, "COLUMNS": "200"}
     return subprocess.Popen(
         [sys.executable, "-m", "livestack", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd,
     )  # fmt: skip
 
 
@@ -178,6 +178,30 @@ def test_calibration_folders_beside_the_lights_are_left_alone(night: Path, tmp_p
     assert code == 0, err
     told = {(line["file"].split("/")[0], line["status"], line["reason"]) for line in lines(tmp_path / "out", "frame")}
     assert told == {("DARK", "refused", "not_a_light"), ("LIGHT", "stacked", None)}
+
+
+def test_resume_wants_the_masters_that_it_began_with(night: Path, tmp_path: Path) -> None:
+    """Named from one folder, resumed from another; a master that was changed meanwhile would spoil the stack."""
+    master = tmp_path / "m" / "master_dark.fits"
+    master.parent.mkdir()
+    with fits.open(min(night.glob("*.fits"))) as hdus:
+        hdus[0].header["IMAGETYP"] = "Master Dark"
+        hdus[0].data[:] = 300
+        hdus.writeto(master)
+    process = start("watch", night, "--output", tmp_path / "out", "--masters", "m", "--json", cwd=tmp_path)
+    wait(lambda: len(lines(tmp_path / "out", "frame")) >= 3, process)
+    process.kill()
+    process.communicate()
+    before = master.read_bytes()
+    with fits.open(master, mode="update") as hdus:
+        hdus[0].data[:] = 310
+    code, _, err = run("resume", tmp_path / "out", "--idle-stop", "0.3", "--no-final-pass", "--json")
+    assert code == 2
+    assert "master master_dark.fits is gone or was changed since the session began" in one_sentence(err)
+    master.write_bytes(before)
+    code, _, err = run("resume", tmp_path / "out", "--idle-stop", "0.3", "--no-final-pass", "--json")
+    assert code == 0, err
+    assert {line["status"] for line in lines(tmp_path / "out", "frame")} == {"stacked"}
 
 
 def test_max_frames_ends_the_session(night: Path, tmp_path: Path) -> None:
