@@ -90,10 +90,22 @@ class _Family:
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """Where the blocks with data lie on their grid: seen (rows, columns) bool, and the weight of a box around each."""
+    """Where the blocks with data lie on their grid.
+
+    Attributes
+    ----------
+    seen : (rows, columns) True where there is data.
+    near : for each side of a box, the share of it that has data, (rows, columns).
+    """
 
     seen: np.ndarray
     near: dict[int, np.ndarray]
+
+    def at_border(self, block: int) -> bool:
+        """True when the block (a number among those with data) is one of the two outermost rows or columns."""
+        row, column = np.argwhere(self.seen)[block]
+        rows, columns = self.seen.shape
+        return bool(min(row, rows - 1 - row, column, columns - 1 - column) < 2)
 
     @staticmethod
     def of(seen: np.ndarray) -> _Blocks:
@@ -177,8 +189,12 @@ def _choose(grid: np.ndarray, blocks: _Blocks, families: list[_Family]) -> tuple
             taken = best == CURVED and bool(above.mean() < objects[CURVED].mean() - 0.06)
             taken = taken or _explains(levels, blocks, fits[best], fitted, noise)
         else:
-            # Light from the borders must do better than all without it; where it does not, that may do as well.
-            taken = _explains(levels, blocks, fits[best], fitted, noise)
+            # Light from the borders must be strongest there, and must do better than all without it; where it does not,
+            # that may do as well.
+            added = fitted - fits[best]
+            taken = blocks.at_border(int(np.argmax(np.abs(added - np.median(added))))) and _explains(
+                levels, blocks, fits[best], fitted, noise
+            )
             if taken and not _explains(levels, blocks, fits[VIGNETTED], fitted, noise):
                 taken = False
                 if _explains(levels, blocks, fits[best], fits[VIGNETTED], noise, fitted):
