@@ -92,6 +92,14 @@ def test_half_of_the_field_on_a_plane_is_still_a_nebula(kind):
     assert abs(taken) < 0.03
 
 
+def test_a_faint_smooth_hump_is_no_sky():
+    """Half of the field wide and 3 % of the sky high: a polynomial of the sixth degree would fit it well."""
+    sky, light = SKIES["plane"], 30 * glow("round", 0.5, (0.35, -0.3))
+    left, taken = judge(fit_background(picture(sky, light, 2)).evaluate(HEIGHT, WIDTH)[0], sky, light)
+    assert left < 0.002
+    assert abs(taken) < 0.1
+
+
 @pytest.mark.parametrize("share", [0.03, 0.15])
 def test_the_light_of_a_town_behind_a_corner_goes_and_a_nebula_stays(share):
     light = 300 * glow("ragged", share)

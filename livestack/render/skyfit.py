@@ -267,7 +267,7 @@ def _explains(
         float(np.quantile(np.abs(blocks.smooth(levels - fitted, 3))[there], 0.4)) for fitted in (lower, higher)
     )
     allowed = 0.4 * noise
-    return before > 2 * allowed and after < LEFT_OVER * before + allowed
+    return before > 4 * allowed and after < LEFT_OVER * before + allowed
 
 
 def _trimmed(levels: np.ndarray, family: _Family, fitted: np.ndarray, covered: int) -> tuple[float, np.ndarray]:
