@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from livestack.render import Surface, fit_background, measure_sky, remove_gradient
-from livestack.render.skyfit import MAX_DEGREE
+from livestack.render.families import MAX_DEGREE
 
 HEIGHT, WIDTH = 420, 650
 SKY = 1000.0

@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import lsq_linear
 
 from livestack.render import fit_background
-from livestack.render.skyfit import MAX_DEGREE, _border, _families, fit_sky
+from livestack.render.families import MAX_DEGREE, _border, families_at
+from livestack.render.skyfit import fit_sky
 
 HEIGHT, WIDTH = 420, 650
 SKY = 1000.0
@@ -181,7 +182,7 @@ def test_families_solve_as_numpy_and_scipy_do():
     rng = np.random.default_rng(11)
     u, v = rng.uniform(-1, 1, (2, 300))
     levels, weights = rng.normal(0, 1, 300) + 3 * u**4, rng.uniform(0.1, 1, 300)
-    for family in _families(u, v, 0.7):
+    for family in families_at(u, v, 0.7):
         values = np.stack([np.polynomial.polynomial.polyval2d(u, v, term) for term in family.coefficients], axis=1)
         np.testing.assert_allclose(family.values, values, atol=1e-12)
         low = np.where(np.arange(values.shape[1]) < family.n_free, -np.inf, 0)
@@ -197,6 +198,6 @@ def test_families_solve_as_numpy_and_scipy_do():
 
 
 def test_the_surface_has_room_for_every_term():
-    families = _families(np.zeros(1), np.zeros(1), 0.7)
+    families = families_at(np.zeros(1), np.zeros(1), 0.7)
     assert [family.n_terms for family in families][:3] == [3, 6, 8]
     assert all(family.coefficients.shape[1:] == (MAX_DEGREE + 1, MAX_DEGREE + 1) for family in families)

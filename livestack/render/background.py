@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from livestack.kernels.render import fill_surface
+from livestack.render.families import MAX_DEGREE, MAX_ORDER
 from livestack.render.reduction import reduce_planes
-from livestack.render.skyfit import MAX_DEGREE, MAX_ORDER, fit_sky
+from livestack.render.skyfit import fit_sky
 
 BLOCKS = 40
 """Blocks along the longer side."""

@@ -24,8 +24,8 @@ import numpy as np
 from livestack.kernels.bands import Bands
 from livestack.render.background import Surface, fit_background, measure_sky
 from livestack.render.balance import measure_balance, mix_luma, normalise_gains, statistics_stride
+from livestack.render.families import MAX_ORDER
 from livestack.render.reduction import Small, shrink
-from livestack.render.skyfit import MAX_ORDER
 from livestack.settings import RenderSettings
 
 FOLLOW = 0.3

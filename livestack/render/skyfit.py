@@ -20,72 +20,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
-from scipy.optimize import nnls
 from scipy.special import ndtri
 
-from livestack.kernels.render import sum_terms, weigh_terms
+from livestack.render.families import CURVED, MAX_DEGREE, VIGNETTED, Family, families_at
 
-MAX_DEGREE = 6
-"""Coefficient arrays are (MAX_DEGREE + 1, MAX_DEGREE + 1) whatever the degree, so that surfaces can be blended."""
-MAX_ORDER = 4
-"""0: a level; 1: a plane; 2: curved; 3: a vignetted plane; 4: light from the borders too."""
-CURVED, VIGNETTED = 1, 2
-"""Places of these two among the families of surfaces, which begin with the plane."""
 COVERED = 0.2
 """Share of the blocks that a start must fit: the rest may be objects."""
 QUANTILES = (0.1, 0.45)
-BORDER_POWERS = (4, 6)
 LEFT_OVER = 0.15
 """Of what a higher order adds, the most that may remain unexplained."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Family:
-    """Surfaces that are sums of terms: the first `n_free` with any factor, the others with factors >= 0.
-
-    Attributes
-    ----------
-    coefficients : (n, MAX_DEGREE + 1, MAX_DEGREE + 1) of each term, as in `background.Surface`.
-    values : (blocks, n) of each term at the blocks.
-    """
-
-    coefficients: np.ndarray
-    values: np.ndarray
-    n_free: int
-
-    @property
-    def n_terms(self) -> int:
-        return len(self.coefficients)
-
-    def solve(self, levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Factors (n,) of the weighted least-squares fit to `levels` (blocks,)."""
-        normal, right = np.empty((self.n_terms, self.n_terms)), np.empty(self.n_terms)
-        weigh_terms(self.values, weights, levels, normal, right)
-        normal.flat[:: self.n_terms + 1] += 1e-9 * np.trace(normal) / self.n_terms
-        n = self.n_free
-        if n == len(normal):
-            return np.linalg.solve(normal, right)
-        # The free factors are eliminated; what remains is a small problem with factors >= 0 (Lawson & Hanson).
-        eliminated = np.linalg.solve(normal[:n, :n], np.column_stack([normal[:n, n:], right[:n]]))
-        reduced = normal[n:, n:] - normal[n:, :n] @ eliminated[:, :-1]
-        reduced.flat[:: len(reduced) + 1] += 1e-7 * np.trace(reduced) / len(reduced)
-        root = np.linalg.cholesky(reduced)
-        positive, _ = nnls(root.T, np.linalg.solve(root, right[n:] - normal[n:, :n] @ eliminated[:, -1]))
-        return np.concatenate([eliminated[:, -1] - eliminated[:, :-1] @ positive, positive])
-
-    def at_blocks(self, factors: np.ndarray) -> np.ndarray:
-        """The surface at the blocks, (blocks,)."""
-        out = np.empty(len(self.values))
-        sum_terms(self.values, factors, out)
-        return out
-
-    def fit(self, levels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The fitted surface at the blocks, (blocks,)."""
-        return self.at_blocks(self.solve(levels, weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,17 +103,18 @@ def fit_sky(levels: np.ndarray, u: np.ndarray, v: np.ndarray, aspect: float, ord
     flat -= np.median(flat, axis=1)[:, None]
     grid = np.full(seen.shape, np.nan)
     grid[seen] = flat.sum(axis=0) / math.sqrt(len(flat))
-    chosen = _choose(grid, _Blocks.of(seen), _families(u[seen], v[seen], aspect)[:order])
+    blocks = _Blocks.of(seen)
+    chosen = _choose(grid, blocks, families_at(u[seen], v[seen], aspect)[:order])
     if chosen is None:
         return out
     family, objects = chosen
-    for channel, level in zip(np.flatnonzero(known), levels[known][:, seen], strict=True):
-        factors = _settle(level, family, _Blocks.of(seen), objects, noise[channel == np.flatnonzero(known)][0])
+    for channel, level, sigma in zip(np.flatnonzero(known), levels[known][:, seen], noise, strict=True):
+        factors = _settle(level, family, blocks, objects, sigma)
         out[channel] = np.tensordot(factors, family.coefficients, axes=1)
     return out
 
 
-def _choose(grid: np.ndarray, blocks: _Blocks, families: list[_Family]) -> tuple[_Family, np.ndarray] | None:
+def _choose(grid: np.ndarray, blocks: _Blocks, families: list[Family]) -> tuple[Family, np.ndarray] | None:
     """The lowest family that leaves nothing a higher one explains, and the objects above it; None: too few blocks."""
     levels = grid[blocks.seen]
     noise = _block_noise(grid)
@@ -205,7 +152,7 @@ def _choose(grid: np.ndarray, blocks: _Blocks, families: list[_Family]) -> tuple
 
 
 def _fit_among_objects(
-    levels: np.ndarray, blocks: _Blocks, family: _Family, covered: int, noise: float, starts: list[np.ndarray]
+    levels: np.ndarray, blocks: _Blocks, family: Family, covered: int, noise: float, starts: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The surface at the blocks, and which of them are objects."""
     tried = [_trimmed(levels, family, start, covered) for start in (*_quantile_fits(levels, family), *starts)]
@@ -228,7 +175,7 @@ def _fit_among_objects(
 
 
 def _settle(
-    levels: np.ndarray, family: _Family, blocks: _Blocks, objects: np.ndarray, noise: float
+    levels: np.ndarray, family: Family, blocks: _Blocks, objects: np.ndarray, noise: float
 ) -> np.ndarray:  # fmt: skip
     """Factors of one channel's surface: without the objects of all channels, and those that only it shows."""
     above = objects
@@ -270,7 +217,7 @@ def _explains(
     return before > 4 * allowed and after < LEFT_OVER * before + allowed
 
 
-def _trimmed(levels: np.ndarray, family: _Family, fitted: np.ndarray, covered: int) -> tuple[float, np.ndarray]:
+def _trimmed(levels: np.ndarray, family: Family, fitted: np.ndarray, covered: int) -> tuple[float, np.ndarray]:
     """Least trimmed squares from a start: rms of the `covered` best blocks, and the surface at all of them."""
     last = math.inf
     for _ in range(20):
@@ -285,7 +232,7 @@ def _trimmed(levels: np.ndarray, family: _Family, fitted: np.ndarray, covered: i
     return rms, fitted
 
 
-def _quantile_fits(levels: np.ndarray, family: _Family) -> list[np.ndarray]:
+def _quantile_fits(levels: np.ndarray, family: Family) -> list[np.ndarray]:
     """Surfaces with a tenth and with nearly half of the blocks below them, by reweighting; (blocks,) each."""
     fits = []
     least = max(1e-3 * float(np.ptp(levels)), 1e-12)
@@ -306,52 +253,6 @@ def _block_noise(grid: np.ndarray) -> float:
     apart = np.abs(apart[np.isfinite(apart)])
     sigma = 1.4826 * float(np.median(apart)) / math.sqrt(1.25) if apart.size else 0.0
     return max(sigma, 1e-6 * float(np.nanmax(np.abs(grid))), 1e-12)
-
-
-def _families(u: np.ndarray, v: np.ndarray, aspect: float) -> list[_Family]:
-    """Plane, curved sky, vignetted plane, light from the borders, with their values at the blocks."""
-    powers = np.arange(MAX_DEGREE + 1)
-    monomials = (u[None, :] ** powers[:, None])[:, None] * (v[None, :] ** powers[:, None])[None]
-    families = []
-    for terms, n_free in _terms(aspect):
-        values = np.ascontiguousarray(np.einsum("kpq,pqb->bk", terms, monomials))
-        families.append(_Family(terms, values, n_free))
-    return families
-
-
-@lru_cache(maxsize=8)
-def _terms(aspect: float) -> tuple[tuple[np.ndarray, int], ...]:
-    """(coefficients of the terms, how many of them are free) of each family."""
-
-    def term(**factors: float) -> np.ndarray:
-        out = np.zeros((MAX_DEGREE + 1, MAX_DEGREE + 1))
-        for name, factor in factors.items():
-            out[int(name[1]), int(name[2])] = factor
-        return out
-
-    plane = [term(_00=1), term(_10=1), term(_01=1)]
-    curved = [*plane, term(_20=1, _00=-1 / 3), term(_11=1), term(_02=1, _00=-1 / 3)]
-    # Round in pixels, 1 in the corners; its product with a plane is what vignetting makes of a plane.
-    ru, rv = 1 / (1 + aspect**2), aspect**2 / (1 + aspect**2)
-    vignetted = [term(_30=ru, _12=rv, _10=-0.6), term(_21=ru, _03=rv, _01=-0.6)]
-    borders = [_border(45.0 * step, power) for step in range(8) for power in BORDER_POWERS]
-    corners = [term(_40=-(ru**2), _22=-2 * ru * rv, _04=-(rv**2))]
-    every = [*curved, *vignetted, *borders, *corners]
-    lists = ((plane, 3), (curved, 6), (every[:8], 8), (every, 8))
-    return tuple((np.array(terms), n_free) for terms, n_free in lists)
-
-
-def _border(angle_deg: float, power: int) -> np.ndarray:
-    """Coefficients of w^power, w rising from 0 at one border or corner of the field to 1 at the opposite one."""
-    a, b = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
-    a, b = 0.5 * a / (abs(a) + abs(b)), 0.5 * b / (abs(a) + abs(b))
-    out = np.zeros((MAX_DEGREE + 1, MAX_DEGREE + 1))
-    for p in range(power + 1):
-        for q in range(power + 1 - p):
-            rest = power - p - q
-            ways = math.factorial(power) // (math.factorial(p) * math.factorial(q) * math.factorial(rest))
-            out[p, q] = ways * a**p * b**q * 0.5**rest
-    return out
 
 
 def _box(grid: np.ndarray, side: int) -> np.ndarray:
