@@ -131,6 +131,25 @@ def test_corners_without_stars_are_not_bent_wildly() -> None:
         assert whole < alone
 
 
+@pytest.mark.parametrize("corner_px", [0.7, 2.0, 5.0])
+def test_a_quarter_without_stars_is_left_alone_or_mended(corner_px: float) -> None:
+    """Where a weak distortion is seen, but not how it goes on beyond the stars, a matrix is the safer guess."""
+    bent, with_lens, alone = 0, 0.0, 0.0
+    for seed in range(8):
+        night, truth = Night(150, corner_px, 200 + seed, noise_px=0.1), move(0.1, 200, -80)
+        empty = (night.xy[:, 0] > WIDTH / 2) & (night.xy[:, 1] > HEIGHT / 2)
+        night.reference = StarReference(night.frame(np.eye(3), ~empty), WIDTH, HEIGHT)
+        stars = night.frame(truth)
+        found = register_stars(night.reference, stars, [], SETTINGS)
+        plain = register_stars(night.reference, stars, [], RegistrationSettings(model="affine"))
+        assert isinstance(found, Registration)
+        bent += found.distortion is not None
+        with_lens += night.errors(found, truth)[1]
+        alone += night.errors(plain, truth)[0]
+    assert with_lens < 1.1 * alone
+    assert bent >= (6 if corner_px == 5.0 else 0)
+
+
 def test_few_stars_do_not_bend() -> None:
     night, truth = Night(14, 3.0, 6), move(0.05, 60, -20)
     found = register_stars(night.reference, night.frame(truth), [], RegistrationSettings(model="polynomial"))

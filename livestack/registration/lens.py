@@ -4,7 +4,8 @@ The fit goes from reference to frame, as frames are sampled: all terms of a poly
 `model`, with a ridge on the terms beyond the linear so that a few stars cannot bend it far. A matrix reaches only the
 stars that it misses by less than the match radius; so the match grows with the model, from where the matrix holds
 outward. The order is the one that best predicts stars left out of its fit, and the matrix alone is kept unless a
-polynomial lowers that residual by more than chance would: fields without distortion come out as they came in.
+polynomial lowers that residual by more than chance would, and is known well enough where there are no stars: fields
+without distortion come out as they came in.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from livestack import transform as tf
-from livestack.distortion import COLUMNS, TERMS, Distortion, terms, to_reference
+from livestack.distortion import COLUMNS, TERMS, Distortion, terms, to_frame, to_reference
 from livestack.registration.model import (
     AFFINE_CHANCE,
     AFFINE_GAIN,
@@ -37,6 +38,8 @@ RIDGE = 3.0
 """The terms beyond the linear are expected to be no larger than this times the scatter that a matrix leaves."""
 STEEP = 0.1
 """Largest believed change of the correction, px per px."""
+KNOWN, GRID = 0.7, 9
+"""At all places of a grid over the overlap the correction must be known to this share of what it is at the stars."""
 ROUNDS = 16
 
 
@@ -49,10 +52,11 @@ def bend(
     fit = _Fit(reference, stars)
     if settings.model == "auto" and not fit.gains(found.frame_index, found.reference_index):
         return found
-    pairs = fit.grow((found.frame_index, found.reference_index))
-    if len(pairs[0]) < STARS:
+    try:
+        pairs = fit.grow((found.frame_index, found.reference_index))
+        bent = fit.choose(*pairs, always=settings.model == "polynomial") if len(pairs[0]) >= STARS else None
+    except ValueError:  # all on one line
         return found
-    bent = fit.choose(*pairs, always=settings.model == "polynomial")
     if bent is None or bent.rms_px > settings.max_rms_px or bent.n_matched < 0.8 * found.n_matched:
         return found
     return replace(bent, method=found.method)
@@ -132,18 +136,49 @@ class _Fit:
         }
         gain = self._gain(len(mine))
         order = 3 if highest == 3 and missed[3] < gain * missed[2] else 2
-        if missed[order] > gain * missed[1] and not always:
-            return None
-        solution = ridge(design[:, : COLUMNS[order]], target, weights)
+        while order > 1 and (always or missed[order] < gain * missed[1]):
+            bent = self._with(order, mine, theirs, weights, ridge, always)
+            if bent is not None:
+                return bent
+            order -= 1
+        return None
+
+    def _with(
+        self, order: int, mine: np.ndarray, theirs: np.ndarray, weights: np.ndarray, ridge: _Ridge, always: bool
+    ) -> Registration | None:
+        """The registration with a polynomial of this order; None where it is wild, of no use, or not known well."""
+        design, target = self.design[theirs][:, : COLUMNS[order]], self.stars.xy[mine]
+        solution = ridge(design, target, weights)
         matrix, distortion = self._split(solution, theirs)
         if not self._gentle(distortion):
             return None
         places = self.reference.stars.xy[theirs]
-        if not always and np.hypot(*distortion.shift(places).T).max() < WORTH_PX:
-            return None
+        if not always:
+            if np.hypot(*distortion.shift(places).T).max() < WORTH_PX:
+                return None
+            left2 = float(weights @ np.sum((design @ solution - target) ** 2, axis=1)) / (
+                2 * len(mine) - 2 * len(solution)
+            )
+            if not self._certain(matrix, distortion, ridge.scatter2(design, weights) * left2, places):
+                return None
         placed = to_reference(matrix, distortion, target)
         rms = float(np.sqrt(np.mean(np.sum((placed - places) ** 2, axis=1))))
         return Registration(matrix, "", mine, theirs, rms, distortion=distortion)
+
+    def _certain(self, matrix: np.ndarray, distortion: Distortion, covariance: np.ndarray, places: np.ndarray) -> bool:
+        """Whether the correction is nowhere on the overlap known less well than what it amounts to at the stars."""
+        size = np.array([self.reference.width, self.reference.height]) - 1.0
+        steps = np.linspace(0, 1, GRID)
+        grid = np.stack(np.meshgrid(steps * size[0], steps * size[1]), axis=-1).reshape(-1, 2)
+        seen = to_frame(matrix, None, grid)
+        grid = grid[((seen >= 0) & (seen <= size)).all(axis=1)]
+        if len(grid) == 0:
+            return False
+        u0, u1, v0, v1 = distortion.reach
+        uv = np.clip((grid - self.centre) / self.half, (u0, v0), (u1, v1))
+        design = terms(*uv.T)[:, : len(covariance)]
+        scatter2 = 2.0 * np.einsum("ij,jk,ik->i", design, covariance, design)
+        return float(scatter2.max()) < KNOWN**2 * float(np.mean(np.sum(distortion.shift(places) ** 2, axis=1)))
 
     def _solve(self, mine: np.ndarray, theirs: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         design, target = self.design[theirs], self.stars.xy[mine]
@@ -181,10 +216,18 @@ class _Ridge:
         self.strength = strength
 
     def __call__(self, design: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        normal = self._normal(design, weights)
+        return np.asarray(np.linalg.lstsq(normal, design.T @ (weights[:, None] * target), rcond=None)[0])
+
+    def scatter2(self, design: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Covariance of the solution for residuals of 1 / weights."""
+        return np.asarray(np.linalg.pinv(self._normal(design, weights), hermitian=True))
+
+    def _normal(self, design: np.ndarray, weights: np.ndarray) -> np.ndarray:
         normal = design.T @ (weights[:, None] * design)
         beyond = np.arange(COLUMNS[1], design.shape[1])
         normal[beyond, beyond] += self.strength
-        return np.asarray(np.linalg.lstsq(normal, design.T @ (weights[:, None] * target), rcond=None)[0])
+        return np.asarray(normal)
 
 
 def _along(solution: np.ndarray, design: np.ndarray) -> np.ndarray:
