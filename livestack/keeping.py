@@ -23,7 +23,9 @@ from livestack.version import version
 ENOUGH_STARS = 60
 """So many have to lie in the rows that are looked at, or all rows are."""
 
-REST_FRAMES = 3
+WAIT_FRAMES = 5
+"""So many frames after it was begun a PSF is written down, or waited for: told by frames, not by the clock, so that the
+same night gives the same journal."""
 
 
 class Keeper:
@@ -83,9 +85,8 @@ class Keeper:
 
     @property
     def at_rest(self) -> bool:
-        """No PSF is being measured, or began so long ago that it should be there by now: told by frames, not by the
-        clock, so that the same night gives the same journal."""
-        return self._task is None or self._lines >= min(REST_FRAMES, self._settings.psf.every_frames - 1)
+        """No PSF is being measured that the journal does not hold yet."""
+        return self._task is None
 
     def collect_psf(self, due: bool = False) -> None:
         """Write down the PSF that is being measured.
@@ -98,7 +99,7 @@ class Keeper:
         if self._task is None:
             return
         self._lines += 1
-        if due and self._lines < self._settings.psf.every_frames:
+        if due and self._lines < min(WAIT_FRAMES, self._settings.psf.every_frames):
             return
         name, n_frames, newest, worker, found = self._task
         self._task = None

@@ -307,6 +307,9 @@ class Session:
             self._teller.object_override = str(loaded.extra["object"])
             for member in self._stack.restore(loaded.state):
                 self._lose(self._spoken_path(member.path) if member.path else member.name, member.index)
+            newest = events[loaded.n_events - 1] if loaded.n_events else None
+            if isinstance(newest, FrameRecord) and newest.status == "stacked" and newest.group in self._stack.groups:
+                self._keeper.want_psf(self._stack.groups[newest.group])
         begun = interrupted.begun_file()
         last = next((i for i in reversed(range(len(events))) if isinstance(events[i], FrameRecord)), -1)
         said = {r.message for r in records[_after_last_frame(records) :] if isinstance(r, WarningRecord)}
@@ -364,7 +367,7 @@ class Session:
                 self._lose(record.file, record.index)
             return None
         group = self._stack.groups.get(outcome.group)
-        self._keeper.collect_psf()
+        self._keeper.collect_psf(due=True)
         if group is not None and outcome.stacked:
             self._keeper.want_psf(group)
         self._teller.publish()
@@ -449,12 +452,12 @@ class Session:
         if not outcome.stacked:
             self._teller.say(outcome.message)
         self._teller.note(self._sequence, outcome, read.frame.info.size)
+        self._state.count_frame()
+        self._keep_state()
         group = self._stack.groups.get(outcome.group)
         if group is not None and outcome.stacked:
             self._keeper.want_psf(group)
             self._want_preview(group)
-        self._state.count_frame()
-        self._keep_state()
         self._teller.publish()
 
     def _take_notices(self) -> list[str]:
@@ -617,8 +620,8 @@ class Session:
             )  # fmt: skip
 
     def _keep_state(self) -> None:
+        # before the PSF of this frame is begun and after that of an earlier one was written down: see `_go_on`
         if self._keeper.at_rest and self._state.is_due(self._stack):
-            self._keeper.collect_psf()  # frames that the checkpoint holds are not looked at again
             extra = {"noise": self._teller.noise, "object": self._teller.object_override}
             self._state.begin(self._stack, self._n_events, self._sequence - 1, extra)
 

@@ -225,7 +225,7 @@ def test_a_picture_that_cannot_be_drawn_never_ends_a_session(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("odd pixels")
 
-    monkeypatch.setattr(artist, "measure_look", fail)
+    monkeypatch.setattr(artist, "measure_small", fail)
     session = Session([lights], small_settings(), tmp_path / "out", one_shot=True)
     assert session.run().status == 0
     assert any("preview could not be drawn (odd pixels)" in message for message in session.slot.latest.messages)

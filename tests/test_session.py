@@ -26,7 +26,6 @@ from small_sessions import (
 )
 
 from livestack.errors import SessionError, UsageError
-from livestack.keeping import REST_FRAMES
 from livestack.session import Session
 
 FRAMES = 14
@@ -137,7 +136,9 @@ def test_same_night_twice_gives_the_same_journal(night: Path, undisturbed: Path,
 
     def told(output: Path) -> list[dict[str, object]]:
         changing = ("time", "timings_s", "duration_s", "size_bytes", "results", "settings")
-        return [{key: value for key, value in line.items() if key not in changing} for line in lines(output)]
+        # when a checkpoint is written depends on how long the disk took for the one before
+        told = [line for line in lines(output) if line["type"] != "checkpoint"]
+        return [{key: value for key, value in line.items() if key not in changing} for line in told]
 
     assert told(tmp_path / "out") == told(undisturbed)
 
@@ -173,7 +174,7 @@ def test_lost_checkpoints_cost_time_only(night: Path, undisturbed: Path, tmp_pat
 
 def test_checkpoints_are_told_and_go_when_the_session_is_saved(undisturbed: Path) -> None:
     written = lines(undisturbed, "checkpoint")
-    assert [line["n_stacked"] for line in written] == [EVERY + REST_FRAMES, 2 * EVERY + REST_FRAMES]
+    assert [line["n_stacked"] for line in written] == [EVERY, 2 * EVERY]
     assert all(line["size_bytes"] > 0 and line["duration_s"] > 0 for line in written)
     assert not (undisturbed / "checkpoint").exists()
 
@@ -252,7 +253,7 @@ def fail_in_save(folder: Path, output: Path) -> None:
 def test_a_frame_deleted_before_it_could_be_replayed_is_taken_out_and_told(night: Path, tmp_path: Path) -> None:
     folder = copy_night(night, tmp_path / "lights")
     output = tmp_path / "out"
-    assert in_process(watched, folder, output, None, 9) == -9
+    assert in_process(watched, folder, output, None, 11) == -9
     gone = lines(output, "frame")[-1]["file"]
     (folder / gone).unlink()
     session = resumed(output)
