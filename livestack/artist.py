@@ -128,9 +128,15 @@ class Artist:
         self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool,
         composite: Composite | None = None,
     ) -> None:  # fmt: skip
-        """Ask for a picture of the stack, or of what it is part of, as it stands; replaces a request not begun."""
+        """Ask for a picture of the stack, or of what it is part of, as it stands; replaces a request not begun.
+
+        While another picture is being drawn, the newest frame is not kept for this one: it is as large as the frames
+        that wait for it, and where they come that fast nobody sees each of them.
+        """
         with self._changed:
-            if last is None and self._wanted is not None and self._wanted.group == group:
+            if self._busy:
+                last = None
+            elif last is None and self._wanted is not None and self._wanted.group == group:
                 last = self._wanted.last
             self._wanted = _Request(group, stack, last, settings, bottom_up, composite)
             self._changed.notify_all()

@@ -642,6 +642,7 @@ class GroupStack:
         """
         assert self.stack is not None
         fresh = self.stack.empty()
+        self.newest = None
         tested = []
         width = stacked_fwhm_px(self.members)
         ahead = reader.submit(fetch, self.members[0])
@@ -652,10 +653,9 @@ class GroupStack:
             prepared = ahead.result()
             if number + 1 < len(self.members):
                 ahead = reader.submit(fetch, self.members[number + 1])
-            planes = Developer(prepared, self.settings.calibration.debayer).whole(self.defects, self.bands)
             added = self.stack.finalise(
                 fresh,
-                planes,
+                Developer(prepared, self.settings.calibration.debayer).whole(self.defects, self.bands),
                 member.matrix,
                 member.normalisation,
                 member.weight,
@@ -664,6 +664,7 @@ class GroupStack:
                 self.bands,
                 member.distortion,
             )
+            del prepared
             tested.append(
                 replace(member, rejected=self._keep(added.rejected), rejected_fraction=added.rejected_fraction)
             )

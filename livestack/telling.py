@@ -129,7 +129,9 @@ class Teller:
         old = self._snapshot
         picture, last, sequence = old.picture, old.last_frame, old.picture_sequence
         if drawing is not None and drawing.picture.rgb is not picture:
-            picture, last, sequence = drawing.picture.rgb, drawing.last_frame, sequence + 1
+            picture, sequence = drawing.picture.rgb, sequence + 1
+            if drawing.last_frame is not None or last is None or last.shape != picture.shape:
+                last = drawing.last_frame
             self._note_noise(drawing)
         group = self._groups.get(self.active_group)
         point = self.trend[-1] if self.trend else None
