@@ -156,13 +156,21 @@ class Session:
 
     def _make_watcher(self, known: frozenset[FileKey], since: float | None) -> Watcher:
         return Watcher(
-            self._paths, self.settings.ingest, exclude=[self.output, *self._outputs()], known=known,
+            self._paths, self.settings.ingest, exclude=[self.output, *self._outputs(), *self._others()], known=known,
             stop=self.stopping, one_shot=self._one_shot, since=since,
         )  # fmt: skip
 
     def _outputs(self) -> list[Path]:
         """Where earlier sessions of this folder lie by default."""
         return [path / "livestack" for path in self._paths if path.is_dir()]
+
+    def _others(self) -> list[Path]:
+        """Folders below the watched ones whose files are no frames: what is published, and the masters."""
+        save, masters = self.settings.save, self.settings.calibration.masters
+        roots = [Path(os.path.realpath(path)) for path in self._paths]
+        # masters that lie among the lights are told apart by their headers
+        apart = masters is not None and not any(root.is_relative_to(os.path.realpath(masters)) for root in roots)
+        return [path for path in (save.publish, masters if apart else None) if path is not None]
 
     def _n_waiting(self) -> int:
         return self._feed.n_waiting if self._feed is not None else 0

@@ -180,6 +180,23 @@ def test_calibration_folders_beside_the_lights_are_left_alone(night: Path, tmp_p
     assert told == {("DARK", "refused", "not_a_light"), ("LIGHT", "stacked", None)}
 
 
+def test_masters_and_published_pictures_in_the_folder_are_no_frames(night: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(night, tmp_path / "lights"))
+    (folder / "m").mkdir()
+    with fits.open(min(night.glob("*.fits"))) as hdus:
+        hdus[0].header["IMAGETYP"] = "Master Dark"
+        hdus[0].data[:] = 300
+        hdus.writeto(folder / "m" / "master_dark.fits")
+    words = ("--masters", folder / "m", "--publish", folder / "pub", "--output", tmp_path / "out")
+    process = start("watch", folder, *words, "--no-final-pass", "--json")
+    wait(lambda: (folder / "pub" / "picture.jpg").exists(), process)
+    time.sleep(1)  # long enough for a look at it
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert [line["file"] for line in lines(tmp_path / "out", "frame")] == sorted(p.name for p in night.glob("*.fits"))
+
+
 def test_resume_wants_the_masters_that_it_began_with(night: Path, tmp_path: Path) -> None:
     """Named from one folder, resumed from another; a master that was changed meanwhile would spoil the stack."""
     master = tmp_path / "m" / "master_dark.fits"
