@@ -163,7 +163,7 @@ class Artist:
             begin = time.thread_time()
             try:
                 self._deliver(self._make(request))
-            except (ValueError, MemoryError, cv2.error) as error:
+            except (ValueError, RuntimeError, MemoryError, cv2.error) as error:
                 self._fail(f"the preview could not be drawn ({error}); stacking goes on.")
             self._drawn_with = request.settings
             del request  # while it waits for the next one, it holds no stack that may be given up meanwhile

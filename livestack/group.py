@@ -23,7 +23,7 @@ from livestack.canvas import Canvas, footprint
 from livestack.cosmetic import DefectLearner
 from livestack.defects import DefectMap
 from livestack.develop import Developer, Prepared
-from livestack.distortion import Distortion, to_reference
+from livestack.distortion import Distortion
 from livestack.errors import UsageError
 from livestack.features import FeatureReference, sharpness
 from livestack.frame import Frame, FrameInfo
@@ -31,6 +31,7 @@ from livestack.kernels.bands import Bands
 from livestack.limits import INTERPOLATION_GAIN, limits_for, stacked_fwhm_px
 from livestack.members import Held, Member, Outcome
 from livestack.normalise import flux_ratio, normalise
+from livestack.placing import expect, place
 from livestack.quality import (
     FrameMeasures,
     Judge,
@@ -49,7 +50,6 @@ from livestack.reference import (
     find_better,
     is_starless,
     make_reference,
-    nearest_patches,
     refine_positions,
     weigh_anew,
 )
@@ -62,8 +62,6 @@ from livestack.transform import Registration, Unregistered
 
 UNMATCHED_KEPT = 3
 """So many frames in a row that fit each other, and not the group, are another field, or of another size for good."""
-ALIGNED_PX = 3.0
-"""Stars of frames that are said to be aligned are found within this."""
 PATIENCE = 5
 """So many frames of a filter may fit no other filter of the target before they get a grid of their own."""
 LEARN_FROM_ALL, LEARN_EVERY = 24, 4
@@ -269,80 +267,22 @@ class GroupStack:
     def _register(self, prepared: Prepared, developer: Developer) -> tuple[Registration | Unregistered, Patch | None]:
         if self.reference is None:
             return self._first(prepared, developer), None
-        return self._register_to(self.reference, prepared, developer, self._hints(), self._lens)
+        hints = expect(self._last, self._before)
+        return self._place(self.reference, prepared, developer, hints, self._lens)
 
-    def _register_to(
+    def _place(
         self,
         reference: Reference,
         prepared: Prepared,
         developer: Developer,
-        hints: list[np.ndarray],
+        hints: Sequence[np.ndarray],
         lens: Distortion | None = None,
     ) -> tuple[Registration | Unregistered, Patch | None]:
-        """Carry a frame onto a reference: its transform, and the patch that it was matched to, None = the reference."""
-        settings = self.settings.registration
-        if settings.method == "none":
-            return self._in_place(reference, prepared.stars), None
-        found: Registration | Unregistered = Unregistered("registration by stars is switched off")
-        if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
-            for patch in nearest_patches(reference, hints[0] if hints else None):
-                if patch is None:
-                    witness = partial(self._borne_out, reference, prepared, developer)
-                    mine = register_stars(reference.stars, prepared.stars, hints, settings, lens, witness)
-                    found = mine
-                else:
-                    back = np.linalg.inv(patch.matrix)
-                    mine = register_stars(patch.stars, prepared.stars, [back @ hint for hint in hints], settings)
-                if isinstance(mine, Registration):
-                    return (mine if patch is None else _by_way_of(patch, mine, prepared.frame.info)), patch
-        return self._register_by_features(reference, prepared, developer, hints, found), None
-
-    @staticmethod
-    def _in_place(reference: Reference, stars: StarCatalog) -> Registration:
-        """A frame that lies on the reference already; the stars that agree tell its brightness."""
-        index, its = reference.stars.match_near(stars.xy, np.eye(3), ALIGNED_PX)
-        away = np.hypot(*(stars.xy[index] - reference.stars.stars.xy[its]).T)
-        rms = float(np.sqrt(np.mean(away**2))) if len(index) else math.nan
-        return Registration(np.eye(3), "none", index, its, rms)
-
-    def _register_by_features(
-        self,
-        reference: Reference,
-        prepared: Prepared,
-        developer: Developer,
-        hints: list[np.ndarray],
-        found: Registration | Unregistered,
-    ) -> Registration | Unregistered:
-        """Where stars found no transform: by what else the picture shows, if it may be so; else what they `found`."""
-        settings = self.settings.registration
-        few = reference.starless or min(len(prepared.stars), len(reference.stars.stars)) < FEW_STARS
-        if settings.method in ("features", "phase") or (settings.method == "auto" and few):
-            if reference.features is None:
-                return found
-            methods = ("features", "phase") if settings.method == "auto" else (settings.method,)
-            return reference.features.register(self._luminance(developer), hints[0] if hints else None, methods=methods)
-        return found
-
-    def _borne_out(
-        self, reference: Reference, prepared: Prepared, developer: Developer, matrix: np.ndarray
-    ) -> bool:
-        """Whether the pixels bear out a transform that rests on a star or two."""
-        if reference.features is None:
-            return False
-        known, seen = reference.stars.stars.xy, prepared.stars.xy
-        return reference.features.agrees(self._luminance(developer), matrix, known, seen)
+        pixels = partial(self._luminance, developer)
+        return place(reference, prepared, pixels, hints, self.settings.registration, lens)
 
     def _luminance(self, developer: Developer) -> np.ndarray:
         return np.asarray(np.mean(developer.whole(self.defects, self.bands), axis=0, dtype=np.float32))
-
-    def _hints(self) -> list[np.ndarray]:
-        """Where the next frame should lie: the last transform carried on by its drift, then the last one itself."""
-        if self._last is None:
-            return []
-        if self._before is None:
-            return [self._last]
-        step = self._last @ np.linalg.inv(self._before)
-        return [step @ self._last, self._last]
 
     def _first(self, prepared: Prepared, developer: Developer) -> Registration | Unregistered:
         """The first frame sets the grid, or takes its place on the sibling's."""
@@ -354,7 +294,7 @@ class GroupStack:
             if self.settings.registration.method == "none" and info.size != sibling.reference.info.size:
                 continue
             expected = np.eye(3) if sibling._last is None or not sibling.reference.patches else sibling._last
-            placed, _ = self._register_to(sibling.reference, prepared, developer, [expected])
+            placed, _ = self._place(sibling.reference, prepared, developer, [expected])
             if isinstance(placed, Registration):
                 self.anchor, self.grid = sibling.reference, sibling.grid
                 sibling.lends_grid = True
@@ -803,15 +743,3 @@ class GroupStack:
         self.judge = Judge(self.settings.quality)
         for held in self._held:
             self.judge.accept(held.measures)
-
-
-def _by_way_of(patch: Patch, found: Registration, info: FrameInfo) -> Registration:
-    """A frame that was registered to a patch, on the reference."""
-    if patch.distortion is None and found.distortion is None:
-        return replace(found, matrix=patch.matrix @ found.matrix)
-
-    def onto(points: np.ndarray) -> np.ndarray:
-        return to_reference(patch.matrix, patch.distortion, to_reference(found.matrix, found.distortion, points))
-
-    matrix, distortion = tf.relay(info.width, info.height, onto)
-    return replace(found, matrix=matrix, distortion=distortion)

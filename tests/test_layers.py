@@ -22,6 +22,7 @@ composite
 masters registration features psf quality simulate enhance normalise develop journal settling
 members
 reference limits
+placing
 group watcher report artist darkroom masks
 pipeline library remembering
 saving checkpoint telling resuming feed compiling
