@@ -188,8 +188,7 @@ def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.nda
     source, inverse : turned alike, source C-contiguous, inverse (2, n), inverse[0, 0] > 0, the largest in its column.
     """
     inverse = np.array(inverse[:2], order="C")
-    places = inverse[:, : 3 + TERMS]
-    """The columns that speak of the frame; those behind speak of the reference."""
+    places = inverse[:, : 3 + TERMS]  # columns that speak of the frame; those behind speak of the reference
     if abs(inverse[1, 0]) > abs(inverse[0, 0]):
         # swap the axes: (x, y) -> (y, x)
         source = source.transpose(0, 2, 1)
