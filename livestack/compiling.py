@@ -1,7 +1,7 @@
 """The first run on a machine compiles the loops, which takes half a minute: done beside the wait for the first frame.
 
 A handful of tiny invented frames goes through the same steps as real ones; what is compiled is kept in numba's cache on
-disk, so later runs only load it. A new version of the program compiles anew what has changed, without a word.
+disk, so later runs only load it. After a change of any loop all are compiled anew (`livestack.kernels`).
 """
 
 from __future__ import annotations

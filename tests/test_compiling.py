@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from livestack.compiling import compile_loops, invented_frames
+from livestack.kernels import forget_old_loops
 from livestack.pipeline import LiveStack
 
 COUNT = """
@@ -36,3 +37,21 @@ def test_stops_when_told() -> None:
     asked = []
     compile_loops(lambda: bool(asked.append(1)) or len(asked) > 1)
     assert len(asked) == 2
+
+
+def test_loops_are_forgotten_when_any_source_changed(tmp_path):
+    """numba itself looks only at the file that a loop stands in, not at those that it calls."""
+    folder = tmp_path / "kernels"
+    (folder / "__pycache__").mkdir(parents=True)
+    (folder / "a.py").write_text("one")
+    (folder / "b.py").write_text("two")
+    index = folder / "__pycache__" / "a.loop-1.py311.nbi"
+    index.write_bytes(b"compiled")
+    assert forget_old_loops(folder)
+    assert not index.exists()
+    index.write_bytes(b"compiled")
+    assert not forget_old_loops(folder)
+    assert index.exists()
+    (folder / "b.py").write_text("three")
+    assert forget_old_loops(folder)
+    assert not index.exists()
