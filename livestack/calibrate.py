@@ -124,8 +124,9 @@ def check_fit(frame: Frame, masters: MatchedMasters) -> None:
 
 
 def describe_sensor(info: FrameInfo) -> str:
-    """Size and mosaic phase as people say it: "1304 x 976 RGGB"."""
-    return f"{info.width} x {info.height} {info.bayer or 'without a colour mosaic'}"
+    """Size and colours as people say them: "1304 x 976 RGGB"."""
+    plain = "in colour" if info.planes == 3 else "without a colour mosaic"
+    return f"{info.width} x {info.height} {info.bayer or plain}"
 
 
 def saturation_after(info: FrameInfo, masters: MatchedMasters | None) -> float | None:

@@ -366,8 +366,15 @@ class LiveStack:
                 group.master_defects = matched.defects  # else repaired before the frame was made smaller
         self.groups[name] = group
         chosen = self._chosen
-        if chosen is not None and group.anchor is None and chosen.frame.info.size == frame.info.size:
-            group.adopt_reference(chosen)
+        if chosen is not None and group.anchor is None:
+            theirs, ours = (f"{one.width} x {one.height}" for one in (chosen.frame.info, frame.info))
+            if theirs == ours:
+                group.adopt_reference(chosen)
+            else:
+                self.notices.append(
+                    f"--reference: {chosen.frame.name} is {theirs}, the frames of {name} are {ours}; the first of "
+                    "them is their reference."
+                )
         return group
 
     def _grids_for(self, name: str, info: FrameInfo) -> Sequence[GroupStack]:

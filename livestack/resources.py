@@ -17,10 +17,12 @@ from livestack.frame import FrameInfo
 from livestack.settings import Settings
 
 MOST_THREADS = 8
-PROGRAM_BYTES = 340e6
-"""Python, its libraries and compiled loops."""
-BYTES_PER_SAMPLE = 105
-"""For each pixel and channel of the stack: accumulators, copies of the result, pictures."""
+PROGRAM_BYTES = 560e6
+"""Python, its libraries and compiled loops, and the report."""
+BYTES_PER_SAMPLE = 42
+"""For each pixel and channel of the stack: accumulators, those of the final pass, one developed frame."""
+MASTERS_BYTES = 12
+"""For each pixel of a frame: dark, flat and defects."""
 THREADS_VARIABLE = "LIVESTACK_THREADS"
 
 
@@ -64,12 +66,13 @@ def session_bytes(info: FrameInfo, settings: Settings, binning: int = 1) -> floa
     channels = 3 if info.bayer or info.planes == 3 else 1
     raw = binning == 1 and info.bits <= 16 and settings.calibration.masters is None
     held = (2 if raw else 4) * info.planes * settings.stack.warmup_frames
+    held += 0 if settings.calibration.masters is None else MASTERS_BYTES * info.planes
     incoming = 0 if binning == 1 else info.width * info.height * info.planes * 8
     return PROGRAM_BYTES + pixels * (held + BYTES_PER_SAMPLE * channels) + incoming
 
 
 def canvas_pixels(info: FrameInfo, settings: Settings, binning: int = 1) -> float:
-    """The most pixels that a growing canvas may have on frames of this size: by its setting, and by the memory limit."""
+    """The most pixels that a growing canvas may have on frames of this size: by its setting and the memory limit."""
     pixels = info.width * info.height / binning**2
     limit = settings.save.memory_limit_mb
     most = settings.stack.canvas_max * pixels

@@ -444,7 +444,7 @@ class TestMatching:
         [
             ({"width": 92}, r"90 x 60 without a colour mosaic, the light is 92 x 60"),
             ({"binning": (2, 2)}, r"the light is 90 x 60 .* binned 2 x 2"),
-            ({"planes": 3}, r"use masters of this camera and binning"),
+            ({"planes": 3}, r"without a colour mosaic, the light is 90 x 60 in colour: use masters of this camera"),
         ],
     )
     def test_other_pixels_are_refused_by_naming_both_sides(self, library, change, text):

@@ -250,6 +250,15 @@ def test_a_first_frame_of_another_size_is_dropped() -> None:
         assert stack.result().header["NCOMBINE"] == 4
 
 
+def test_a_reference_of_another_size_is_told(tmp_path: Path) -> None:
+    write_session(named_scenario("mono", frames=1, width=300, height=200, seed=1), tmp_path)
+    other = next(tmp_path.glob("*.fits"))
+    night = named_scenario("mono", frames=2, width=WIDTH, height=HEIGHT, seed=1)
+    with LiveStack(settings(registration={"reference": other})) as stack:
+        assert all(stack.add(simulate_frame(night, i).frame).stacked for i in range(2))
+        assert [n for n in stack.notices if "is 300 x 200, the frames of m-27 are 720 x 520" in n]
+
+
 def test_another_binning_gets_a_stack_of_its_own_and_the_first_goes_on() -> None:
     night = named_scenario("mono", frames=9, width=WIDTH, height=HEIGHT, seed=1)
     binned = named_scenario("mono", frames=5, width=WIDTH // 2, height=HEIGHT // 2, seed=2)

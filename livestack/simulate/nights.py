@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import ValidationError
+
 from livestack.errors import UsageError
 from livestack.simulate.scenario import Fault, FaultKind, Scenario
 
@@ -164,8 +166,12 @@ def named_scenario(name: str, **changes: Any) -> Scenario:
         knobs["stars"] = round(int(knobs.get("stars", Scenario().stars)) * math.sqrt(area / _AREA_PX))
     try:
         return Scenario(**knobs)
-    except ValueError as error:
-        raise UsageError(f"scenario: {error}") from error
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: found {one['input']!r}; {one['msg'][:1].lower()}{one['msg'][1:]}"
+            for one in error.errors()
+        )
+        raise UsageError(f"scenario: {told}.") from error
 
 
 def parse_size(words: str) -> tuple[int, int]:
