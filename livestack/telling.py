@@ -12,6 +12,7 @@ import numpy as np
 
 from livestack import transform as tf
 from livestack.artist import Drawing
+from livestack.errors import LivestackError
 from livestack.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
 from livestack.members import Outcome
 from livestack.pipeline import LiveStack
@@ -182,9 +183,9 @@ class Teller:
             drawing = self._drawn
         group = self._groups.get(drawing.group) if drawing else None
         if drawing is None or group is None or group.stack is None:
-            raise ValueError("region: nothing has been drawn yet.")
+            raise LivestackError("region: nothing has been drawn yet; ask again.")
         if drawing.canvas != group.stack.canvas:
-            raise ValueError("region: the canvas has grown; ask again when it is drawn.")
+            raise LivestackError("region: the canvas has grown; ask again when it is drawn.")
         info = group.reference.info if group.reference else None
         flipped = bool(info and info.bottom_up)
         return drawing.region(group.stack, x, y, w, h, flipped)
