@@ -37,6 +37,8 @@ MAX_SHARE = 0.04
 """Share of the time that checkpoints may take ..."""
 CHEAP_S = 0.1
 """... when one takes longer than this: small ones come when they are due, so the same night gives the same journal."""
+BYTES_PER_S = 300e6
+"""A disk writes about so much: what the first checkpoint will cost is reckoned from it, later ones tell themselves."""
 _NAME = re.compile(r"state-(\d{6,})\.bin")
 
 
@@ -90,7 +92,7 @@ class Checkpointer:
         self._clock = clock
         self._number = max((number for number, _ in generations(folder)), default=0)
         self._ended = clock()
-        self._cost = 0.0
+        self._cost: float | None = None
         self._frames = 0
         self._thread: threading.Thread | None = None
         self._result: list[Written | BaseException] = []
@@ -108,7 +110,8 @@ class Checkpointer:
             return False
         since = self._clock() - self._ended
         due = self._frames >= self._every_frames or since >= self._every_s
-        return due and (self._cost <= CHEAP_S or self._cost <= MAX_SHARE * (since + self._cost))
+        cost = self._cost if self._cost is not None else _state_bytes(stack) / BYTES_PER_S
+        return due and (cost <= CHEAP_S or cost <= MAX_SHARE * (since + cost))
 
     def begin(self, stack: LiveStack, n_events: int, sequence: int, extra: Mapping[str, Any]) -> None:
         """Start writing; nothing may change the stack's accumulators before `settle` has returned."""
@@ -184,6 +187,12 @@ class Checkpointer:
                     raise TypeError(f"{member.name}: its record holds large arrays; expected a few numbers.")
             lines.append(line)
         return b"\n".join(lines)
+
+
+def _state_bytes(stack: LiveStack) -> int:
+    """Size of the accumulators."""
+    stacks = [group.stack for group in stack.groups.values() if group.stack is not None]
+    return sum(array.nbytes for one in stacks for array in one.arrays().values())
 
 
 def generations(folder: Path) -> list[tuple[int, Path]]:
