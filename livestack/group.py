@@ -164,6 +164,9 @@ class GroupStack:
         if not self.fits(frame):
             refused = self._refuse(outcome, refuse("wrong_size", detail=self._misfit(frame)))
             return replace(refused, new_target=self._note_misfit(frame))
+        if self.reference is not None and frame.info.is_master and not self.reference.info.is_master:
+            said = "its header says that it is a stack already, the others are single exposures; merge it afterwards"
+            return self._refuse(outcome, refuse("not_a_light", detail=said))
         unlit = not_a_light(frame.info, content_stats(prepared.sky, prepared.stars), self.judge, prepared.data)
         if unlit is not None:
             return self._refuse(outcome, unlit)

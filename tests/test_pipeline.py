@@ -259,6 +259,19 @@ def test_a_reference_of_another_size_is_told(tmp_path: Path) -> None:
         assert [n for n in stack.notices if "is 300 x 200, the frames of m-27 are 720 x 520" in n]
 
 
+def test_a_stack_among_the_lights_is_no_light() -> None:
+    """A smart telescope leaves its own stack in the folder of its frames; stacks among themselves may be stacked."""
+    night = named_scenario("mono", frames=5, width=WIDTH, height=HEIGHT, seed=1)
+    frames = [simulate_frame(night, i).frame for i in range(5)]
+    stacks = [replace(f, info=replace(f.info, is_master=True)) for f in frames]
+    with LiveStack() as stack:
+        outcomes = [stack.add(f) for f in (frames[0], frames[1], stacks[2], frames[3])]
+        assert [o.reason for o in outcomes] == [None, None, "not_a_light", None]
+        assert "is a stack already" in outcomes[2].message
+    with LiveStack() as stack:
+        assert all(stack.add(f).stacked for f in stacks)
+
+
 def test_another_binning_gets_a_stack_of_its_own_and_the_first_goes_on() -> None:
     night = named_scenario("mono", frames=9, width=WIDTH, height=HEIGHT, seed=1)
     binned = named_scenario("mono", frames=5, width=WIDTH // 2, height=HEIGHT // 2, seed=2)
