@@ -17,7 +17,6 @@ from livestack.cli import app
 from livestack.doctor import Camera, Check, examine, machine, place, print_checks
 from livestack.errors import UsageError
 from livestack.folder import Entry, FileKey
-from livestack.stack import Stack
 
 
 @pytest.fixture
@@ -47,12 +46,6 @@ class TestCamera:
     def test_refuses(self, text: str) -> None:
         with pytest.raises(UsageError, match="expected WIDTHxHEIGHT"):
             Camera.parse(text)
-
-    def test_stack_is_as_large_as_believed(self) -> None:
-        stack = Stack(3, 40, 60)
-        bytes_held = sum(value.nbytes for value in vars(stack).values() if getattr(value, "ndim", 0) == 3)
-        rest = Camera(60, 40, 3).session_bytes - 500e6 - 10 * 2 * 2400 - 4 * 4 * 2400 * 3
-        assert bytes_held == rest
 
     def test_26_megapixels_in_colour(self) -> None:
         assert 3e9 < Camera(6248, 4176, 3).session_bytes < 4.5e9
@@ -101,7 +94,7 @@ class TestMachine:
         assert machine.check_clock(time.time()).verdict == "ok"
 
     @pytest.mark.parametrize(
-        ("free", "verdict"), [(1e9, "problem"), (4.2e9, "warning"), (16e9, "ok"), (None, "warning")]
+        ("free", "verdict"), [(1e9, "problem"), (5e9, "warning"), (16e9, "ok"), (None, "warning")]
     )
     def test_memory(self, free: float | None, verdict: str) -> None:
         assert machine.check_memory(Camera(6248, 4176, 3), free).verdict == verdict

@@ -102,7 +102,7 @@ def check_memory(camera: Camera | None, available: float | None) -> Check:
     need, size = camera.session_bytes, f"{camera.width} x {camera.height} x {camera.channels}"
     found = f"about {need / 1e9:.1f} GB needed for {size}, {available / 1e9:.1f} GB free"
     if need > available:
-        return Check("memory", "problem", found, "close other programs or bin the camera 2 x 2")
+        return Check("memory", "problem", found, "close other programs, or bin 2 x 2 (--memory-limit)")
     if need > 0.7 * available:
         return Check("memory", "warning", found, "close other programs before you start")
     return Check("memory", "ok", found)

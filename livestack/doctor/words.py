@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from livestack.errors import UsageError
+from livestack.frame import FrameInfo
+from livestack.resources import session_bytes
+from livestack.settings import Settings
 
 Verdict = Literal["ok", "warning", "problem"]
-STACK_BYTES = 18
-"""For each pixel and channel: weight, mean and M2 (float32), accepted and rejected counts (3 x uint16)."""
-WARMUP_FRAMES = 10
-WORKING_COPIES = 4
-"""float32 planes of the present and the next frame while they are read, calibrated, debayered and warped."""
-PROGRAM_BYTES = 500e6
-"""Python with its compiled libraries."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,6 @@ class Camera:
 
     @property
     def session_bytes(self) -> float:
-        """Memory that a session of one group needs."""
-        planes = 4 * self.pixels * self.channels
-        stack = STACK_BYTES * self.pixels * self.channels
-        return stack + WARMUP_FRAMES * self.raw_bytes + WORKING_COPIES * planes + PROGRAM_BYTES
+        """Memory that a session of one group needs, by default settings."""
+        info = FrameInfo(self.width, self.height, bayer="RGGB" if self.channels == 3 else None)
+        return session_bytes(info, Settings())
