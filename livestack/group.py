@@ -46,6 +46,7 @@ from livestack.reference import (
     Patch,
     Reference,
     carry_over,
+    exposure_ratio,
     extend,
     find_better,
     is_starless,
@@ -126,6 +127,8 @@ class GroupStack:
         self._lens: Distortion | None = None
         self._learned_at: np.ndarray | None = None
         self._unmatched: list[StarReference] = []
+        self.opened_for: tuple[int, int, int] | None = None
+        """Channels, width and height of the frame that the group was opened for."""
         self._misfits: list[tuple[int, int, int]] = []
         self._fingerprints: dict[int, str] = {}
         self._told_full = False
@@ -208,6 +211,9 @@ class GroupStack:
             RejectedSamples.pack(np.empty(0, np.int64)), distortion=found.distortion,
         )  # fmt: skip
         warned += self._make_room(member, developer.shape)
+        if grows and not self._lands(member, developer.shape):
+            outside = refuse("no_registration", detail="it lies wholly outside the canvas, which is full")
+            return replace(self._refuse(outcome, outside), warnings=warned)
         added = self._add(member, developer, outcome)
         if not self.warming and self.settings.quality.enabled:
             verdict = self.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
@@ -395,6 +401,14 @@ class GroupStack:
             group.stack = group.stack.grown(wider)
         return ()
 
+    def _lands(self, member: Member, shape: tuple[int, int]) -> bool:
+        """Whether a frame of (height, width) has a place on the canvas."""
+        assert self.stack is not None
+        x0, y0, x1, y1 = footprint(member.matrix, shape[0], shape[1], member.distortion)
+        canvas = self.stack.canvas
+        across = x0 < canvas.left + canvas.width and x1 > canvas.left
+        return across and y0 < canvas.top + canvas.height and y1 > canvas.top
+
     def _note_misfit(self, frame: Frame) -> bool:
         """Remember a frame of another size; True when the two before it were of that size too."""
         self._misfits = [*self._misfits, (frame.channels, *frame.info.size)][-UNMATCHED_KEPT:]
@@ -436,7 +450,7 @@ class GroupStack:
     ) -> FrameMeasures:
         assert self.reference is not None
         stars, info = prepared.stars, prepared.frame.info
-        exposures = (info.exposure_s or 1.0) / (self.reference.info.exposure_s or info.exposure_s or 1.0)
+        exposures = exposure_ratio(info, self.reference.info)
         starless = self.reference.starless
         return FrameMeasures(
             n_stars=len(stars),

@@ -264,9 +264,11 @@ class LiveStack:
         group = self.groups.get(name)
         if group is None:
             return self._open(name, frame)
-        if not group.fits(frame):  # back from another binning, to a stack that was begun before?
+        unlike = group.reference is None and group.opened_for != (frame.channels, *frame.info.size)
+        if unlike or not group.fits(frame):  # back from another binning, to a stack that was begun before?
             for other in reversed(self.groups.values()):
-                if self._bases[other.name] == base and other.name not in self._past and other.fits(frame):
+                begun = other.reference is not None and other.name not in self._past
+                if begun and self._bases[other.name] == base and other.fits(frame):
                     self._current[base] = other.name
                     return other
         return group
@@ -285,6 +287,10 @@ class LiveStack:
         base = self._base_of(frame)
         for root in reversed(self.groups.values()):
             if root.grid != root.name or root.grid == stranger.grid or not _same_object(root, frame.info):
+                continue
+            assert root.reference is not None
+            aligned = self.settings.registration.method == "none"
+            if aligned and root.reference.info.size != frame.info.size:
                 continue
             if root.recognises(prepared):
                 for group in reversed(self.groups.values()):
@@ -359,6 +365,7 @@ class LiveStack:
     def _open(self, name: str, frame: Frame) -> GroupStack:
         self._bases[name] = self._base_of(frame)
         group = self._make(name, None)
+        group.opened_for = (frame.channels, *frame.info.size)
         matched = self._in_hand
         if matched is not None:
             group.history = matched.history
@@ -379,7 +386,7 @@ class LiveStack:
 
     def _grids_for(self, name: str, info: FrameInfo) -> Sequence[GroupStack]:
         """Groups of the same target through other filters (or, where headers name no target, perhaps of the same)."""
-        return [
+        found = [
             group
             for group in reversed(self.groups.values())
             if group.grid == group.name
@@ -387,6 +394,7 @@ class LiveStack:
             and self._bases[group.name] != self._bases[name]
             and _same_object(group, info)
         ]
+        return sorted(found, key=lambda group: group.reference is None or group.reference.info.size != info.size)
 
     # Going on after an interruption
 
@@ -563,7 +571,6 @@ class LiveStack:
         """
         wanted = str(file)
         for group in self.groups.values():
-            group.finish_warmup()
             for position, member in enumerate(group.members):
                 names = {member.name, str(member.path)} | ({member.path.name} if member.path else set())
                 if wanted in names and member.index == index:

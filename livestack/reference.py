@@ -172,6 +172,12 @@ def find_better(held: Sequence[Held], reference: Reference, own: FrameMeasures) 
     return held[best] if scores[best] > BETTER_REFERENCE * scores[mine] else None
 
 
+def exposure_ratio(info: FrameInfo, reference: FrameInfo) -> float:
+    """Exposure of a frame over that of the reference; 1 where a header does not tell."""
+    one, other = info.exposure_s or 0.0, reference.exposure_s or 0.0
+    return one / other if one > 0 and other > 0 else 1.0
+
+
 def carry_over(held: Sequence[Held], best: Held, reference: Reference) -> list[Held]:
     """The held frames with transforms and normalisations relative to `best`, which has become `reference`."""
     to_new = np.linalg.inv(best.member.matrix)
@@ -184,7 +190,7 @@ def carry_over(held: Sequence[Held], best: Held, reference: Reference) -> list[H
         pairs = reference.stars.match_near(to_reference(matrix, distortion, one.stars.xy), np.eye(3), 2.0)
         ratio = flux_ratio(best.stars, one.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
         normalisation = normalise(reference.light, one.prepared.sky, matrix, ratio, info.width, info.height)
-        exposures = (info.exposure_s or 1.0) / (reference.info.exposure_s or info.exposure_s or 1.0)
+        exposures = exposure_ratio(info, reference.info)
         measures = replace(one.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
         member = replace(one.member, matrix=matrix, distortion=distortion, normalisation=normalisation)
         moved.append(replace(one, member=member, measures=measures))

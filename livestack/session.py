@@ -363,13 +363,7 @@ class Session:
                 outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
         except FrameError:
             outcome = None
-        for member in self._stack.dropped:
-            said = f"{member.name} shows another field than the frames after it."
-            if outcome is not None and not interrupted.was_taken_out(member.name, member.index):
-                self._append_event(
-                    RemovedRecord(file=member.name, index=member.index, group=outcome.group, message=said)
-                )
-        self._stack.dropped.clear()
+        self._tell_dropped(outcome, interrupted)
         if outcome is None:
             if record.status == "stacked" and not interrupted.was_removed(record):
                 self._lose(record.file, record.index)
@@ -381,6 +375,15 @@ class Session:
         self._teller.publish()
         self._state.count_frame()
         return outcome
+
+    def _tell_dropped(self, outcome: Outcome | None, interrupted: Interrupted | None = None) -> None:
+        """Write down which frames the pipeline took out again, unless an interrupted session's journal tells it."""
+        for member in self._stack.dropped:
+            if outcome is None or (interrupted and interrupted.was_taken_out(member.name, member.index)):
+                continue
+            said = f"{member.name}: is taken out; the frames after it are of another field or size."
+            self._append_event(RemovedRecord(file=member.name, index=member.index, group=outcome.group, message=said))
+        self._stack.dropped.clear()
 
     def _lose(self, file: str, index: int) -> None:
         """A frame that was stacked before the interruption is not there any more."""
@@ -455,6 +458,7 @@ class Session:
         notices = self._take_notices()
         self._keeper.collect_psf(due=True)
         self._append_event(self._record(outcome, read))
+        self._tell_dropped(outcome)
         self._warn("stack", notices)
         self._warn("observing", outcome.warnings)
         if not outcome.stacked:

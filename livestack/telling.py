@@ -182,10 +182,11 @@ class Teller:
         with self._lock:
             drawing = self._drawn
         group = self._groups.get(drawing.group) if drawing else None
-        if drawing is None or group is None or group.stack is None:
+        stack = group.stack if group is not None else None  # once: it may be another one in a moment
+        if drawing is None or group is None or stack is None:
             raise LivestackError("region: nothing has been drawn yet; ask again.")
-        if drawing.canvas != group.stack.canvas:
+        if drawing.canvas != stack.canvas:
             raise LivestackError("region: the canvas has grown; ask again when it is drawn.")
         info = group.reference.info if group.reference else None
         flipped = bool(info and info.bottom_up)
-        return drawing.region(group.stack, x, y, w, h, flipped)
+        return drawing.region(stack, x, y, w, h, flipped)

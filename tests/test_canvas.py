@@ -260,3 +260,17 @@ def test_state_carries_the_canvas(tmp_path):
     for name in ("mean", "variance", "weight", "coverage", "rejected_high"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
     assert replace(found.canvas, left=0) != found.canvas or found.canvas.top < 0
+
+
+def test_frames_beyond_a_full_canvas_do_not_count():
+    scenario = night(frames=30, drift_px=(40.0, 0.0))
+    with LiveStack(settings(stack=UNION | {"canvas_max": 1.3})) as stack:
+        outcomes = [stack.add(simulate_frame(scenario, i).frame) for i in range(scenario.frames)]
+        result = stack.result()
+    assert any("outside the canvas" in o.message for o in outcomes if not o.stacked)
+    here = [o for o in outcomes if o.stacked and o.group == result.group]
+    assert result.header["NCOMBINE"] == len(here) < 30
+    for outcome in here:
+        x0, _, x1, _ = footprint(outcome.transform, HEIGHT, WIDTH)
+        assert x0 < result.canvas.left + result.canvas.width
+        assert x1 > result.canvas.left

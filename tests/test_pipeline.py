@@ -405,3 +405,41 @@ def test_nameless_frames_go_to_stack() -> None:
     assert group_name(FrameInfo(4, 4)) == "stack"
     assert group_name(FrameInfo(4, 4, object_name="☄", filter_name=None)) == "stack"
     assert group_name(FrameInfo(4, 4, object_name="M 27", filter_name="Ha")) == "m-27-ha"
+
+
+def test_a_new_filter_takes_the_grid_of_its_own_size() -> None:
+    """Five cropped frames in between (a region of interest) must not crop the next filter."""
+    red = named_scenario("mono", frames=8, width=WIDTH, height=HEIGHT, seed=1, filters=("L", "R"))
+    full = [simulate_frame(red, i).frame for i in range(8)]
+    small = named_scenario("mono", frames=5, width=WIDTH // 2, height=HEIGHT // 2, seed=1, filters=("L",))
+    with LiveStack() as stack:
+        for frame in full[::2]:
+            assert stack.add(frame).stacked
+        for i in range(5):
+            stack.add(replace(simulate_frame(small, i).frame, label=f"roi{i}"))
+        assert "m-27-l-2" in stack.groups
+        for frame in full[1::2]:
+            assert stack.add(frame).stacked
+        assert stack.groups["m-27-r"].grid == "m-27-l"
+        assert stack.result("m-27-r").mean.shape == (HEIGHT, WIDTH)
+
+
+def test_asking_for_a_frame_that_is_not_there_changes_nothing() -> None:
+    night = named_scenario("mono", frames=4, width=WIDTH, height=HEIGHT, seed=1)
+    with LiveStack() as stack:
+        for i in range(4):
+            stack.add(simulate_frame(night, i).frame)
+        with pytest.raises(UsageError, match="is not in a stack"):
+            stack.remove("typo.fits")
+        assert stack.groups["m-27"].warming
+
+
+def test_frames_without_an_exposure_weigh_as_their_like() -> None:
+    night = named_scenario("mono", frames=8, width=WIDTH, height=HEIGHT, seed=1)
+    with LiveStack() as stack:
+        outcomes = []
+        for i in range(8):
+            frame = simulate_frame(night, i).frame
+            silent = replace(frame, info=replace(frame.info, exposure_s=None))
+            outcomes.append(stack.add(silent if i > 4 else frame))
+    assert all(0.5 < o.transparency < 2.0 and 0.3 < o.weight < 3.0 for o in outcomes)

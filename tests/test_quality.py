@@ -308,3 +308,18 @@ def test_warnings_go_on_after_a_restart() -> None:
     after = [text for m in frames[50:] for text in second.update(m, None, None)]
     assert before + after == said
     assert second.active == through.active
+
+
+def test_exposures_that_jitter_are_one() -> None:
+    """A driver that writes 9.9998 s, and now and then a short frame, must not silence the brightening sky."""
+    warnings, judge = Warnings(), Judge(QualitySettings())
+    said: list[str] = []
+    for i in range(60):
+        exposure = 1.0 if i % 7 == 3 else 10.0 + 1e-4 * (-1) ** i
+        sky = (1000.0 + 40.0 * max(0, i - 20)) * (0.1 if exposure < 5 else 1.0)
+        measures = FrameMeasures(n_stars=100, n_matched=90, sky_adu=sky, noise_adu=20.0, exposure_s=exposure)
+        said += warnings.update(measures)
+        judge.accept(measures)
+    assert any("sky" in sentence and "bright" in sentence for sentence in said)
+    assert judge.usual("sky_adu", 10.04) == judge.usual("sky_adu", 9.97)
+    assert judge.usual("sky_adu", 1.0) != judge.usual("sky_adu", 10.0)

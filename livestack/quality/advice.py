@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from livestack.quality.judge import FrameMeasures, Judge, known
+from livestack.quality.judge import FrameMeasures, Judge, known, same_exposure
 from livestack.transform import Decomposition
 
 LATELY = 5
@@ -41,6 +41,7 @@ class Warnings:
         self._history: dict[str, deque[float]] = {name: deque(maxlen=LONG) for name in self.QUANTITIES}
         self._active: dict[str, str] = {}
         self._exposure_s: float | None = None
+        self._others = 0
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -92,6 +93,7 @@ class Warnings:
             "history": {k: list(v) for k, v in self._history.items()},
             "active": dict(self._active),
             "exposure_s": self._exposure_s,
+            "others": self._others,
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
@@ -103,13 +105,19 @@ class Warnings:
         self._active = {str(k): str(v) for k, v in active.items() if k in LEVELS}
         exposure = state["exposure_s"]
         self._exposure_s = float(exposure) if isinstance(exposure, int | float) else None
+        others = state["others"]
+        self._others = others if isinstance(others, int) else 0
 
     def _remember(self, m: FrameMeasures) -> None:
-        if m.exposure_s != self._exposure_s:  # another exposure has another sky
-            self._exposure_s = m.exposure_s
+        values: dict[str, float | None] = {name: getattr(m, name) for name in self.QUANTITIES if hasattr(m, name)}
+        # another exposure has another sky: now and then one is passed over, several in a row begin anew
+        self._others = 0 if same_exposure(m.exposure_s, self._exposure_s) else self._others + 1
+        if self._others > LATELY or (self._others and not any(self._history[name] for name in Judge.BY_EXPOSURE)):
+            self._exposure_s, self._others = m.exposure_s, 0
             for name in Judge.BY_EXPOSURE:
                 self._history[name].clear()
-        values: dict[str, float | None] = {name: getattr(m, name) for name in self.QUANTITIES if hasattr(m, name)}
+        if self._others:
+            values |= dict.fromkeys(Judge.BY_EXPOSURE)
         elongation = m.elongation
         if elongation is not None and m.elongation_deg is not None:
             size = (elongation**2 - 1) / (elongation**2 + 1)

@@ -21,6 +21,8 @@ from livestack.settings import QualitySettings
 
 HISTORY = 30
 """Accepted frames that the limits look back on."""
+SAME_EXPOSURE = 0.1
+"""Exposures that differ by less are one, as a share."""
 ENOUGH = 4
 """With fewer accepted frames only the limits hold that need no history, relative to the reference."""
 WIDEST = 1.5
@@ -80,6 +82,13 @@ def _ratio(one: float | None, other: float | None) -> float:
     if one is None or other is None or not (known(one) and known(other)) or one <= 0 or other <= 0:
         return 1.0
     return one / other
+
+
+def same_exposure(one: float | None, other: float | None) -> bool:
+    """Whether skies of two exposures may be compared: drivers write 9.9998 s for 10 s."""
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= SAME_EXPOSURE * max(abs(one), abs(other))
 
 
 def frame_weight(measures: FrameMeasures, reference: FrameMeasures) -> float:
@@ -169,7 +178,13 @@ class Judge:
         return float(np.median(values)) if values else None
 
     def _key(self, name: str, exposure_s: float | None) -> str:
-        return name if exposure_s is None or name not in self.BY_EXPOSURE else f"{name} {exposure_s:.3g} s"
+        if exposure_s is None or exposure_s <= 0 or name not in self.BY_EXPOSURE:
+            return name
+        for key in self._history:
+            word, _, told = key.partition(" ")
+            if word == name and told and same_exposure(float(told), exposure_s):
+                return key
+        return f"{name} {exposure_s!r}"
 
     def state(self) -> dict[str, object]:
         """Everything that `judge` depends on besides the settings, as JSON would have it."""
