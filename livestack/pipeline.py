@@ -53,7 +53,7 @@ class Result:
     variance : same shape, sample variance of one frame's sample, NaN with fewer than two.
     weight, coverage, rejected_low, rejected_high : same shape: sum of weights, accepted and rejected samples.
     members : the stacked frames; reference : what they were registered to.
-    canvas : where the pixels lie on the reference's grid.
+    canvas : where the pixels lie on the grid; grid_frame : the frame that set it, of another filter perhaps.
     """
 
     group: str
@@ -67,6 +67,7 @@ class Result:
     reference: Reference
     n_refused: int
     canvas: Canvas
+    grid_frame: str
 
     @property
     def rejected(self) -> np.ndarray:
@@ -475,6 +476,7 @@ class LiveStack:
     def _as_result(self, group: GroupStack, stack: Stack, members: Sequence[Member], copy: bool) -> Result:
         """A stack on a group's grid, in the mode of the settings."""
         assert group.reference is not None
+        grid = self.groups[group.grid].reference or group.reference
         stack = stack.on(group.canvas)
 
         def flat(array: np.ndarray, owned: bool = False) -> np.ndarray:
@@ -492,7 +494,7 @@ class LiveStack:
         return Result(
             group.name, flat(image, True), flat(variance, True), flat(stack.weight), flat(stack.count), flat(stack.low),
             flat(stack.high), tuple(members), group.reference,
-            group.n_refused + self.n_refused_elsewhere, stack.canvas,
+            group.n_refused + self.n_refused_elsewhere, stack.canvas, grid.name,
         )  # fmt: skip
 
     def windows(self, group: str, stopped: Callable[[], bool] | None = None) -> Iterator[Result]:

@@ -73,7 +73,9 @@ def build_header(
     header["EXPTIME"] = (float(numbers["EXPTIME"]), "[s] exposure of one frame")
     header["EXPTOTAL"] = (float(numbers["EXPTOTAL"]), "[s] exposure of all stacked frames")
     name = _ascii(str(numbers["REFFRAME"]))
-    header["REFFRAME"] = (name, _fitting(name, "frame that set the grid"))
+    header["REFFRAME"] = (name, _fitting(name, "frame that set the scale of brightness"))
+    grid_name = _ascii(result.grid_frame)
+    header["GRIDFRAM"] = (grid_name, _fitting(grid_name, "frame that set the grid"))
     header["BUNIT"] = ("adu", "on the scale of the reference frame")
     set_place(header, result.canvas)
     if settings.stack.mode != "mean":
@@ -101,10 +103,10 @@ def build_header(
 def set_place(header: fits.Header, canvas: Canvas) -> None:
     """Where the first pixel lies on the reference's grid, if not on its first, as IRAF's physical coordinates."""
     if canvas.moved:
-        header["LTV1"] = (float(-canvas.left), "pixel x here = x of the reference frame + LTV1")
-        header["LTV2"] = (float(-canvas.top), "pixel y here = y of the reference frame + LTV2")
-        header["LTM1_1"] = (1.0, "scale to the reference frame")
-        header["LTM2_2"] = (1.0, "scale to the reference frame")
+        header["LTV1"] = (float(-canvas.left), "pixel x here = x on the grid + LTV1")
+        header["LTV2"] = (float(-canvas.top), "pixel y here = y on the grid + LTV2")
+        header["LTM1_1"] = (1.0, "scale to the grid")
+        header["LTM2_2"] = (1.0, "scale to the grid")
 
 
 def set_names(header: fits.Header, info: FrameInfo) -> None:

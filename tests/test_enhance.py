@@ -231,3 +231,15 @@ def test_wrong_words_are_named(tmp_path):
     (tmp_path / "text.fits").write_text("no image")
     with pytest.raises(UnreadableFrame, match=r"text\.fits"):
         enhance_stack(tmp_path / "text.fits")
+
+
+def test_a_mosaic_is_not_cropped_to_its_overlap():
+    panels = np.zeros((60, 200))
+    panels[:, :110] += 10
+    panels[:, 90:] += 10
+    assert full_coverage(panels) == (0, 0, 200, 60)
+    drift = np.zeros((120, 300))
+    for k in range(30):
+        drift[2 * k : 2 * k + 50, 6 * k : 6 * k + 100] += 1
+    x0, y0, x1, y1 = full_coverage(drift)
+    assert (drift[y0:y1, x0:x1] > 0).sum() >= 0.5 * (drift > 0).sum()

@@ -7,12 +7,14 @@ import numpy as np
 
 from livestack.kernels.enhance import largest_rectangle
 
-FULL_SHARE = 0.95
-"""Covered so often, compared with the best covered part, counts as full."""
+SHARES = (0.95, 0.5, 0.2)
+"""Covered so often, compared with the best covered part, counts as full; where that is little, less must do."""
+WORTH = 0.5
+"""A rectangle is taken when it keeps so much of all that was seen: of a mosaic the overlap is not the picture."""
 
 
 def full_coverage(coverage: np.ndarray) -> tuple[int, int, int, int]:
-    """The largest rectangle of full coverage.
+    """The largest rectangle of full coverage; where it would lose most of what was seen, of less, or all there is.
 
     Parameters
     ----------
@@ -34,9 +36,12 @@ def full_coverage(coverage: np.ndarray) -> tuple[int, int, int, int]:
     top = float(np.percentile(closed, 99.0))
     if not top > 0:
         return 0, 0, width, height
-    good = (closed >= FULL_SHARE * top).astype(np.uint8)
-    corners = np.zeros(4, np.int64)
-    if largest_rectangle(np.ascontiguousarray(good), corners) == 0:
-        return 0, 0, width, height
-    x0, y0, x1, y1 = (int(v) for v in corners)
-    return x0, y0, x1, y1
+    seen = closed > 0
+    for share in SHARES:
+        corners = np.zeros(4, np.int64)
+        area = largest_rectangle(np.ascontiguousarray((closed >= share * top).astype(np.uint8)), corners)
+        if area >= WORTH * np.count_nonzero(seen):
+            x0, y0, x1, y1 = (int(v) for v in corners)
+            return x0, y0, x1, y1
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
