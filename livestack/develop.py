@@ -79,7 +79,8 @@ def prepare_pixels(frame: Frame, masters: MatchedMasters | None, settings: Setti
     frame, data = _calibrated(frame, masters, settings, bands)
     none = np.empty(0)
     no_stars = StarCatalog(none, none, none, none, none, none, none, none.astype(bool), 0.0)
-    blank = Sky(np.full((frame.channels, 2, 2), np.nan, np.float32), np.zeros(frame.channels, np.float32))
+    nothing = np.zeros(frame.channels, np.float32)
+    blank = Sky(np.full((frame.channels, 2, 2), np.nan, np.float32), nothing, nothing)
     return Prepared(frame, data, blank, no_stars, masters, 0)
 
 

@@ -363,6 +363,7 @@ class GroupStack:
         method = self.settings.registration.method
         needed = method in ("features", "phase") or (method == "auto" and (starless or len(prepared.stars) < FEW_STARS))
         features = FeatureReference(self._luminance(developer)) if needed and anchor is None else None
+        starless = starless or (features is not None and features.disc is not None)  # belts and moons are no stars
         self.reference = make_reference(
             prepared, developer.shape if anchor is None else anchor.shape, found.matrix, starless,
             features if anchor is None else anchor.features, to_new, found.distortion,

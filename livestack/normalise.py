@@ -187,7 +187,11 @@ def _factor_of_scenes(theirs: np.ndarray, mine: np.ndarray) -> float:
     factors = []
     for x, y in zip(mine[strong], theirs[strong], strict=True):
         dark, bright = x <= np.quantile(x, 0.25), x >= np.quantile(x, 0.75)
-        factors.append((np.median(y[bright]) - np.median(y[dark])) / (np.median(x[bright]) - np.median(x[dark])))
+        if np.median(x[bright]) == np.median(x[dark]):  # much black sky around one bright thing
+            bright = x >= np.quantile(x, 0.95)
+        span = np.median(x[bright]) - np.median(x[dark])
+        if span > 0:
+            factors.append((np.median(y[bright]) - np.median(y[dark])) / span)
     return float(np.clip(np.median(factors), 0.2, 5.0)) if factors else 1.0
 
 

@@ -1,8 +1,8 @@
 """Where a frame lies on a reference: by its stars, by way of a patch, by what else it shows, or where it lies already.
 
 `place` tries what the settings allow in the order of DESIGN: the reference's stars and those of its patches, likeliest
-first; where stars are few or none, keypoints and phase correlation. How each way works is `registration`'s and
-`features`' business, what becomes of the answer `group`'s.
+first; where stars are few or none, the limb of a disc on black, keypoints and phase correlation. How each way works is
+`registration`'s and `features`' business, what becomes of the answer `group`'s.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ def place(
     """
     if settings.method == "none":
         return _in_place(reference, prepared.stars), None
+    if settings.method == "auto" and reference.features is not None and reference.features.disc is not None:
+        by_limb = reference.features.register_disc(luminance())
+        if by_limb is not None:
+            return by_limb, None
     found: Registration | Unregistered = Unregistered("registration by stars is switched off")
     if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
         for patch in nearest_patches(reference, hints[0] if hints else None):

@@ -20,6 +20,7 @@ from livestack.cosmetic import DefectLearner
 from livestack.defects import DefectMap
 from livestack.distortion import Distortion
 from livestack.features import FeatureReference
+from livestack.features.disc import Disc
 from livestack.features.keypoints import Keypoints
 from livestack.features.prepare import Prepared as Picture
 from livestack.frame import FrameInfo, FrameKind
@@ -35,8 +36,8 @@ from livestack.stars import Sky, StarCatalog
 KNOWN: dict[str, type] = {
     each.__name__: each
     for each in (
-        Canvas, DefectLearner, DefectMap, Distortion, FeatureReference, FrameInfo, FrameMeasures, Keypoints, Member,
-        NoiseModel, Normalisation, Patch, Picture, Reference, ReferenceLight, RejectedSamples, Sky, StarCatalog,
+        Canvas, DefectLearner, DefectMap, Disc, Distortion, FeatureReference, FrameInfo, FrameMeasures, Keypoints,
+        Member, NoiseModel, Normalisation, Patch, Picture, Reference, ReferenceLight, RejectedSamples, Sky, StarCatalog,
         StarReference, StoredSamples,
     )
 }  # fmt: skip

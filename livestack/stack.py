@@ -607,7 +607,8 @@ class Stack:
             level, mad, spread = (np.concatenate([piece[c][i] for piece in pieces]) for i in range(3))
             variance = mad.astype(float) ** 2 * correction
             smooth = spread == 0
-            fitted = _fit_variance(level[smooth], variance[smooth])
+            usual = float(np.mean([s.limits.floor[c] for s in samples]))
+            fitted = _fit_variance(level[smooth], variance[smooth], usual)
             if fitted is None:
                 return None
             floor[c], slope[c] = fitted
@@ -694,8 +695,11 @@ def _mad_bias(n: int) -> float:
     return float(np.sqrt(np.median(mad**2)))
 
 
-def _fit_variance(level: np.ndarray, variance: np.ndarray) -> tuple[float, float] | None:
-    """Robust line variance = floor + slope * level through medians in bins of level; slope >= 0."""
+def _fit_variance(level: np.ndarray, variance: np.ndarray, usual: float) -> tuple[float, float] | None:
+    """Robust line variance = floor + slope * level through medians in bins of level; slope >= 0.
+
+    usual : the frames' own variance of the sky, which stands in where none can be seen: a sky clipped to one value.
+    """
     if len(level) < 500:
         return None
     edges = np.unique(np.quantile(level, [0, 0.25, 0.5, 0.75, 0.9, 0.96, 0.985, 0.995, 1.0]))
@@ -707,7 +711,8 @@ def _fit_variance(level: np.ndarray, variance: np.ndarray) -> tuple[float, float
     if not points:
         return None
     x, y, n = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-    if np.median(y) <= 0:
+    y = np.where(y > 0, y, usual)
+    if not (y > 0).all():
         return None
     x = np.maximum(x, 0.0)
     weights = np.sqrt(n) / y

@@ -27,6 +27,7 @@ class Decomposition:
     rotation_deg: float
     dx_px: float
     dy_px: float
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,8 @@ class Registration:
     Attributes
     ----------
     matrix : (3, 3) frame (x, y, 1) -> reference (x, y, 1).
-    method : "reference", "predicted", "asterisms", "pairs", "two stars", "one star", "features", "phase" or "none".
+    method : "reference", "predicted", "asterisms", "pairs", "two stars", "one star", "disc", "features",
+        "phase" or "none".
     frame_index, reference_index : (n,) indices of the matched stars in the two catalogues.
     rms_px : residual of the matched stars or tracked windows, px in the reference; nan where there are none.
     n_points : windows that agreed where features, not stars, were matched.
@@ -144,13 +146,21 @@ def relay(width: int, height: int, onto: Callable[[np.ndarray], np.ndarray]) -> 
 
 
 def decompose(matrix: np.ndarray, width: int, height: int) -> Decomposition:
-    """Scale, rotation and shift of the centre of a `width` x `height` frame."""
+    """Scale, rotation and shift of the centre of a `width` x `height` frame; of a mirror image, of it mirrored in x."""
     a = matrix[:2, :2]
     scale = math.sqrt(abs(np.linalg.det(a)))
+    turned_over = is_mirrored(matrix)
+    if turned_over:
+        a = a @ np.diag([-1.0, 1.0])
     rotation = math.degrees(math.atan2(a[1, 0] - a[0, 1], a[0, 0] + a[1, 1]))
     centre = np.array([[(width - 1) / 2, (height - 1) / 2]])
     dx, dy = (apply(matrix, centre) - centre)[0]
-    return Decomposition(scale, rotation, float(dx), float(dy))
+    return Decomposition(scale, rotation, float(dx), float(dy), turned_over)
+
+
+def is_mirrored(matrix: np.ndarray) -> bool:
+    """True when a transform turns the picture over: another diagonal, another telescope, a flipped read-out."""
+    return bool(np.linalg.det(matrix[:2, :2]) < 0)
 
 
 def corners(width: int, height: int) -> np.ndarray:

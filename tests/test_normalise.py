@@ -28,7 +28,8 @@ def mesh_sky(level, cells: tuple[int, int] = (10, 16), channels: int = 1) -> Sky
     """The sky `level(x, y)` as measured on a mesh."""
     nodes = mesh_nodes(cells, WIDTH, HEIGHT)
     values = level(nodes[:, 0], nodes[:, 1]).reshape(cells)
-    return Sky(np.repeat(values[None], channels, axis=0).astype(np.float32), np.full(channels, 5.0, dtype=np.float32))
+    noise, rounding = np.full(channels, 5.0, dtype=np.float32), np.zeros(channels, np.float32)
+    return Sky(np.repeat(values[None], channels, axis=0).astype(np.float32), noise, rounding)
 
 
 class TestFluxRatio:

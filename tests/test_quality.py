@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from livestack.frame import FrameInfo, FrameKind
+from livestack.kernels.bands import Bands
 from livestack.quality import (
     REASONS,
     ContentStats,
@@ -22,8 +23,9 @@ from livestack.quality import (
     not_a_light,
     refuse,
 )  # fmt: skip
-from livestack.quality.content import texture
-from livestack.settings import QualitySettings
+from livestack.quality.content import content_stats, shows_something, texture
+from livestack.settings import DetectionSettings, QualitySettings
+from livestack.stars import find_stars, measure_sky
 from livestack.transform import Decomposition
 
 INFO = FrameInfo(width=640, height=480)
@@ -323,3 +325,18 @@ def test_exposures_that_jitter_are_one() -> None:
     assert any("sky" in sentence and "bright" in sentence for sentence in said)
     assert judge.usual("sky_adu", 10.04) == judge.usual("sky_adu", 9.97)
     assert judge.usual("sky_adu", 1.0) != judge.usual("sky_adu", 10.0)
+
+
+def test_a_black_frame_with_one_bright_thing_is_not_blank() -> None:
+    y, x = np.mgrid[:400, :600]
+    planet = np.round(120 / (1 + np.exp((np.hypot(x - 210, y - 170) - 22) / 2))).astype(np.float32)
+    nothing = np.zeros_like(planet)
+    hot = nothing.copy()
+    hot[100, 200] = 255.0
+    for data, shown in ((planet, True), (np.stack([planet] * 3), True), (nothing, False), (hot, False)):
+        assert shows_something(data, 0.0, 12**-0.5) is shown
+        bands = Bands(1)
+        sky = measure_sky(data, None, bands)
+        content = content_stats(sky, find_stars(data, None, sky, 255.0, DetectionSettings(), bands))
+        verdict = not_a_light(FrameInfo(width=600, height=400), content, None, data)
+        assert (verdict is None) is shown

@@ -307,3 +307,34 @@ def test_every_whole_real_frame_is_registered(folder: str, bayer: str, count: in
         assert abs(said.scale - 1) < 0.0005
         assert abs(said.rotation_deg) < 0.05
         assert one.rms_px < 0.6
+
+
+@pytest.mark.parametrize("n", [12, 60, 600])
+@pytest.mark.parametrize("turn", [0.0, 1.0, math.pi])
+def test_a_mirror_image_is_recognised_and_followed(n: int, turn: float) -> None:
+    rng = np.random.default_rng(n)
+    over = np.diag([-1.0, 1.0, 1.0])
+    over[0, 2] = WIDTH - 1.0
+    truth = move(1.0, turn, 14.0, -9.0) @ over
+    known, seen = pair(n, rng, truth, common=9)
+    reference = StarReference(known, WIDTH, HEIGHT)
+    first = register_stars(reference, seen, [np.eye(3)], SETTINGS)
+    assert isinstance(first, Registration), first
+    assert tf.corner_displacement(first.matrix, truth, WIDTH, HEIGHT) < 0.3
+    assert tf.decompose(first.matrix, WIDTH, HEIGHT).mirrored
+    again = register_stars(reference, seen, [first.matrix], SETTINGS)
+    assert isinstance(again, Registration)
+    assert again.method == "predicted"
+    assert tf.corner_displacement(again.matrix, truth, WIDTH, HEIGHT) < 0.3
+
+
+@pytest.mark.parametrize("n", [9, 40])
+def test_unrelated_fields_are_no_mirror_images_either(n: int) -> None:
+    rng = np.random.default_rng(5)
+    matched = 0
+    for _ in range(150):
+        known, _ = pair(n, rng, np.eye(3))
+        _, seen = pair(n, rng, np.eye(3))
+        found = register_stars(StarReference(known, WIDTH, HEIGHT), seen, [np.eye(3)], SETTINGS)
+        matched += isinstance(found, Registration)
+    assert matched == 0

@@ -264,3 +264,36 @@ def test_the_answer_does_not_depend_on_the_threads(name: str) -> None:
     assert sky.noise.tobytes() == one_sky.noise.tobytes()
     for what in ("xy", "flux", "snr", "fwhm", "eccentricity", "theta_deg", "saturated"):
         assert getattr(many, what).tobytes() == getattr(one, what).tobytes()
+
+
+def clipped_picture(n_planes: int) -> tuple[np.ndarray, np.ndarray]:
+    """An 8-bit picture whose sky is clipped to one value, and the (x, y) of its thirty stars."""
+    rng = np.random.default_rng(4)
+    places = np.column_stack([rng.uniform(20, 620, 30), rng.uniform(20, 410, 30)])
+    y, x = np.mgrid[:430, :640]
+    light = rng.normal(-4.0, 1.5, (430, 640))
+    for place_x, place_y in places:
+        light += 120 * np.exp(-0.5 * ((x - place_x) ** 2 + (y - place_y) ** 2) / 1.4**2)
+    picture = np.clip(np.round(light), 0, 255).astype(np.float32)
+    return (picture if n_planes == 1 else np.stack([picture] * n_planes)), places
+
+
+@pytest.mark.parametrize("n_planes", [1, 3])
+def test_a_sky_of_one_value_is_known_no_better_than_its_step(n_planes: int) -> None:
+    picture, places = clipped_picture(n_planes)
+    sky, stars = search(picture, saturation=255.0)
+    assert np.median(picture) == 0
+    assert sky.noise == pytest.approx(np.full(n_planes, 12**-0.5), rel=1e-3)
+    distance, _ = cKDTree(stars.xy).query(places)
+    assert np.mean(distance < 0.5) > 0.9
+    assert len(stars) <= len(places) + 1
+
+
+def test_rounding_says_nothing_of_a_noisy_sky_and_nothing_of_fractions() -> None:
+    rng = np.random.default_rng(1)
+    noisy = rng.normal(300, 5, (320, 480)).astype(np.float32)
+    assert measure_sky(noisy, None, BANDS).rounding[0] < 0.01
+    whole = measure_sky(np.round(noisy), None, BANDS)
+    assert whole.rounding[0] == pytest.approx(12**-0.5, rel=1e-3)
+    assert whole.noise[0] == pytest.approx(5.0, rel=0.15)  # to a whole number, by median and MAD
+    assert measure_sky(np.full((320, 480), 7.0, np.float32), None, BANDS).noise[0] == 0

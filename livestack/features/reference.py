@@ -1,4 +1,4 @@
-"""The cascade without stars: hint, keypoints, thresholded keypoints, phase correlation; each verified on the pixels."""
+"""The cascade without stars: a disc's limb, hint, keypoints, thresholded keypoints, phase correlation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from livestack.features.correlation import find_shift
+from livestack.features.disc import find_disc
 from livestack.features.faint import agree
 from livestack.features.keypoints import find_keypoints, match_keypoints, refine, thresholded, track_points
 from livestack.features.prepare import Prepared, prepare
@@ -18,6 +19,8 @@ MIN_AGREEMENT = 0.2
 MIN_INLIERS = 14
 MAX_RMS_PX = 4.0
 """Scatter of the tracked windows: turbulence moves them by 1 to 2 px, other scenes by 6 to 16."""
+DISC_SCALE = 0.06
+"""Largest believed ln of the ratio of two discs' sizes: seeing changes a planet's by some percent."""
 NO_POINTS = np.empty(0, dtype=int)
 
 
@@ -33,6 +36,7 @@ class FeatureReference:
     def __init__(self, image: np.ndarray, max_scale_change: float = 0.12) -> None:
         self.height, self.width = image.shape
         self.max_scale_change = max_scale_change
+        self.disc = find_disc(image)
         self._prepared = prepare(image)
         self._texture = _texture(self._prepared)
         self._points = track_points(self._texture)
@@ -84,6 +88,27 @@ class FeatureReference:
             if found is not None:
                 return found
         return Unregistered("nothing in it could be recognised in the reference")
+
+    def register_disc(self, image: np.ndarray) -> Registration | None:
+        """Carry a frame onto the reference by the limb of the one disc that both show; shifts only.
+
+        Parameters
+        ----------
+        image : as for `register`.
+
+        Returns
+        -------
+        Registration
+            Method "disc"; `rms_px` is the limb's scatter. None when either shows no disc, or another one.
+        """
+        mine = find_disc(image) if self.disc is not None else None
+        if mine is None or self.disc is None:
+            return None
+        if abs(math.log(mine.radius_px / self.disc.radius_px)) > DISC_SCALE:
+            return None
+        matrix = np.eye(3)
+        matrix[:2, 2] = self.disc.x - mine.x, self.disc.y - mine.y
+        return Registration(matrix, "disc", NO_POINTS, NO_POINTS, mine.rms_px)
 
     def agrees(self, image: np.ndarray, matrix: np.ndarray, known: np.ndarray, seen: np.ndarray) -> bool:
         """Whether what is too faint to be a star bears out a transform that a star or two propose.

@@ -157,16 +157,28 @@ def sample_mesh(
 
 
 @njit(nogil=True, cache=True)
-def mesh_levels(values: np.ndarray, counts: np.ndarray, level: np.ndarray, noise: np.ndarray) -> None:
-    """Robust level and noise of cells from their sorted samples, into `level` and `noise`; NaN below eight samples."""
+def mesh_levels(
+    values: np.ndarray, counts: np.ndarray, level: np.ndarray, noise: np.ndarray, step: np.ndarray
+) -> None:
+    """Robust level and noise of cells from their sorted samples, and the least difference between two of them.
+
+    level, noise, step : (rows, gx) float32, filled; level and noise NaN below eight samples, step +inf where all
+        samples of a cell are equal.
+    """
     gx = level.shape[1]
     for k in range(len(counts)):
         m = s = np.float32(np.nan)
         if counts[k] >= 8:
             m, s = clipped_median(values[k], counts[k])
             m, s = _unquantised(values[k], counts[k], m, s)
+        least = np.float32(np.inf)
+        for i in range(1, counts[k]):
+            rise = values[k, i] - values[k, i - 1]
+            if 0 < rise < least:
+                least = rise
         level[k // gx, k % gx] = m
         noise[k // gx, k % gx] = s
+        step[k // gx, k % gx] = least
 
 
 @njit(nogil=True, cache=True)

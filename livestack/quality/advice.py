@@ -29,6 +29,7 @@ LEVELS = {
     "dew": (0.30, 0.15),
     "sky": (1.6, 1.3),
     "drift": (0.15, 0.08),
+    "mirrored": (0.5, 0.4),
 }
 
 
@@ -72,6 +73,7 @@ class Warnings:
             "dew": self._dew(),
             "sky": self._sky(),
             "drift": _drift(moved, size),
+            "mirrored": _mirrored(moved),
         }
         new = []
         for name, found in checks.items():
@@ -207,6 +209,15 @@ def _slow_loss(values: np.ndarray) -> tuple[float, float]:
     line = first + slope * (np.arange(len(values)) - (third - 1) / 2)
     scatter = 1.4826 * float(np.median(np.abs(values - line)))
     return 1 - last / first, scatter / first
+
+
+def _mirrored(moved: Decomposition | None) -> tuple[float, str] | None:
+    if moved is None:
+        return None
+    return float(moved.mirrored), (
+        "the frames are mirror images of the reference (another diagonal or telescope, a flipped read-out); they are "
+        "turned over and stacked"
+    )
 
 
 def _drift(moved: Decomposition | None, size: tuple[int, int] | None) -> tuple[float, str] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from livestack.frame import FrameInfo, FrameKind
@@ -21,6 +22,9 @@ TEXTURE_SIGMA = 2.0
 """Scatter that neighbouring pixels share, over what they do not, above which there is a scene: rows and amplifier glow
 give a dark 0.5 at most, the terrain of the Moon 10 to 20."""
 TEXTURE_SAMPLES = 200_000
+BRIGHT_SIGMA = 8.0
+"""A patch of some pixels that stands so far above the sky is something: a planet, a sliver of the Moon."""
+PATCH_PX = 4
 STRUCTURE_SIGMA = 0.6
 """Spread of the sky mesh over a pixel's noise below which there is nothing to see (its own noise is about 0.06)."""
 
@@ -34,12 +38,14 @@ class ContentStats:
     n_stars : stars found.
     sky_adu, noise_adu : median sky (NaN where no pixel holds a number), noise of one pixel.
     structure : spread (10 to 90 %) of the sky over the frame in units of a pixel's noise: terrain, nebulae, vignetting.
+    rounded : the noise is no more than what whole numbers make: the sky of an 8-bit picture, often one value.
     """
 
     n_stars: int
     sky_adu: float
     noise_adu: float
     structure: float
+    rounded: bool = False
 
 
 def content_stats(sky: Sky, stars: StarCatalog) -> ContentStats:
@@ -50,7 +56,24 @@ def content_stats(sky: Sky, stars: StarCatalog) -> ContentStats:
         spreads.append(float(np.subtract(*np.percentile(good, [90, 10]))) if good.size > 3 else 0.0)
     noise = sky.noise_adu
     level_adu = sky.level_adu if np.isfinite(sky.level).any() else math.nan
-    return ContentStats(len(stars), level_adu, noise, max(spreads) / noise if noise > 0 else 0.0)
+    rounded = bool(np.all(sky.noise <= sky.rounding))
+    return ContentStats(len(stars), level_adu, noise, max(spreads) / noise if noise > 0 else 0.0, rounded)
+
+
+def shows_something(data: np.ndarray, sky_adu: float, noise_adu: float) -> bool:
+    """Whether a patch of some pixels is far brighter than the sky; single hot pixels and cosmic rays are none.
+
+    Parameters
+    ----------
+    data : (H, W) mono or mosaic, or (3, H, W), ADU.
+    sky_adu, noise_adu : level, and sigma of one pixel, of the frame.
+    """
+    plane = data if data.ndim == 2 else np.mean(data, axis=0, dtype=np.float32)
+    height, width = (side // PATCH_PX for side in plane.shape)
+    if min(height, width) < 3:
+        return False
+    small = cv2.resize(np.nan_to_num(plane.astype(np.float32)), (width, height), interpolation=cv2.INTER_AREA)
+    return bool(cv2.medianBlur(small, 3).max() > sky_adu + BRIGHT_SIGMA * noise_adu)
 
 
 def texture(data: np.ndarray, mosaic: bool) -> float:
@@ -93,6 +116,8 @@ def not_a_light(
     """
     if info.kind in NO_LIGHTS:
         return refuse("not_a_light", detail=f"its header says {info.kind.value}; put it into the folder of masters")
+    if data is not None and content.rounded and shows_something(data, content.sky_adu, content.noise_adu):
+        return None
     if content.noise_adu <= 0 and content.n_stars == 0:
         found = (
             f"all its pixels are about {content.sky_adu:.0f} ADU"

@@ -9,6 +9,7 @@ is computed. A false match is worse than a refusal.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -28,6 +29,7 @@ from livestack.transform import Registration, Unregistered
 SHAPE_TOLERANCE = 0.012
 PREDICT_RADIUS_PX = 6.0
 SHIFT_STARS = 40
+MIRROR_STARS = 6
 LOG_CHANCE = math.log(1e-7)
 """With many stars a match is believed when luck would do as well less often than this."""
 
@@ -54,6 +56,12 @@ def register_stars(
     -------
     Registration, or Unregistered with the reason as a sentence.
     """
+    mirrored = [hint for hint in hints if tf.is_mirrored(hint)]
+    hints = [hint for hint in hints if not tf.is_mirrored(hint)]
+    if mirrored:  # the frame before was a mirror image: so, likely, is this one
+        turned_over = _by_mirror(reference, stars, mirrored, settings)
+        if turned_over is not None:
+            return turned_over
     if distortion is not None:
         for hint in hints:
             straight = straightened(stars, hint, distortion)
@@ -63,7 +71,24 @@ def register_stars(
                 if bent is not found:
                     return bent
     plain = _by_matrix(reference, stars, hints, settings, witness)
-    return plain if isinstance(plain, Unregistered) else bend(reference, stars, plain, settings)
+    if isinstance(plain, Registration):
+        return bend(reference, stars, plain, settings)
+    return (None if mirrored else _by_mirror(reference, stars, [], settings)) or plain
+
+
+def _by_mirror(
+    reference: StarReference, stars: StarCatalog, hints: list[np.ndarray], settings: RegistrationSettings
+) -> Registration | None:
+    """The frame taken for a mirror image; never with a handful of stars, which fit one as well as the other."""
+    if min(len(stars), len(reference.stars)) < MIRROR_STARS:
+        return None
+    over = np.diag([-1.0, 1.0, 1.0])
+    over[0, 2] = stars.x.max()  # within the frame, where a frame's stars are looked for
+    turned = stars.placed(tf.apply(over, stars.xy))
+    found = _by_matrix(reference, turned, [hint @ over for hint in hints], settings, None)
+    if isinstance(found, Unregistered) or found.n_matched < MIRROR_STARS:
+        return None
+    return replace(found, matrix=found.matrix @ over)
 
 
 def _by_matrix(

@@ -51,16 +51,21 @@ def _parity_offsets(sky: Sky, bayer: str | None, colour: bool) -> np.ndarray:
     return np.array([[medians["RGB".index(bayer[2 * r + c])] for c in range(2)] for r in range(2)], dtype=np.float32)
 
 
-def _detect(binned: np.ndarray, threshold_sigma: float, sigma_px: float, bands: Bands) -> np.ndarray:
-    """(n, 2) x, y of sources in the binned image, brightest first; `binned` is used up."""
+def _detect(
+    binned: np.ndarray, threshold_sigma: float, sigma_px: float, least_noise: float, bands: Bands
+) -> np.ndarray:
+    """(n, 2) x, y of sources in the binned image, brightest first; `binned` is used up.
+
+    least_noise : of a cell; a sky that is one value throughout shows less.
+    """
     height, width = binned.shape
     gy, gx = max(1, round(height / DETECTION_CELL)), max(1, round(width / DETECTION_CELL))
-    (level,), (spread,) = measure_mesh([(binned, (0, 0))], 1, (gy, gx), DETECTION_SAMPLES, bands)
+    (level,), (spread,), _ = measure_mesh([(binned, (0, 0))], 1, (gy, gx), DETECTION_SAMPLES, bands)
     good = np.isfinite(level)
     if not good.any():
         return np.empty((0, 2))
     level[~good] = np.median(level[good])
-    noise = float(np.median(spread[good]))
+    noise = max(float(np.median(spread[good])), least_noise)
     if not noise > 0:
         return np.empty((0, 2))
     if min(gy, gx) >= 3:
@@ -134,6 +139,7 @@ def find_stars(
     offsets = _parity_offsets(sky, bayer, data.ndim == 3)
     box = 1 if bayer else 0
     noise = sky.noise_adu / (2.0 if box else 1.0) / (math.sqrt(3.0) if data.ndim == 3 else 1.0)
+    least = float(np.mean(sky.rounding)) / (math.sqrt(3.0) if data.ndim == 3 else 1.0)
     saturation = 0.97 * saturation_adu if saturation_adu else math.inf
     factor = 2
     while (height // factor) * (width // factor) > DETECTION_PIXELS and factor < 4:
@@ -143,7 +149,7 @@ def find_stars(
     finer, deeper = max(factor // 2, 2 if box else 1), min(DEEP_SIGMA, settings.threshold_sigma)
     looks = ((factor, 0.8, settings.threshold_sigma), (finer, 1.2, deeper), (factor, 1.8, deeper))
     for cells, width_px, limit in looks:
-        table, sigma = _find_at(image, offsets, box, cells, width_px, limit, saturation, noise, settings, bands)
+        table, sigma = _find_at(image, offsets, box, cells, width_px, limit, saturation, noise, least, settings, bands)
         if _is_terrain(table):
             return _catalog(table[:0], sigma, limit, 0)
         catalog = _catalog(table, sigma, limit, settings.max_stars)
@@ -175,7 +181,7 @@ def _is_terrain(table: np.ndarray) -> bool:
 
 def _find_at(
     image: np.ndarray, offsets: np.ndarray, box: int, factor: int, width_px: float, threshold: float,
-    saturation: float, noise: float, settings: DetectionSettings, bands: Bands,
+    saturation: float, noise: float, least: float, settings: DetectionSettings, bands: Bands,
 ) -> tuple[np.ndarray, float]:  # fmt: skip
     """Detect on cells of `factor` pixels with a filter of sigma `width_px` cells; measured table and window sigma."""
     height, width = image.shape
@@ -183,7 +189,8 @@ def _find_at(
         return np.empty((0, kernel.N_COLUMNS)), 1.5
     binned = np.full((height // factor, width // factor), np.nan, dtype=np.float32)
     bands.run(lambda row0, row1: sky_kernel.bin_mean(image, factor, offsets, binned, row0, row1), binned.shape[0])
-    start = _detect(binned, threshold, width_px, bands)[: MOST_TRIED * settings.max_stars] * factor + (factor - 1) / 2.0
+    places = _detect(binned, threshold, width_px, least / factor, bands)[: MOST_TRIED * settings.max_stars]
+    start = places * factor + (factor - 1) / 2.0
     sigma = 1.5
     least_around = LEAST_AROUND
     # Width of this frame's stars from the brightest that are whole; two rounds settle it.

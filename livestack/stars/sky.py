@@ -12,6 +12,9 @@ from livestack.kernels.bands import Bands
 
 MESH_CELL_PX = 160
 MESH_SAMPLES = 400
+ROUNDING = 1 / math.sqrt(12.0)
+"""Sigma of what rounding takes from a number, in steps (Widrow & Kollar 2008): the sky of an 8-bit picture may be one
+value throughout, and yet it is not known any better than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +24,14 @@ class Sky:
     Attributes
     ----------
     level : (C, gy, gx) float32, ADU, NaN where a cell had too few good pixels; cells divide the frame evenly.
-    noise : (C,) float32, ADU, sigma of one pixel (median over the cells).
+    noise : (C,) float32, ADU, sigma of one pixel (median over the cells), never below `rounding`.
+    rounding : (C,) float32, ADU, sigma that the step between two values of the file makes by itself: 0.29 for whole
+        numbers, next to nothing for fractions, 0 where all pixels are equal.
     """
 
     level: np.ndarray
     noise: np.ndarray
+    rounding: np.ndarray
 
     @property
     def level_adu(self) -> float:
@@ -57,15 +63,16 @@ def measure_sky(data: np.ndarray, bayer: str | None, bands: Bands) -> Sky:
     gy, gx = (max(2, min(32, round(side / MESH_CELL_PX))) for side in (height, width))
     planes = phase_planes(bayer)
     sources = [(data, phases[0]) for phases in planes] if data.ndim == 2 else [(plane, (0, 0)) for plane in data]
-    level, noise = measure_mesh(sources, 2 if bayer else 1, (gy, gx), MESH_SAMPLES, bands)
+    level, noise, step = measure_mesh(sources, 2 if bayer else 1, (gy, gx), MESH_SAMPLES, bands)
     finite = np.isfinite(noise)
     sigma = [float(np.median(noise[c][finite[c]])) if finite[c].any() else 0.0 for c in range(len(sources))]
-    return Sky(level, np.array(sigma, dtype=np.float32))
+    rounding = (step * ROUNDING).astype(np.float32)
+    return Sky(level, np.maximum(np.array(sigma, dtype=np.float32), rounding), rounding)
 
 
 def measure_mesh(
     sources: list[tuple[np.ndarray, tuple[int, int]]], step: int, mesh: tuple[int, int], samples: int, bands: Bands
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Robust level and noise of each source in the cells of a mesh.
 
     Parameters
@@ -78,10 +85,11 @@ def measure_mesh(
     Returns
     -------
     level, noise : (C, gy, gx) float32; NaN in cells with fewer than eight good samples.
+    step : (C,) float32, the least difference between two samples of a cell; 0 where none differ.
     """
     (height, width), (gy, gx) = sources[0][0].shape, mesh
     level = np.empty((len(sources), gy, gx), dtype=np.float32)
-    noise = np.empty_like(level)
+    noise, steps = np.empty_like(level), np.empty_like(level)
     # Few rows, and in each every fourth sample: whole cache lines, not one value from each.
     share = height * width / (gy * gx * step * step * samples)
     across = step * max(1, min(4, int(math.sqrt(share))))
@@ -94,7 +102,8 @@ def measure_mesh(
         for c, (plane, (py, px)) in enumerate(sources):
             kernel.sample_mesh(plane, py, px, step, down, across, gy, gx, values, counts, row0, row1)
             values.sort(axis=1)  # numpy sorts with vector instructions, twenty times faster than a compiled loop
-            kernel.mesh_levels(values, counts, level[c, row0:row1], noise[c, row0:row1])
+            kernel.mesh_levels(values, counts, level[c, row0:row1], noise[c, row0:row1], steps[c, row0:row1])
 
     bands.run(part, gy)
-    return level, noise
+    step = steps.min(axis=(1, 2))
+    return level, noise, np.where(np.isfinite(step), step, np.float32(0.0))
