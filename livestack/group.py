@@ -25,7 +25,7 @@ from livestack.defects import DefectMap
 from livestack.develop import Developer, Prepared
 from livestack.distortion import Distortion
 from livestack.errors import UsageError
-from livestack.features import FeatureReference, sharpness
+from livestack.features import FeatureReference, find_disc, sharpness
 from livestack.frame import Frame, FrameInfo
 from livestack.kernels.bands import Bands
 from livestack.limits import INTERPOLATION_GAIN, limits_for, stacked_fwhm_px
@@ -65,6 +65,8 @@ UNMATCHED_KEPT = 3
 """So many frames in a row that fit each other, and not the group, are another field, or of another size for good."""
 PATIENCE = 5
 """So many frames of a filter may fit no other filter of the target before they get a grid of their own."""
+DISC_STARS = 40
+"""A planet's belts and a Moon's craters are taken for so many stars at most."""
 LEARN_FROM_ALL, LEARN_EVERY = 24, 4
 """Defects are learned from each of the first frames; a sensor grows new ones slowly, so later from some."""
 
@@ -203,7 +205,7 @@ class GroupStack:
             return replace(self._refuse(outcome, verdict), warnings=warned)
 
         self._learn_defects(prepared, found.matrix)
-        normalisation = self._normalise(prepared, found.matrix, ratio)
+        normalisation = self._normalise(prepared, found, ratio)
         member = Member(
             frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix,
             normalisation, verdict.weight,
@@ -234,9 +236,11 @@ class GroupStack:
             self._held.append(Held(member, developer, prepared.stars, measures, replace(prepared, data=None)))
             if len(self._held) >= (1 if self.settings.stack.mode == "maximum" else self.settings.stack.warmup_frames):
                 self.finish_warmup()
+        member = self.members[-1]  # as it stands now: the end of the warm-up may have brought another reference
         return replace(
-            outcome, status="stacked", weight=member.weight, normalisation=normalisation, warnings=warned,
-            rejected_fraction=None if self.warming else self.members[-1].rejected_fraction,
+            outcome, status="stacked", transform=member.matrix, distortion=member.distortion, weight=member.weight,
+            normalisation=member.normalisation, warnings=warned,
+            rejected_fraction=None if self.warming else member.rejected_fraction,
         )  # fmt: skip
 
     def _start(self, prepared: Prepared) -> Outcome:
@@ -362,6 +366,8 @@ class GroupStack:
         starless = is_starless(prepared)
         method = self.settings.registration.method
         needed = method in ("features", "phase") or (method == "auto" and (starless or len(prepared.stars) < FEW_STARS))
+        if method == "auto" and not needed and len(prepared.stars) < DISC_STARS:
+            needed = find_disc(self._luminance(developer)) is not None
         features = FeatureReference(self._luminance(developer)) if needed and anchor is None else None
         starless = starless or (features is not None and features.disc is not None)  # belts and moons are no stars
         self.reference = make_reference(
@@ -438,13 +444,14 @@ class GroupStack:
         ratio = flux_ratio(theirs, stars, found.reference_index, found.frame_index)
         return ratio if ratio is None or patch is None else ratio * patch.ratio
 
-    def _normalise(self, prepared: Prepared, matrix: np.ndarray, ratio: float | None) -> Normalisation:
+    def _normalise(self, prepared: Prepared, found: Registration, ratio: float | None) -> Normalisation:
         """To the reference's brightness and sky; a plain mean of frames that are aligned takes them as they are."""
         assert self.reference is not None
         info, settings = prepared.frame.info, self.settings
         if settings.registration.method == "none" and not settings.quality.enabled and not settings.stack.rejects:
             return Normalisation.identity(prepared.frame.channels)
-        return normalise(self.reference.light, prepared.sky, matrix, ratio, info.width, info.height)
+        light = self.reference.light
+        return normalise(light, prepared.sky, found.matrix, ratio, info.width, info.height, found.factor)
 
     def _measure(
         self, prepared: Prepared, developer: Developer, found: Registration, ratio: float | None

@@ -139,6 +139,7 @@ def normalise(
     ratio: float | None,
     width: int,
     height: int,
+    factor: float | None = None,
 ) -> Normalisation:
     """Factor and additive surface that bring a frame onto the reference's scale.
 
@@ -149,6 +150,7 @@ def normalise(
     matrix : (3, 3) frame -> grid.
     ratio : from `flux_ratio`; None (no stars) takes the ratio of bright to dark places instead, where the scene has
         both (the Moon), else 1; the offset is then a constant.
+    factor : of a scene whose brightness was measured otherwise (a disc's); counts where `ratio` is None.
     """
     channels = sky.level.shape[0]
     points = tf.apply(matrix, mesh_nodes(sky.level.shape[1:], width, height))
@@ -159,7 +161,8 @@ def normalise(
     if ratio is None:
         if not good.any():
             return Normalisation.identity(channels)
-        factor = _factor_of_scenes(theirs[:, good], mine[:, good])
+        if factor is None:
+            factor = _factor_of_scenes(theirs[:, good], mine[:, good])
         surface[:, 0] = np.median(theirs[:, good] - factor * mine[:, good], axis=1)
         return Normalisation(np.full(channels, factor), surface)
     # Interpolation keeps surface brightness; stars measured in frame pixels cover `area` times as many grid pixels.
@@ -187,10 +190,8 @@ def _factor_of_scenes(theirs: np.ndarray, mine: np.ndarray) -> float:
     factors = []
     for x, y in zip(mine[strong], theirs[strong], strict=True):
         dark, bright = x <= np.quantile(x, 0.25), x >= np.quantile(x, 0.75)
-        if np.median(x[bright]) == np.median(x[dark]):  # much black sky around one bright thing
-            bright = x >= np.quantile(x, 0.95)
         span = np.median(x[bright]) - np.median(x[dark])
-        if span > 0:
+        if span > 0:  # else much black sky around one bright thing, of which cells tell little
             factors.append((np.median(y[bright]) - np.median(y[dark])) / span)
     return float(np.clip(np.median(factors), 0.2, 5.0)) if factors else 1.0
 

@@ -189,7 +189,11 @@ def carry_over(held: Sequence[Held], best: Held, reference: Reference) -> list[H
             matrix, distortion = tf.relay(info.width, info.height, partial(_by_way_of, one.member, best.member))
         pairs = reference.stars.match_near(to_reference(matrix, distortion, one.stars.xy), np.eye(3), 2.0)
         ratio = flux_ratio(best.stars, one.stars, pairs[1], pairs[0]) if len(pairs[0]) else None
-        normalisation = normalise(reference.light, one.prepared.sky, matrix, ratio, info.width, info.height)
+        factor = None
+        if reference.features is not None and reference.features.disc is not None:
+            ratio = None  # its stars are belts and craters
+            factor = float(one.member.normalisation.factor[0] / best.member.normalisation.factor[0])
+        normalisation = normalise(reference.light, one.prepared.sky, matrix, ratio, info.width, info.height, factor)
         exposures = exposure_ratio(info, reference.info)
         measures = replace(one.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
         member = replace(one.member, matrix=matrix, distortion=distortion, normalisation=normalisation)

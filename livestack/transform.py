@@ -43,6 +43,7 @@ class Registration:
     rms_px : residual of the matched stars or tracked windows, px in the reference; nan where there are none.
     n_points : windows that agreed where features, not stars, were matched.
     distortion : what the lens adds to the matrix; None where the matrix says all.
+    factor : brightness of the reference's disc over that of the frame's; None where stars or the scene tell it.
     """
 
     matrix: np.ndarray
@@ -52,6 +53,7 @@ class Registration:
     rms_px: float
     n_points: int = 0
     distortion: Distortion | None = None
+    factor: float | None = None
 
     @property
     def n_matched(self) -> int:

@@ -9,7 +9,7 @@ Consensus as in Fischler & Bolles 1981 (doi:10.1145/358669.358692), seeded; the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ class Disc:
     x, y : its middle, px, 0-based, integers at pixel centres.
     radius_px : of the circle, or the mean of the ellipse's axes.
     rms_px : scatter of the limb about it; arc : share of the full circle that is seen.
+    brightness : of its brighter parts above the sky, ADU; the same however much of it lies in shadow.
     """
 
     x: float
@@ -42,6 +43,7 @@ class Disc:
     radius_px: float
     rms_px: float
     arc: float
+    brightness: float = 1.0
 
 
 def find_disc(image: np.ndarray) -> Disc | None:
@@ -73,7 +75,8 @@ def find_disc(image: np.ndarray) -> Disc | None:
     left, upper, width, height = (int(v) for v in stats[largest, :4])
     points = _outline(rise, level, left, upper, width, height)
     points = points[(points > 1.5).all(axis=1) & (points < (plane.shape[1] - 2.5, plane.shape[0] - 2.5)).all(axis=1)]
-    return None if len(points) < 16 else _ellipse(points) or _circle(points)
+    found = None if len(points) < 16 else _ellipse(points) or _circle(points)
+    return None if found is None else replace(found, brightness=float(np.percentile(rise[rise > level], 80)))
 
 
 def _outline(rise: np.ndarray, level: float, left: int, upper: int, width: int, height: int) -> np.ndarray:

@@ -108,7 +108,8 @@ class FeatureReference:
             return None
         matrix = np.eye(3)
         matrix[:2, 2] = self.disc.x - mine.x, self.disc.y - mine.y
-        return Registration(matrix, "disc", NO_POINTS, NO_POINTS, mine.rms_px)
+        factor = self.disc.brightness / mine.brightness
+        return Registration(matrix, "disc", NO_POINTS, NO_POINTS, mine.rms_px, factor=factor)
 
     def agrees(self, image: np.ndarray, matrix: np.ndarray, known: np.ndarray, seen: np.ndarray) -> bool:
         """Whether what is too faint to be a star bears out a transform that a star or two propose.
