@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -85,6 +85,10 @@ Quality = Annotated[
 ]
 Cosmetic = Annotated[str | None, typer.Option(help="on or off: repair defective pixels", show_default=False)]
 Registration = Annotated[str | None, typer.Option(help="auto, stars, features, phase or none", show_default=False)]
+BayerPattern = Annotated[
+    Literal["RGGB", "GRBG", "GBRG", "BGGR", "none"] | None,
+    typer.Option(help="Bayer pattern where the header is wrong or silent; none: mono", show_default=False),
+]
 Debayer = Annotated[str | None, typer.Option(help="mhc, bilinear or superpixel", show_default=False)]
 FinalPass = Annotated[
     bool | None,
@@ -142,9 +146,9 @@ def watch(
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
     max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None,
     window_minutes: WindowMinutes = None, canvas: CanvasChoice = None, quality: Quality = None,
-    cosmetic: Cosmetic = None,
-    registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
-    web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
+    cosmetic: Cosmetic = None, registration: Registration = None, bayer: BayerPattern = None, debayer: Debayer = None,
+    final_pass: FinalPass = None, window: Window = None, web: Web = None, host: Host = None, port: Port = None,
+    publish: Publish = None, timelapse: Timelapse = None,
     memory_limit: MemoryLimit = None,
     palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,
 ) -> None:  # fmt: skip
@@ -162,9 +166,9 @@ def stack(
     existing: Existing = None, recursive: Recursive = None, poll: Poll = None, idle_stop: IdleStop = None,
     max_frames: MaxFrames = None, rejection: Rejection = None, mode: Mode = None,
     window_minutes: WindowMinutes = None, canvas: CanvasChoice = None, quality: Quality = None,
-    cosmetic: Cosmetic = None,
-    registration: Registration = None, debayer: Debayer = None, final_pass: FinalPass = None, window: Window = None,
-    web: Web = None, host: Host = None, port: Port = None, publish: Publish = None, timelapse: Timelapse = None,
+    cosmetic: Cosmetic = None, registration: Registration = None, bayer: BayerPattern = None, debayer: Debayer = None,
+    final_pass: FinalPass = None, window: Window = None, web: Web = None, host: Host = None, port: Port = None,
+    publish: Publish = None, timelapse: Timelapse = None,
     memory_limit: MemoryLimit = None,
     palette: Palette = None, formats: Formats = None, flatten: Flatten = None, solve: Solve = None, json: Json = None,
 ) -> None:  # fmt: skip

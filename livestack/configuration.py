@@ -17,6 +17,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "output": ("save", "output"),
     "masters": ("calibration", "masters"),
     "cosmetic": ("calibration", "cosmetic"),
+    "bayer": ("calibration", "bayer"),
     "debayer": ("calibration", "debayer"),
     "reference": ("registration", "reference"),
     "registration": ("registration", "method"),

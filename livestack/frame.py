@@ -7,7 +7,7 @@ the file, whichever way up that is shown; values are ADU as the camera wrote the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -129,3 +129,16 @@ class Frame:
     def channels(self) -> int:
         """Number of channels of the finished picture: 3 for colour and mosaic, 1 for mono."""
         return 3 if self.is_colour or self.info.bayer else 1
+
+
+def with_bayer(frame: Frame, pattern: str | None) -> Frame:
+    """The frame with the Bayer pattern that the user knows better than its header; colour frames stay as they are.
+
+    Parameters
+    ----------
+    pattern : of the pixels as stored, "none" for a mono sensor, None to believe the header.
+    """
+    bayer = None if pattern == "none" else pattern
+    if pattern is None or frame.data.ndim == 3 or frame.info.bayer == bayer:
+        return frame
+    return replace(frame, info=replace(frame.info, bayer=bayer))

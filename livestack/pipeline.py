@@ -29,7 +29,7 @@ from livestack.composite import Composite, Part, plan_composite
 from livestack.develop import Prepared, prepare, prepare_pixels
 from livestack.errors import FrameError, MasterError, NothingStacked, UnreadableFrame, UsageError
 from livestack.formats import read_frame
-from livestack.frame import Frame, FrameInfo
+from livestack.frame import Frame, FrameInfo, with_bayer
 from livestack.group import GroupStack
 from livestack.kernels.bands import Bands
 from livestack.members import Member, Outcome
@@ -165,7 +165,7 @@ class LiveStack:
         if path is None:
             return None
         try:
-            frame = read_frame(path)
+            frame = self.as_told(read_frame(path))
             return prepare(frame, self._match(frame.info), self.settings, self.bands)
         except FrameError as error:
             raise UsageError(f"--reference: {error}") from error
@@ -191,6 +191,7 @@ class LiveStack:
 
     def prepare(self, frame: Frame) -> Prepared | Outcome:
         """The part that needs no other frame; may run in another thread while a frame is being added."""
+        frame = self.as_told(frame)
         try:
             return prepare(frame, self._match(frame.info), self.settings, self.bands)
         except MasterError as error:
@@ -200,6 +201,17 @@ class LiveStack:
                 frame.name, frame.path, frame.index, group_name(info), "refused", verdict.reason,
                 f"{frame.name}: {verdict.message}", exposure_s=info.exposure_s, date_obs=info.date_obs,
             )  # fmt: skip
+
+    def as_told(self, frame: Frame) -> Frame:
+        """The frame with the Bayer pattern of the settings, which corrects the header's; said once."""
+        told = with_bayer(frame, self.settings.calibration.bayer)
+        if told is not frame:
+            theirs = frame.info.bayer or "no Bayer pattern"
+            said = f"the headers say {theirs}; the frames are taken for {told.info.bayer or 'mono'}, as --bayer says."
+            if said not in self._told:
+                self._told.add(said)
+                self.notices.append(said)
+        return told
 
     def add_prepared(self, prepared: Prepared) -> Outcome:
         """The rest: register, judge, normalise, stack. One frame at a time."""
@@ -515,7 +527,7 @@ class LiveStack:
         """Read a member's file again and calibrate it."""
         if member.path is None:
             raise UnreadableFrame(f"{member.name}: has no file to read it from again; its streaming result stays.")
-        frame = read_frame(member.path, member.index)
+        frame = self.as_told(read_frame(member.path, member.index))
         return prepare_pixels(frame, self._match(frame.info), self.settings, self.bands)
 
     def final_pass(
@@ -580,6 +592,7 @@ class LiveStack:
                         if member.path is None:
                             raise UsageError(f"{wanted}: has no file to read it from; hand the frame over.")
                         frame = read_frame(member.path, member.index)
+                    frame = self.as_told(frame)
                     group.remove(position, prepare_pixels(frame, self._match(frame.info), self.settings, self.bands))
                     return group.name
         raise UsageError(f"{wanted}: is not in a stack; the journal lists those that are.")

@@ -445,7 +445,7 @@ class Session:
         self._collect_checkpoint()
         if not self._told_memory:
             self._told_memory = True
-            self._tell_memory(read.frame.info)
+            self._tell_memory(self._stack.as_told(read.frame).info)
         prepared = read.prepared
         try:
             outcome = prepared if isinstance(prepared, Outcome) else self._stack.add_prepared(prepared)
@@ -495,7 +495,7 @@ class Session:
         arrival, matrix = read.arrival, outcome.transform
         lens = outcome.distortion
         if matrix is not None:  # the journal speaks of the file's own pixels
-            to_stack = file_to_stack_pixels(read.frame.info, self.settings)
+            to_stack = file_to_stack_pixels(self._stack.as_told(read.frame).info, self.settings)
             matrix = matrix @ to_stack
             lens = None if lens is None else lens.turned(np.linalg.inv(to_stack)[:2, :2])
         normalisation = outcome.normalisation

@@ -42,6 +42,9 @@ class CalibrationSettings(Section):
     )
     cosmetic: bool = Field(True, description="repair hot, cold and column defects (masters or learned while running)")
     cosmic_rays: bool = Field(False, description="find cosmic rays in each single frame; the stack does it better")
+    bayer: Literal["RGGB", "GRBG", "GBRG", "BGGR", "none"] | None = Field(
+        None, description="Bayer pattern of the frames as stored, where the header is wrong or silent; none: mono."
+    )
     debayer: Literal["mhc", "bilinear", "superpixel"] = Field(
         "mhc", description="mhc: Malvar-He-Cutler; bilinear; superpixel: half size, one colour pixel for each 2 x 2"
     )
