@@ -547,8 +547,8 @@ def test_command_writes_what_the_truth_says(tmp_path: Path) -> None:
                 assert hdus[0].header["IMAGETYP"] == "Dark Frame"
         if told["transform"] is not None:
             np.testing.assert_array_equal(told["transform"], simulated.transform)
-        stored = np.load(tmp_path / "masks" / (path.stem + ".npz"))
-        np.testing.assert_array_equal(stored["trail"], simulated.trail_mask)
+        with np.load(tmp_path / "masks" / (path.stem + ".npz")) as stored:
+            np.testing.assert_array_equal(stored["trail"], simulated.trail_mask)
     assert by_reason["no_registration"]["transform"] is None
     assert by_reason["not_a_light"]["transform"] is None
     copy = truth["frames"].index(by_reason["duplicate"])
