@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from scipy.special import erf
 
-from livestack.calibrate import MatchedMasters, calibrate
-from livestack.cosmetic import DefectLearner, repair
-from livestack.debayer import debayer
-from livestack.defects import DefectMap
-from livestack.frame import Frame, FrameInfo
+from livestack.base.frame import Frame, FrameInfo
+from livestack.calibration.calibrate import MatchedMasters, calibrate
+from livestack.calibration.cosmetic import DefectLearner, repair
+from livestack.calibration.debayer import debayer
+from livestack.calibration.defects import DefectMap
 from livestack.kernels.bands import Bands
 
 SKY = np.array([300.0, 400.0, 250.0])

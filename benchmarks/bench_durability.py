@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from livestack.session import Session
-from livestack.settings import Settings
+from livestack.base.settings import Settings
+from livestack.session.session import Session
 
 
 def write_frames(folder: Path, width: int, height: int, number: int) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from bench_psf import draw_field
 from scipy.signal import fftconvolve
 
-from livestack.enhance import Deconvolution, deconvolve, sharpen
-from livestack.psf import measure_psf
+from livestack.detection.psf import measure_psf
+from livestack.picture.enhance import Deconvolution, deconvolve, sharpen
 
 SKY_ADU = 10.0
 

@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from livestack.render import fit_background
+from livestack.picture import fit_background
 
 SKY = 1000.0
 WIDTHS = (0.03, 0.1, 0.2, 0.33, 0.5)

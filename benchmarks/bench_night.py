@@ -111,13 +111,13 @@ def now() -> np.ndarray:
 
 def run_library(place: Path, frames: int) -> None:
     """Child: the night through the library; prints one JSON object."""
-    from livestack import develop
+    from livestack.base.settings import Settings
+    from livestack.engine import prepare as develop
+    from livestack.engine.group import GroupStack
+    from livestack.engine.pipeline import LiveStack
     from livestack.formats import read_frames
-    from livestack.group import GroupStack
     from livestack.kernels.bands import Bands
-    from livestack.pipeline import LiveStack
-    from livestack.settings import Settings
-    from livestack.stack import Stack
+    from livestack.stacking.accumulators import Stack
 
     watch = Stopwatch()
     watch.watch(develop, "calibrate", "calibrate")

@@ -17,8 +17,8 @@ import warnings
 
 import numpy as np
 
-from livestack.psf import measure_psf
-from livestack.settings import PSFSettings
+from livestack.base.settings import PSFSettings
+from livestack.detection.psf import measure_psf
 
 SKY_ADU = 10.0
 

@@ -88,14 +88,14 @@ if len(sys.argv) == 4 and sys.argv[1] == "--as-peer":  # before anything of ours
     peer_main(sys.argv[2], Path(sys.argv[3]))
     sys.exit(0)
 
-from livestack import transform as tf  # noqa: E402
-from livestack.distortion import to_frame  # noqa: E402
-from livestack.features import FeatureReference  # noqa: E402
+from livestack.base.settings import DetectionSettings, RegistrationSettings  # noqa: E402
+from livestack.detection import StarCatalog, find_stars, measure_sky  # noqa: E402
 from livestack.kernels.bands import Bands  # noqa: E402
 from livestack.registration import Registration, StarReference, register_stars  # noqa: E402
-from livestack.settings import DetectionSettings, RegistrationSettings  # noqa: E402
+from livestack.registration import transform as tf  # noqa: E402
+from livestack.registration.distortion import to_frame  # noqa: E402
+from livestack.registration.features import FeatureReference  # noqa: E402
 from livestack.simulate import Fault, Scenario, parse_size, project_pixels, simulate_frame  # noqa: E402
-from livestack.stars import StarCatalog, find_stars, measure_sky  # noqa: E402
 
 BANDS = Bands(1)
 FEW = {"two stars", "one star"}

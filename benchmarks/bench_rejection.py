@@ -27,14 +27,14 @@ from scipy.ndimage import binary_dilation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from livestack.develop import Developer, prepare_pixels
-from livestack.frame import Frame
-from livestack.group import GroupStack
-from livestack.members import Member
-from livestack.pipeline import LiveStack
-from livestack.settings import SaveSettings, Settings
+from livestack.base.frame import Frame
+from livestack.base.settings import SaveSettings, Settings
+from livestack.engine.group import GroupStack
+from livestack.engine.ledger import Member
+from livestack.engine.pipeline import LiveStack
+from livestack.engine.prepare import Developer, prepare_pixels
 from livestack.simulate import Fault, Scenario, parse_size, simulate_frame
-from livestack.stack import Stack
+from livestack.stacking.accumulators import Stack
 
 METHODS = ("mean", "welford", "sigma_clip", "winsorized", "live", "final")
 
@@ -148,7 +148,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
             mask = simulated.artefact_mask.astype(np.float32)
             planes = np.repeat(mask[None], shape[1], axis=0)
             alone = Stack(*group.stack.shape)
-            from livestack.stack import Normalisation
+            from livestack.stacking.accumulators import Normalisation
 
             alone.add(planes, member.matrix, Normalisation.identity(shape[1]), 1.0, None, live.bands)
             touched[n] = np.abs(np.nan_to_num(alone.image())) > 1e-3

@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from livestack.base.settings import RenderSettings
 from livestack.kernels.bands import Bands
-from livestack.render import encode_jpeg, measure_look, measure_small, render, render_small, shrink_stack
-from livestack.settings import RenderSettings
+from livestack.picture import encode_jpeg, measure_look, measure_small, render, render_small, shrink_stack
 
 
 def make_data(width: int, height: int) -> np.ndarray:

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from numba import njit
 
-from livestack import transform as tf
 from livestack.kernels.bands import Bands
+from livestack.registration import transform as tf
 from livestack.simulate import parse_size
-from livestack.stack import Limits, Normalisation, Stack
+from livestack.stacking.accumulators import Limits, Normalisation, Stack
 
 
 @njit(nogil=True, cache=True)
@@ -96,9 +96,9 @@ def speed(channels: int, width: int, height: int, repeat: int, bands: Bands) -> 
 
 def memory(width: int, height: int, frames: int) -> None:
     """Print the peak memory of a mosaic night of simulated arrays, by stage."""
-    from livestack.frame import Frame, FrameInfo, FrameKind
-    from livestack.pipeline import LiveStack
-    from livestack.settings import Settings
+    from livestack.base.frame import Frame, FrameInfo, FrameKind
+    from livestack.base.settings import Settings
+    from livestack.engine.pipeline import LiveStack
 
     def peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

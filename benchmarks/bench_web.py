@@ -26,8 +26,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livestack.snapshot import Slot, Snapshot
-from livestack.web.server import WebServer
+from livestack.faces.web.server import WebServer
+from livestack.session.snapshot import Slot, Snapshot
 
 LAZY_SHARE = 10
 UPDATE_S = 1.0

@@ -219,7 +219,7 @@ class Truth:
 
 def star_fwhm(picture: np.ndarray) -> float:
     """FWHM in pixels by our own fit, the same for all."""
-    from livestack.psf import measure_psf
+    from livestack.detection.psf import measure_psf
 
     model = measure_psf(np.ascontiguousarray(picture, dtype=np.float32))
     return model.fwhm_px if model is not None else float("nan")

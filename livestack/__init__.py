@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from livestack.frame import Frame, FrameInfo, FrameKind
-from livestack.library import read_frames
-from livestack.pipeline import LiveStack, Outcome, Result
-from livestack.settings import Settings
-from livestack.version import NUMBER
+from livestack.base.frame import Frame, FrameInfo, FrameKind
+from livestack.base.settings import Settings
+from livestack.base.version import NUMBER
+from livestack.engine.pipeline import LiveStack, Outcome, Result
+from livestack.formats.sequence import read_frames
 
 __version__ = NUMBER
 __all__ = [

@@ -1,6 +1,6 @@
 """`python -m livestack` is the command `livestack`."""
 
-from livestack.cli import main
+from livestack.faces.cli import main
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from livestack.snapshot import Controls, Slot, Snapshot, TrendPoint
+from livestack.session.snapshot import Controls, Slot, Snapshot, TrendPoint
 
 REASONS = {4: "clouds", 9: "trailing", 10: "clouds", 17: "defocus"}
 

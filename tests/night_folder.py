@@ -10,8 +10,16 @@ import cv2
 import numpy as np
 from astropy.io import fits
 
-from livestack.journal import FrameRecord, Journal, PsfRecord, ReferenceRecord, SessionStart, SessionStop, WarningRecord
-from livestack.settings import Settings
+from livestack.base.journal import (
+    FrameRecord,
+    Journal,
+    PsfRecord,
+    ReferenceRecord,
+    SessionStart,
+    SessionStop,
+    WarningRecord,
+)
+from livestack.base.settings import Settings
 
 SKY, NOISE = 800.0, 12.0
 SHAPE = (330, 420)

@@ -72,7 +72,7 @@ def prediction(
     mean: np.ndarray, m2: np.ndarray, weight: np.ndarray, count: np.ndarray, spread: np.ndarray, curve: np.ndarray,
     kappa: float, dof: float, floor: float, slope: float, structure: float, excess: float, blur: float,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Expected shift from the mean and largest believed distance from there; formulas of `livestack.stack`."""
+    """Expected shift from the mean and largest believed distance from there; formulas of `stacking.accumulators`."""
     n = np.maximum(count.astype(float), 1)
     squares = m2 * n / np.maximum(weight, 1e-20)
     model = floor + slope * np.maximum(mean, 0) + (structure * spread) ** 2

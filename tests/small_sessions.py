@@ -19,9 +19,9 @@ from unittest.mock import patch
 import numpy as np
 from astropy.io import fits
 
-from livestack import checkpoint
-from livestack.session import Session, SessionEnd
-from livestack.settings import Settings
+from livestack.base.settings import Settings
+from livestack.session import checkpoint
+from livestack.session.session import Session, SessionEnd
 from livestack.simulate import named_scenario, write_session
 
 WIDTH, HEIGHT = 240, 180
@@ -80,7 +80,7 @@ def checkpoints_by_frames() -> AbstractContextManager[Any]:
 
 def resumed(output: Path, **sections: dict[str, Any]) -> Session:
     """A session that will go on."""
-    from livestack.resuming import read_interrupted, settings_of
+    from livestack.session.resume import read_interrupted, settings_of
 
     interrupted = read_interrupted(output)
     settings = settings_of(interrupted.start, output, sections)
@@ -119,7 +119,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 _context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
 if sys.platform != "win32":
-    _context.set_forkserver_preload(["livestack.session", "livestack.cli"])
+    _context.set_forkserver_preload(["livestack.session.session", "livestack.faces.cli"])
 
 
 def in_process(target: Callable[..., None], *arguments: object, timeout: float = 60) -> int:

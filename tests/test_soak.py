@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from small_sessions import in_process, simulate_night, small_settings
 
-from livestack.session import Session
+from livestack.session.session import Session
+from tests.small_sessions import in_process, simulate_night, small_settings
 
 FRAMES = 60
 

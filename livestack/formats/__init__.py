@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
+from livestack.base.frame import Frame, FrameInfo
 from livestack.formats.guards import guarded, truncated
-from livestack.frame import Frame, FrameInfo
 
 __all__ = ["SUFFIXES", "check_complete", "count_frames", "is_frame_name", "read_frame", "read_frames", "read_info"]
 

@@ -17,13 +17,13 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
+from livestack.base.frame import Frame, FrameInfo
 from livestack.formats import tiles
 from livestack.formats.cards import Cards
 from livestack.formats.guards import check_pixels, check_ratio, truncated
 from livestack.formats.headers import adc_bits, correct_saturation, describe
 from livestack.formats.units import BITPIX, MAX_UNITS, Unit, find_picture, opened, read_exactly, read_unit
-from livestack.frame import Frame, FrameInfo
 
 _CHUNK = 1 << 18  # bytes: stays in the second-level cache together with its destination
 

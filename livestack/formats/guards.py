@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from livestack.errors import FrameError, TruncatedFrame, UnreadableFrame, VanishedFrame
+from livestack.base.errors import FrameError, TruncatedFrame, UnreadableFrame, VanishedFrame
 
 MAX_PIXELS = 400_000_000
 """More than twice the largest sensor an amateur can buy (151 megapixels)."""

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from livestack.base.frame import BAYER_PATTERNS, FrameInfo, FrameKind
 from livestack.formats.cards import Cards, Value
 from livestack.formats.dates import find_date
-from livestack.frame import BAYER_PATTERNS, FrameInfo, FrameKind
 
 _CARRIED = re.compile(
     r"(OBJECT|FILTER|INSTRUME|TELESCOP|OBSERVER|SITE[A-Z]{0,4}|[XY]PIXSZ|[XY]BINNING|FOCALLEN|GAIN|OFFSET|EGAIN"

@@ -19,7 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
+from livestack.base.frame import Frame, FrameInfo
 from livestack.formats.cards import Cards
 from livestack.formats.exif import BrokenStructure, exif_cards, walk
 from livestack.formats.guards import (
@@ -32,7 +33,6 @@ from livestack.formats.guards import (
     truncated,
 )
 from livestack.formats.headers import describe
-from livestack.frame import Frame, FrameInfo
 
 # OpenCV reports each damaged file on stderr as well, across the dashboard; our own sentence is enough.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -20,12 +20,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
+from livestack.base.frame import BAYER_PATTERNS, Frame, FrameInfo
 from livestack.formats.cards import Cards
 from livestack.formats.exif import BrokenStructure, Directory, exif_cards, walk
 from livestack.formats.guards import MAGIC_BYTES, broken_off, check_pixels, decoding, expect_magic, truncated
 from livestack.formats.headers import describe
-from livestack.frame import BAYER_PATTERNS, Frame, FrameInfo
 
 _HEAD_BYTES = 1 << 20
 

@@ -21,11 +21,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
+from livestack.base.frame import Frame, FrameInfo
 from livestack.formats.cards import Cards
 from livestack.formats.guards import MAGIC_BYTES, broken_off, check_pixels, expect_magic, truncated
 from livestack.formats.headers import correct_saturation, describe
-from livestack.frame import Frame, FrameInfo
 
 _HEADER = struct.Struct("<14s7i40s40s40s2q")
 _PATTERNS = {8: "RGGB", 9: "GRBG", 10: "GBRG", 11: "BGGR"}

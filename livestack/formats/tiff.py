@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
+from livestack.base.frame import Frame, FrameInfo
 from livestack.formats.cards import Cards, parse_cards
 from livestack.formats.exif import DESCRIPTION, BrokenStructure, Directory, exif_cards, walk
 from livestack.formats.guards import (
@@ -33,7 +34,6 @@ from livestack.formats.guards import (
 )
 from livestack.formats.headers import describe
 from livestack.formats.raster import to_planes
-from livestack.frame import Frame, FrameInfo
 
 # tifffile logs each oddity of a damaged file; without a handler Python prints that across the dashboard.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())

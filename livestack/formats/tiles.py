@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
 from livestack.formats.cards import BLOCK, Cards
 from livestack.formats.guards import decoding
 

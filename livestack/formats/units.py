@@ -18,7 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
 from livestack.formats.cards import BLOCK, CARD, Cards, is_end, parse_cards
 from livestack.formats.guards import MAGIC_BYTES, broken_off, expect_magic
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from livestack.frame import FrameInfo
+from livestack.base.frame import FrameInfo
 
 
 def describe_info(info: FrameInfo, frames: int = 1) -> list[tuple[str, str]]:

@@ -20,7 +20,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from livestack.errors import UnreadableFrame
+from livestack.base.errors import UnreadableFrame
+from livestack.base.frame import Frame, FrameInfo
 from livestack.formats.cards import Cards, read_card
 from livestack.formats.guards import (
     MAGIC_BYTES,
@@ -32,7 +33,6 @@ from livestack.formats.guards import (
     truncated,
 )
 from livestack.formats.headers import adc_bits, correct_saturation, describe
-from livestack.frame import Frame, FrameInfo
 
 _MAX_HEADER = 64 << 20
 _TYPES = {"UInt8": "u1", "UInt16": "u2", "UInt32": "u4", "UInt64": "u8", "Float32": "f4", "Float64": "f8"}

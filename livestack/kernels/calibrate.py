@@ -1,4 +1,4 @@
-"""The loop behind `livestack.calibrate`: raw ADU to linear ADU in one pass over the frame.
+"""The loop behind `calibration.calibrate`: raw ADU to linear ADU in one pass over the frame.
 
 Works on rows y0 .. y1 of (H, W) arrays; (3, H, W) is passed as (3H, W). Arithmetic is float32: raw values of up to 24
 bits are exact.

@@ -1,4 +1,4 @@
-"""The loops behind `livestack.masters`: averaging calibration frames without their extremes.
+"""The loops behind `calibration.masters`: averaging calibration frames without their extremes.
 
 A pixel's own scatter over a few frames is a poor judge, so it is moderated by the noise of the whole frame as if that
 were `PRIOR_DOF` more samples. The first frames are held and clipped about their median by the median absolute deviation

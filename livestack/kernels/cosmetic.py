@@ -1,4 +1,4 @@
-"""The loops behind `livestack.cosmetic`: repair of defects, and the watch for pixels that stand out.
+"""The loops behind `calibration.cosmetic`: repair of defects, and the watch for pixels that stand out.
 
 "Ring" is the set of nearest pixels of the same colour around a pixel: 8 at distance `step` (1 for mono, 2 for a
 mosaic). A pixel stands out when it exceeds all of its ring but two (fewer at the edges of the sensor): two, so that a

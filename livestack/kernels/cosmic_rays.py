@@ -1,4 +1,4 @@
-"""The loops behind `livestack.cosmetic.find_cosmic_rays`: the edge detection of van Dokkum (2001), PASP 113, 1420.
+"""The loops behind `calibration.cosmetic.find_cosmic_rays`: the edge detection of van Dokkum (2001), PASP 113, 1420.
 
 The medians over 5 x 5 and 7 x 7 pixels, the slow part of the published method, are formed around candidates only. A
 mosaic is worked on colour by colour: `step` 2 makes the nearest pixel of the same colour the neighbour.

@@ -1,4 +1,4 @@
-"""The loops behind `livestack.debayer`: from a colour-filter mosaic to three planes.
+"""The loops behind `calibration.debayer`: from a colour-filter mosaic to three planes.
 
 Each loop fills rows y0 .. y1 and columns x0 .. x1 of the picture from the whole mosaic, so a region is the same numbers
 as the whole picture cropped. Beyond an edge the mosaic is mirrored about the edge *pixel* (index -1 is 1, -2 is 2),

@@ -1,4 +1,4 @@
-"""The loop that takes the light above a limit apart into stars, for `stars`.
+"""The loop that takes the light above a limit apart into stars, for `detection`.
 
 Pixels are looked at from the brightest down. One without a neighbour seen before is a new peak, one beside a peak's
 pixels joins them; where two peaks meet, the lower is a star of its own when it rises far enough above the place where

@@ -9,7 +9,7 @@ and W the inverse of the FWHM matrix (eigenvalues FWHM^2, so that u = 1/4 on the
 Written in W the width hardly depends on beta, and both profiles share their parameters: [B, A, x0, y0, Wxx, Wxy, Wyy,
 gamma = 1/beta]. The mean over a pixel is taken by Gauss-Legendre nodes in the core, where the profile bends within a
 pixel; the far wings take one node. The damping is Marquardt's (1963, doi:10.1137/0111030), the Jacobian analytic.
-Choice of stars, averaging and words are left to `livestack.psf`.
+Choice of stars, averaging and words are left to `detection.psf`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each works on rows `[row0, row1)` of the output only, so that several threads can share one picture by bands. Output
 pixel (i, j) covers `origin + index * scale .. origin + (index + 1) * scale` of the input in edge coordinates (input
-pixel k covers k .. k + 1). Callers own all memory; shapes and dtypes are checked by `livestack.render`.
+pixel k covers k .. k + 1). Callers own all memory; shapes and dtypes are checked by `livestack.picture`.
 """
 
 from __future__ import annotations

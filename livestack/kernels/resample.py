@@ -7,7 +7,7 @@ of the sixteen gives NaN; so does a sample whose neighbourhood leaves the frame:
 Within a *segment* of a row the whole-pixel parts of the source position advance in step with the target, so that the
 inner loop reads contiguous memory and the compiler vectorises it; where rotation makes segments too short, each sample
 gathers its own neighbourhood (`_scattered`). The caller turns frames by
-multiples of 90 degrees first (`livestack.stack.upright`) so that segments stay long after a meridian flip.
+multiples of 90 degrees first (`stacking.accumulators.upright`) so that segments stay long after a meridian flip.
 """
 
 from __future__ import annotations

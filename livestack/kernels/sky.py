@@ -1,4 +1,4 @@
-"""Loops over all pixels, for `stars`: binning, and the sky's level and noise on a mesh."""
+"""Loops over all pixels, for `detection`: binning, and the sky's level and noise on a mesh."""
 
 from __future__ import annotations
 

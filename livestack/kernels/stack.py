@@ -1,8 +1,8 @@
 """The accumulators: warp, normalise, test and accumulate one frame, a row at a time, each array touched once.
 
 Weighted running mean and sum of squares after West (1979, doi:10.1145/359146.359153). The prediction limit with a
-moderated variance is explained in `livestack.stack`. All values are relative to the stack's origin (the reference's
-sky), so that float32 stays accurate over tens of thousands of frames.
+moderated variance is explained in `stacking.accumulators`. All values are relative to the stack's origin (the
+reference's sky), so that float32 stays accurate over tens of thousands of frames.
 """
 
 from __future__ import annotations

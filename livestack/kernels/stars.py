@@ -1,4 +1,4 @@
-"""Loops over star windows, for `stars`.
+"""Loops over star windows, for `detection`.
 
 Windowed centroids as in SExtractor's XWIN (Bertin & Arnouts 1996, doi:10.1051/aas:1996164); adaptive moments with a
 matched elliptical Gaussian weight (Bernstein & Jarvis 2002, doi:10.1086/338085).

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from livestack.frame import FrameInfo, FrameKind
+from livestack.base.frame import FrameInfo, FrameKind
+from livestack.detection import MESH_SAMPLES, Sky, StarCatalog
 from livestack.quality.judge import Judge
 from livestack.quality.reasons import Verdict, refuse
-from livestack.stars import MESH_SAMPLES, Sky, StarCatalog
 
 NO_LIGHTS = (FrameKind.BIAS, FrameKind.DARK, FrameKind.FLAT, FrameKind.DARK_FLAT)
 TEXTURE_SIGMA = 2.0

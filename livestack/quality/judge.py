@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from livestack.base.settings import QualitySettings
 from livestack.quality.reasons import Verdict, accept, refuse
-from livestack.settings import QualitySettings
 
 HISTORY = 30
 """Accepted frames that the limits look back on."""

@@ -1,7 +1,7 @@
 """Every reason for which a frame is refused, with its sentence: one table, and the `Verdict` that carries one of them.
 
 The word is for machines (journal, report), the sentence for the person at the telescope: it carries the numbers and,
-where there is one, the remedy. Clouds and trailing are not errors; errors of `livestack.errors` become verdicts here.
+where there is one, the remedy. Clouds and trailing are not errors; errors of `base.errors` become verdicts here.
 """
 
 from __future__ import annotations

@@ -8,6 +8,6 @@ knowledge, `reference` counts what supports a proposal and what luck would do as
 from livestack.registration.asterisms import asterisms
 from livestack.registration.cascade import register_stars
 from livestack.registration.reference import StarReference, reference_registration
-from livestack.transform import Registration, Unregistered
+from livestack.registration.transform import Registration, Unregistered
 
 __all__ = ["Registration", "StarReference", "Unregistered", "asterisms", "reference_registration", "register_stars"]

@@ -14,17 +14,17 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from livestack import transform as tf
-from livestack.distortion import Distortion
+from livestack.base.settings import RegistrationSettings
+from livestack.detection import StarCatalog
 from livestack.kernels import match as kernel
+from livestack.registration import transform as tf
 from livestack.registration.asterisms import ASTERISM_STARS, asterisms
+from livestack.registration.distortion import Distortion
 from livestack.registration.few import PAIR_STARS, Witness, by_few, by_solid_stars
 from livestack.registration.lens import bend, straightened
 from livestack.registration.reference import StarReference
+from livestack.registration.transform import Registration, Unregistered
 from livestack.registration.verify import MATCH_RADIUS_PX, Candidate, verify
-from livestack.settings import RegistrationSettings
-from livestack.stars import StarCatalog
-from livestack.transform import Registration, Unregistered
 
 SHAPE_TOLERANCE = 0.012
 PREDICT_RADIUS_PX = 6.0

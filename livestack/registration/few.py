@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from livestack import transform as tf
+from livestack.base.settings import RegistrationSettings
+from livestack.detection import StarCatalog
 from livestack.kernels import match as kernel
+from livestack.registration import transform as tf
 from livestack.registration.reference import StarReference
+from livestack.registration.transform import Registration
 from livestack.registration.verify import MATCH_RADIUS_PX, Candidate, verify
-from livestack.settings import RegistrationSettings
-from livestack.stars import StarCatalog
-from livestack.transform import Registration
 
 PAIR_STARS = 20
 LOG_CHANCE_FEW = math.log(3e-4)

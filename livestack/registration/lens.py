@@ -14,8 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from livestack import transform as tf
-from livestack.distortion import COLUMNS, TERMS, Distortion, terms, to_frame, to_reference
+from livestack.base.settings import RegistrationSettings
+from livestack.detection import StarCatalog
+from livestack.registration import transform as tf
+from livestack.registration.distortion import COLUMNS, TERMS, Distortion, terms, to_frame, to_reference
 from livestack.registration.model import (
     AFFINE_CHANCE,
     AFFINE_GAIN,
@@ -25,10 +27,8 @@ from livestack.registration.model import (
     left_out,
 )
 from livestack.registration.reference import StarReference
+from livestack.registration.transform import Registration
 from livestack.registration.verify import MATCH_RADIUS_PX
-from livestack.settings import RegistrationSettings
-from livestack.stars import StarCatalog
-from livestack.transform import Registration
 
 STARS, CUBIC_STARS = 16, 30
 """Fewer do not speak of a lens, or not of a cubic."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from livestack import transform as tf
+from livestack.registration import transform as tf
 
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(source, target, weights) -> what `Apply` takes."""

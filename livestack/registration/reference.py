@@ -7,10 +7,10 @@ import math
 import numpy as np
 from scipy.spatial import cKDTree
 
-from livestack import transform as tf
+from livestack.detection import StarCatalog
+from livestack.registration import transform as tf
 from livestack.registration.asterisms import ASTERISM_STARS, asterisms
-from livestack.stars import StarCatalog
-from livestack.transform import Registration
+from livestack.registration.transform import Registration
 
 NO_STARS = np.empty(0, dtype=int)
 

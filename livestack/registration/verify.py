@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livestack import transform as tf
+from livestack.base.settings import RegistrationSettings
+from livestack.detection import StarCatalog
+from livestack.registration import transform as tf
 from livestack.registration.model import fit_matched
 from livestack.registration.reference import StarReference
-from livestack.settings import RegistrationSettings
-from livestack.stars import StarCatalog
-from livestack.transform import Registration
+from livestack.registration.transform import Registration
 
 MATCH_RADIUS_PX = 3.0
 

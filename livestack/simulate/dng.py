@@ -13,7 +13,7 @@ from datetime import UTC
 import numpy as np
 import tifffile
 
-from livestack.frame import Frame
+from livestack.base.frame import Frame
 from livestack.simulate.scenario import Scenario
 
 _CFA_CODE = {"R": 0, "G": 1, "B": 2}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livestack.frame import Frame, FrameInfo, FrameKind
+from livestack.base.frame import Frame, FrameInfo, FrameKind
 from livestack.kernels.simulate import add_noise, digitise
 from livestack.simulate.artefacts import draw_cosmics, draw_trails
 from livestack.simulate.light import STAR_COLUMNS, collect_light, mosaic_of

@@ -2,7 +2,7 @@
 
 Written with astropy, tifffile, OpenCV and xisf directly, never with `livestack.formats`: a reader must not be tested
 against its own writer. TIFF and PNG have no word for a mosaic, so a mosaic becomes a colour picture there, as a
-camera's own developer would make it (OpenCV's bilinear). SER holds many frames and is in `livestack.simulate.ser`.
+camera's own developer would make it (OpenCV's bilinear). SER holds many frames and is in `simulate.ser`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 import tifffile
 from astropy.io import fits
 
-from livestack.errors import UsageError
-from livestack.frame import Frame, FrameKind
+from livestack.base.errors import UsageError
+from livestack.base.frame import Frame, FrameKind
 from livestack.simulate.dng import encode_dng
 from livestack.simulate.scenario import Scenario
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from livestack.errors import UsageError
+from livestack.base.errors import UsageError
 from livestack.simulate.scenario import Fault, FaultKind, Scenario
 
 _AREA_PX = 800 * 600

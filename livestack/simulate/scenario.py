@@ -1,7 +1,7 @@
 """What a simulated night is made of: one frozen `Scenario` with all its knobs, and the faults of single frames.
 
 Light is counted in electrons, lengths in pixels, times in frames or seconds. The defaults are a decent night with a
-cooled CMOS camera on an equatorial mount, without a single fault. Named scenarios are in `livestack.simulate.nights`.
+cooled CMOS camera on an equatorial mount, without a single fault. Named scenarios are in `simulate.nights`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from livestack.settings import Section
+from livestack.base.settings import Section
 
 FaultKind = Literal[
     "satellite", "aircraft", "clouds", "defocus", "wind", "bright_sky", "rescale",

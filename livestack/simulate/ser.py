@@ -14,7 +14,7 @@ from types import TracebackType
 
 import numpy as np
 
-from livestack.frame import Frame
+from livestack.base.frame import Frame
 from livestack.simulate.scenario import Scenario
 
 _COLOUR_ID = {None: 0, "RGGB": 8, "GRBG": 9, "GBRG": 10, "BGGR": 11}

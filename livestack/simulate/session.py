@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from livestack.errors import SessionError, UsageError
-from livestack.frame import Frame, FrameKind
+from livestack.base.errors import SessionError, UsageError
+from livestack.base.frame import Frame, FrameKind
 from livestack.simulate.exposure import SimulatedFrame, simulate_calibration, simulate_frame
 from livestack.simulate.files import FORMATS, encode_frame
 from livestack.simulate.scenario import Scenario
@@ -179,7 +179,7 @@ def write_session(
 
     Parameters
     ----------
-    file_format : one of `livestack.simulate.files.FORMATS`. `ser` makes one file of all frames.
+    file_format : one of `simulate.files.FORMATS`. `ser` makes one file of all frames.
     pace_s : time from one frame's appearance to the next; 0: as fast as it goes.
     twin : also write each frame without trails and cosmic rays, into `twin/`.
     masks : also write where trails, cosmic rays and defects are, as `masks/<frame>.npz` with the boolean arrays trail,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from livestack.frame import FrameKind
+from livestack.base.frame import FrameKind
 from livestack.simulate.scenario import Fault, Scenario, Verdict
 
 

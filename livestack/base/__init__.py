@@ -1,0 +1,1 @@
+"""What all others use: frames, settings, errors, the journal's records, durable files. Imports nothing of ours."""

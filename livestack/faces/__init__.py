@@ -1,0 +1,1 @@
+"""How a person meets a session: command line, terminal, desktop window, browser, film."""

@@ -1,0 +1,224 @@
+"""Running a session with its faces: what `watch`, `stack` and `demo` have in common.
+
+Signals, the dashboard or JSON lines, the web view and the window are put together here; the work is `session`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from livestack.base.configuration import OPTIONS, load_settings
+from livestack.base.journal import Record
+from livestack.base.settings import Settings
+from livestack.faces.terminal import Dashboard
+from livestack.session.resume import find_unfinished, read_interrupted, settings_of, stacked_without
+from livestack.session.session import Session, SessionEnd, default_output
+
+HARD_STOP_S = 5.0
+
+
+def run(paths: Sequence[Path], options: dict[str, Any], one_shot: bool) -> int:
+    """Run a session over `paths` with command-line `options`; the exit status."""
+    settings = load_settings(options.pop("config", None), options)
+    output = settings.save.output or default_output(paths)
+    unfinished = None if one_shot else find_unfinished(Path(paths[0]))
+    if unfinished is not None:
+        print(
+            f"{unfinished}: an earlier session here broke off; `livestack resume {unfinished}` continues it. "
+            "This one begins anew.",
+            file=sys.stderr,
+        )
+    tell = print_record if settings.face.json_events else None
+    session = Session(paths, settings, output, one_shot, tell=tell)
+    return run_session(session, settings)
+
+
+def resume(output: Path, options: dict[str, Any]) -> int:
+    """Go on with the interrupted session whose folder `output` is; the exit status.
+
+    Parameters
+    ----------
+    options : of the command line; they replace what the session was begun with.
+    """
+    interrupted = read_interrupted(output)
+    changes: dict[str, dict[str, Any]] = {"face": {}, "ingest": {}}
+    # how it shows itself, and when it ends by itself, is not carried over from another evening's command line
+    changes["face"] = {name: field.default for name, field in type(Settings().face).model_fields.items()}
+    changes["ingest"] = {"idle_stop_s": None, "max_frames": None}
+    for name, value in options.items():
+        section, field = OPTIONS[name]
+        changes.setdefault(section, {})[field] = value
+    settings = settings_of(interrupted.start, output, changes)
+    tell = print_record if settings.face.json_events else None
+    session = Session(interrupted.folders, settings, output, interrupted.start.one_shot, tell=tell, resumed=True)
+    return run_session(session, settings)
+
+
+def remove(session_folder: Path, unwanted: Sequence[str], output: Path | None) -> int:
+    """Stack a session's frames once more without some of them, beside it; the exit status.
+
+    The session itself stays as it is: its settings, and the files that it stacked, make the new one.
+    """
+    start, files = stacked_without(session_folder, unwanted)
+    place = output or session_folder.with_name(f"{session_folder.name}-without-{len(unwanted)}")
+    changes: dict[str, dict[str, Any]] = {"ingest": {"max_frames": None, "existing": True}}
+    changes["face"] = {name: field.default for name, field in type(Settings().face).model_fields.items()}
+    settings = settings_of(start, place, changes)
+    return run_session(Session(files, settings, place, one_shot=True), settings)
+
+
+def print_record(record: Record) -> None:
+    """One event as a line of JSON on stdout."""
+    write_out(record.to_line().decode())
+
+
+def write_out(text: str) -> None:
+    """Write to stdout. A reader that has gone, or a full disk behind it, ends the telling and not the night."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            print(
+                f"livestack: stdout: nobody reads it any more ({error.strerror}); the session goes on without, "
+                "its journal has everything.",
+                file=sys.stderr,
+            )
+
+
+def run_session(session: Session, settings: Settings) -> int:
+    """Run a session with the faces that the settings ask for; the exit status."""
+    with ExitStack() as faces, signals_to(session):
+        if not settings.face.json_events:
+            faces.enter_context(Dashboard(session.slot))
+        if settings.face.web:
+            start_web(session, settings, faces)
+        if settings.save.publish is not None:
+            from livestack.faces.web.publish import Publisher
+
+            publisher = Publisher(session.slot, settings.save.publish)
+            publisher.start()
+            faces.callback(publisher.stop)
+        film = None
+        if settings.save.timelapse:
+            from livestack.faces.timelapse import Timelapse
+
+            film = Timelapse(session.slot)
+            film.start()
+        end = run_with_window(session) if settings.face.window else session.run()
+        if film is not None:
+            film.stop()
+            if end.status == 0:
+                film.write(session.output / "timelapse.mp4")
+    if not settings.face.json_events:
+        write_out("".join(f"{line}\n" for line in (end.message, *(f"  {path}" for path in end.results))))
+    elif end.status == 130:
+        print(f"livestack: {end.message}", file=sys.stderr)
+    return end.status
+
+
+def start_web(session: Session, settings: Settings, faces: ExitStack) -> None:
+    """Serve the web view and say where."""
+    from livestack.faces.web.server import WebServer, qr_text
+
+    server = WebServer(session.slot, session.controls(), settings.face.host, settings.face.port)
+    server.start()
+    faces.callback(server.stop)
+    console = Console(stderr=True)
+    console.print(f"Public page: {server.public_url}", highlight=False)
+    console.print(qr_text(server.public_url), highlight=False)
+    console.print(f"Host page (keep it to yourself): {server.host_url}", highlight=False, soft_wrap=True)
+
+
+def run_with_window(session: Session) -> SessionEnd:
+    """The session in a thread, the window in this one: GUI toolkits insist on it."""
+    from livestack.faces.desktop import run_window
+
+    ends: list[SessionEnd | BaseException] = []
+
+    def work() -> None:
+        try:
+            ends.append(session.run())
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            ends.append(error)
+
+    worker = threading.Thread(target=work, name="livestack-session")
+    worker.start()
+    try:
+        run_window(session.slot, session.controls())
+    finally:
+        while worker.is_alive():
+            worker.join(0.2)  # in short steps, so that signals get through
+    end = ends[0]
+    if isinstance(end, BaseException):
+        raise end
+    return end
+
+
+@contextmanager
+def signals_to(session: Session) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM, or the terminal closed: finish and save. Second: stop at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        session.stop()
+        if session.aborting.is_set():
+            # whatever step is under way: the disk holds all that is needed to go on
+            timer = threading.Timer(HARD_STOP_S, os._exit, (130,))
+            timer.daemon = True
+            timer.start()
+
+    def handle_hangup(number: int, frame: object) -> None:
+        if not session.stopping.is_set():  # a closing terminal may say so more than once
+            session.stop()
+
+    before: list[tuple[int, Callable[..., object] | int | None]] = []
+    for wanted in (signal.SIGINT, signal.SIGTERM):
+        before.append((wanted, signal.signal(wanted, handle)))
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # nohup asked to outlive the terminal
+        before.append((hangup, signal.signal(hangup, handle_hangup)))
+    try:
+        yield
+    finally:
+        for number, old in before:
+            signal.signal(number, old)
+
+
+def run_demo(frames: int, pace: float, output: Path | None, options: dict[str, Any]) -> int:
+    """A simulated camera in a process of its own, a live session beside it."""
+    home = output or Path(tempfile.mkdtemp(prefix="livestack-demo-"))
+    lights = home / "lights"
+    lights.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "livestack", "simulate", str(lights), "--scenario", "everything", "--frames", str(frames),
+        "--size", "960x640", "--pace", str(pace), "--format", "fits",
+    ]  # fmt: skip
+    print(f"A simulated camera writes {frames} frames into {lights}; the session watches it.", flush=True)
+    camera = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    chosen = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = load_settings(None, {**chosen, "idle_stop": max(6.0, 4 * pace), "output": home / "session"})
+        session = Session([lights], settings, home / "session")
+        status = run_session(session, settings)
+    finally:
+        camera.terminate()
+        camera.wait()
+    if status == 0:
+        for picture in sorted((home / "session").glob("*/stack.png")):
+            print(f"The picture: {picture}")
+    return status

@@ -1,0 +1,1 @@
+"""What looks on while frames are stacked, and never changes what is stacked."""

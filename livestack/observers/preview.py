@@ -1,0 +1,251 @@
+"""Draws the running stack beside the stacking: preview, last frame, measured noise. Latest wins; nothing waits for it.
+
+One thread, one pending request: a new one replaces an older one that was not begun. While frames keep coming it rests
+between two drawings, so that pictures take no more than a set share of one core from the stack. Reading the
+accumulators while a frame is being added may show a row of the new frame beside one of the old: harmless in a preview,
+never in what is saved.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from livestack.base.settings import RenderSettings
+from livestack.kernels.bands import Bands
+from livestack.picture import (
+    Look,
+    Picture,
+    Small,
+    measure_look,
+    measure_small,
+    reduce_planes,
+    render,
+    render_part,
+    render_small,
+    shrink_stack,
+)
+from livestack.picture.composite import Composite, Mixed
+from livestack.picture.noise import measure_noise
+from livestack.stacking.accumulators import Normalisation, Stack
+from livestack.stacking.canvas import Canvas
+
+NOISE_SIDE = 2048
+"""Noise is measured on so much of the middle of the field."""
+SHARE = 0.2
+"""Of one core's time, the most that pictures take."""
+LONGEST_REST_S = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class LastFrame:
+    """The newest frame as it went into the stack."""
+
+    planes: np.ndarray
+    matrix: np.ndarray
+    normalisation: Normalisation
+    share: float
+    """Its weight over the sum of weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What the artist made of one request.
+
+    Attributes
+    ----------
+    look : of the picture, in true pixels.
+    picture : the stack, or the colour picture of all filters of its target; `last_frame` has the same size.
+    noise : of one frame and of the stack, measured.
+    canvas : of the stack when it was drawn; parts in true pixels come from that canvas only.
+    mixed : how the colour picture was made; None where the picture is the stack.
+    """
+
+    group: str
+    n_frames: int
+    look: Look
+    picture: Picture
+    last_frame: np.ndarray | None
+    noise: tuple[float, float] | None
+    canvas: Canvas
+    mixed: Mixed | None = None
+
+    def region(self, stack: Stack, x: int, y: int, w: int, h: int, bottom_up: bool) -> np.ndarray:
+        """(h, w, 3) uint8, true pixels of the upright picture as it is now; `stack` is that of the group."""
+        height, width = stack.shape[1:]
+        # 16 pixels around, for what the renderer smooths
+        x0, y0, x1, y1 = max(0, x - 16), max(0, y - 16), min(width, x + w + 16), min(height, y + h + 16)
+        rows, columns = slice(height - y1, height - y0) if bottom_up else slice(y0, y1), slice(x0, x1)
+        part = stack.image(rows, columns) if self.mixed is None else self.mixed.part(rows, columns)
+        drawn = render_part(part, self.look, (x0, rows.start), bottom_up=bottom_up).rgb
+        return drawn[y - y0 : y - y0 + h, x - x0 : x - x0 + w]
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    group: str
+    stack: Stack
+    last: LastFrame | None
+    settings: RenderSettings
+    bottom_up: bool
+    composite: Composite | None
+
+
+class PreviewRenderer:
+    """Renders in a thread of its own.
+
+    Parameters
+    ----------
+    deliver : called with each finished Drawing, from the artist's thread.
+    fail : called with a sentence when drawing failed.
+    """
+
+    def __init__(self, deliver: Callable[[Drawing], None], fail: Callable[[str], None]) -> None:
+        self._deliver = deliver
+        self._fail = fail
+        self._bands = Bands(1)
+        self._looks: dict[str, Look] = {}
+        self._wanted: _Request | None = None
+        self._busy = False
+        self._ended = False
+        self._rested_at = 0.0
+        self._drawn_with: RenderSettings | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="livestack-artist", daemon=True)
+        self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being drawn or waits."""
+        return self._wanted is None and not self._busy
+
+    def draw(
+        self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool,
+        composite: Composite | None = None,
+    ) -> None:  # fmt: skip
+        """Ask for a picture of the stack, or of what it is part of, as it stands; replaces a request not begun.
+
+        While another picture is being drawn, the newest frame is not kept for this one: it is as large as the frames
+        that wait for it, and where they come that fast nobody sees each of them.
+        """
+        with self._changed:
+            if self._busy:
+                last = None
+            elif last is None and self._wanted is not None and self._wanted.group == group:
+                last = self._wanted.last
+            self._wanted = _Request(group, stack, last, settings, bottom_up, composite)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Draw what is wanted, then end."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._bands.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.wait_for(lambda: self._wanted is not None or self._ended)
+                while self._may_rest() and (rest := self._rested_at - time.monotonic()) > 0:
+                    self._changed.wait(rest)
+                request, self._wanted = self._wanted, None
+                if request is None:
+                    return
+                self._busy = True
+            begin = time.thread_time()
+            try:
+                self._deliver(self._make(request))
+            except (ValueError, RuntimeError, MemoryError, cv2.error) as error:
+                self._fail(f"the preview could not be drawn ({error}); stacking goes on.")
+            self._drawn_with = request.settings
+            del request  # while it waits for the next one, it holds no stack that may be given up meanwhile
+            rest = (time.thread_time() - begin) * (1 / SHARE - 1)
+            self._rested_at = time.monotonic() + min(rest, LONGEST_REST_S)
+
+    def _may_rest(self) -> bool:
+        """False when somebody waits: for the end, or to see what another stretch looks like."""
+        return not self._ended and self._wanted is not None and self._wanted.settings == self._drawn_with
+
+    def _make(self, request: _Request) -> Drawing:
+        stack, settings = request.stack, request.settings
+        small = shrink_stack(stack.mean, stack.weight, stack.origin, settings.preview_width, self._bands)
+        look = measure_small(small, settings, self._looks.get(request.group))
+        self._looks[request.group] = look
+        noise: tuple[float, float] | None = None
+        last = request.last
+        if last is not None:
+            last = replace(last, matrix=stack.canvas.from_reference @ last.matrix)
+        one: np.ndarray | None = None
+        if last is not None:
+            noise = noise_of(stack, last)
+            # one frame drawn with the stack's look: its colours are as uncertain as it is noisier
+            grain = noise[0] / noise[1] if noise and noise[1] > 0 else 1.0
+            one = self._draw_frame(last, look.with_grain(grain), small, request)
+        if request.composite is None:
+            picture = render_small(small, look, request.bottom_up, self._bands)
+            return Drawing(request.group, stack.n_frames, look, picture, one, noise, stack.canvas)
+        picture, look, mixed = self._mix(request, request.composite)
+        return Drawing(request.group, stack.n_frames, look, picture, one, noise, stack.canvas, mixed)
+
+    def _draw_frame(self, last: LastFrame, look: Look, small: Small, request: _Request) -> np.ndarray:
+        """The newest frame with the stack's look and geometry, at the size of the preview."""
+        shape = small.planes.shape[-2:]
+        if small.scale == 1.0:
+            planes = warp_frame(last, shape)
+        else:
+            # warped after it was reduced: a full-size copy of the frame would cost more memory than all else here
+            reduced, scale = reduce_planes(last.planes, request.settings.preview_width, bands=self._bands)
+            matrix = _to_reduced(small.scale) @ last.matrix @ np.linalg.inv(_to_reduced(scale))
+            planes = warp_frame(replace(last, planes=reduced, matrix=matrix), shape)
+        return render_small(replace(small, planes=planes), look, request.bottom_up, self._bands).rgb
+
+    def _mix(self, request: _Request, composite: Composite) -> tuple[Picture, Look, Mixed]:
+        """The colour picture at the size of the preview, and what zooming into it needs."""
+        small, mixed = composite.make_small(request.settings.preview_width, self._bands)
+        key = f"{composite.name} in colour"
+        look = measure_look(small, composite.settings_for(request.settings), self._looks.get(key), self._bands)
+        self._looks[key] = look
+        picture = render(small, look, bottom_up=request.bottom_up, bands=self._bands)
+        return Picture(picture.rgb, mixed.scale), mixed.look(look), mixed
+
+
+def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:
+    """(C, H, W) the frame on the stack's grid and scale, NaN outside; for looking at only."""
+    height, width = shape
+    out = np.empty((len(last.planes), height, width), dtype=np.float32)
+    for c, plane in enumerate(last.planes):
+        cv2.warpAffine(
+            plane,
+            last.matrix[:2],
+            (width, height),
+            dst=out[c],
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=float("nan"),
+        )
+        out[c] *= np.float32(last.normalisation.factor[c])
+        out[c] += np.float32(last.normalisation.surface[c, 0])
+    return out
+
+
+def noise_of(stack: Stack, last: LastFrame) -> tuple[float, float] | None:
+    """Noise of the frame and of the stack, measured on the middle of the field."""
+    _, height, width = stack.shape
+    y, x = max(0, (height - NOISE_SIDE) // 2), max(0, (width - NOISE_SIDE) // 2)
+    part = stack.image(slice(y, y + NOISE_SIDE), slice(x, x + NOISE_SIDE))
+    moved = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]]) @ last.matrix
+    return measure_noise(part, warp_frame(replace(last, matrix=moved), part.shape[-2:]), last.share)
+
+
+def _to_reduced(scale: float) -> np.ndarray:
+    """(3, 3) pixels of the data -> pixels of a picture `scale` times smaller, centres at integers in both."""
+    offset = 0.5 / scale - 0.5
+    return np.array([[1 / scale, 0.0, offset], [0.0, 1 / scale, offset], [0.0, 0.0, 1.0]])

@@ -1,0 +1,1 @@
+"""What is left in the morning: stacks and pictures as files, merged nights, the report."""

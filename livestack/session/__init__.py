@@ -1,0 +1,1 @@
+"""A night: the folder that is watched, the threads, the journal, and going on after an interruption."""

@@ -1,0 +1,192 @@
+"""What a session tells its faces: messages, trends, and the snapshot that is published after every event."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from livestack.base.errors import LivestackError
+from livestack.base.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
+from livestack.detection.psf import PSFModel
+from livestack.engine.ledger import Outcome
+from livestack.engine.pipeline import LiveStack
+from livestack.observers.preview import Drawing
+from livestack.registration import transform as tf
+from livestack.session.snapshot import Slot, Snapshot, State, TrendPoint
+
+MESSAGES_KEPT = 50
+TREND_KEPT = 2000
+HISTORY_POINTS = 200
+
+
+class StatusFeed:
+    """Keeps what faces show, and publishes it.
+
+    Parameters
+    ----------
+    slot : where snapshots go.
+    name : of the session; `output` its folder.
+    stack : whose groups and exposures are told; read only.
+    n_waiting : asked for the number of files that wait.
+    """
+
+    def __init__(self, slot: Slot, name: str, output: Path, stack: LiveStack, n_waiting: Callable[[], int]) -> None:
+        self.slot = slot
+        self.trend: deque[TrendPoint] = deque(maxlen=TREND_KEPT)
+        self.noise: list[tuple[int, float]] = []
+        self.psf: dict[str, PSFModel] = {}
+        self.active_group = ""
+        self.object_override = ""
+        self.paused = False
+        self.n_refused = 0
+        self._stack = stack
+        self._groups = stack.groups
+        self._n_waiting = n_waiting
+        self._snapshot = Snapshot(session_name=name, output=output)
+        self._messages: deque[str] = deque(maxlen=MESSAGES_KEPT)
+        self._drawn: Drawing | None = None
+        self._lock = threading.Lock()
+
+    def say(self, message: str) -> None:
+        """A sentence for whoever looks."""
+        self._messages.append(message)
+
+    def draw(self, drawing: Drawing) -> None:
+        """Take over a new picture, from whatever thread; the next snapshot shows it."""
+        with self._lock:
+            self._drawn = drawing
+
+    @property
+    def has_news(self) -> bool:
+        """There is a picture that no snapshot has shown."""
+        return self._drawn is not None and self._drawn.picture.rgb is not self._snapshot.picture
+
+    # Frames
+
+    def note(self, sequence: int, outcome: Outcome, size: tuple[int, int]) -> None:
+        """A frame went through; `size` (width, height) of it."""
+        moved = tf.decompose(outcome.transform, *size) if outcome.transform is not None else None
+        self._add(
+            TrendPoint(
+                frame=sequence, file=outcome.name, status="stacked" if outcome.stacked else "refused",
+                time=outcome.date_obs, fwhm_px=outcome.fwhm_px, eccentricity=outcome.eccentricity,
+                sky_adu=outcome.sky_adu, transparency=outcome.transparency, n_stars=outcome.n_stars or 0,
+                dx_px=moved.dx_px if moved else None, dy_px=moved.dy_px if moved else None,
+                rotation_deg=moved.rotation_deg if moved else None, reason=outcome.reason,
+                message=outcome.message or None,
+            )
+        )  # fmt: skip
+        if outcome.stacked:
+            self.active_group = outcome.group
+
+    def note_refusal(self, sequence: int, name: str, reason: str, message: str) -> None:
+        """A file never became a frame."""
+        blank = (None, None, None, None, None, 0, None, None, None)
+        self._add(TrendPoint(sequence, name, "refused", *blank, reason, message))
+        self.say(message)
+
+    def _add(self, point: TrendPoint) -> None:
+        self.trend.append(point)
+        self.n_refused += point.status == "refused"
+
+    def recall(self, records: Sequence[Record]) -> None:
+        """Take over what the journal of the interrupted session tells."""
+        size = (1, 1)
+        for number, record in enumerate(records):
+            if isinstance(record, ReferenceRecord) and record.width and record.height:
+                size = (record.width, record.height)
+            elif isinstance(record, WarningRecord):
+                self.say(record.message)
+            elif isinstance(record, FrameRecord):
+                moved = None
+                if record.transform is not None:
+                    moved = tf.decompose(np.array(record.transform, dtype=float), *size)
+                self._add(
+                    TrendPoint(
+                        frame=number, file=Path(record.file).name, status=record.status, time=record.date_obs,
+                        fwhm_px=record.fwhm_px, eccentricity=record.eccentricity, sky_adu=record.sky_adu,
+                        transparency=record.transparency, n_stars=record.n_stars or 0,
+                        dx_px=moved.dx_px if moved else None, dy_px=moved.dy_px if moved else None,
+                        rotation_deg=moved.rotation_deg if moved else None, reason=record.reason,
+                        message=record.message or None,
+                    )
+                )  # fmt: skip
+                if record.status == "stacked":
+                    self.active_group = record.group
+                else:
+                    self.say(record.message)
+
+    # Publishing
+
+    def publish(self, state: State | None = None, note: str | None = None) -> None:
+        """Replace the snapshot."""
+        with self._lock:
+            drawing = self._drawn
+        old = self._snapshot
+        picture, last, sequence = old.picture, old.last_frame, old.picture_sequence
+        if drawing is not None and drawing.picture.rgb is not picture:
+            picture, sequence = drawing.picture.rgb, sequence + 1
+            if drawing.last_frame is not None or last is None or last.shape != picture.shape:
+                last = drawing.last_frame
+            self._note_noise(drawing)
+        group = self._groups.get(self.active_group)
+        point = self.trend[-1] if self.trend else None
+        psf = self.psf.get(self.active_group)
+        info = group.reference.info if group is not None and group.reference is not None else None
+        exposure = self._stack.exposure_of(self.active_group)
+        ratio = self.noise[-1][1] if self.noise else None
+        fwhm = psf.fwhm_px if psf else (point.fwhm_px if point else None)
+        scale = info.scale_arcsec_px if info else None
+        self._snapshot = replace(
+            old,
+            sequence=old.sequence + 1,
+            picture_sequence=sequence,
+            state=state or ("paused" if self.paused else old.state if old.state != "paused" else "watching"),
+            object_name=self.object_override or (info.object_name or "" if info else ""),
+            group=self.active_group,
+            n_stacked=sum(one.n_stacked for one in self._groups.values()),
+            n_refused=self.n_refused,
+            n_waiting=self._n_waiting(),
+            exposure_s=exposure,
+            fwhm_px=fwhm,
+            fwhm_arcsec=fwhm * scale if fwhm and scale else None,
+            eccentricity=psf.eccentricity if psf else (point.eccentricity if point else None),
+            sky_adu=point.sky_adu if point else None,
+            snr_gain=1.0 / ratio if ratio else None,
+            snr_ideal=float(group.n_stacked) ** 0.5 if group is not None and group.n_stacked else None,
+            noise_history=tuple(self.noise),
+            trend=tuple(self.trend),
+            messages=tuple(self._messages),
+            warnings=group.warnings.active if group is not None else (),
+            picture=picture,
+            last_frame=last,
+            full_size=(drawing.canvas.width, drawing.canvas.height) if drawing is not None else (0, 0),
+            region=self._region if picture is not None else None,
+            note=old.note if note is None else note,
+        )
+        self.slot.publish(self._snapshot)
+
+    def _note_noise(self, drawing: Drawing) -> None:
+        if drawing.noise and min(drawing.noise) > 0 and (not self.noise or drawing.n_frames != self.noise[-1][0]):
+            self.noise.append((drawing.n_frames, drawing.noise[1] / drawing.noise[0]))
+            if len(self.noise) > HISTORY_POINTS:
+                del self.noise[1::2]
+
+    def _region(self, x: int, y: int, w: int, h: int) -> np.ndarray:
+        """True pixels of the upright picture, for zooming; called from faces' threads."""
+        with self._lock:
+            drawing = self._drawn
+        group = self._groups.get(drawing.group) if drawing else None
+        stack = group.stack if group is not None else None  # once: it may be another one in a moment
+        if drawing is None or group is None or stack is None:
+            raise LivestackError("region: nothing has been drawn yet; ask again.")
+        if drawing.canvas != stack.canvas:
+            raise LivestackError("region: the canvas has grown; ask again when it is drawn.")
+        info = group.reference.info if group.reference else None
+        flipped = bool(info and info.bottom_up)
+        return drawing.region(stack, x, y, w, h, flipped)

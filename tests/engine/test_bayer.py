@@ -1,0 +1,51 @@
+"""`--bayer`: what the user says of the mosaic counts, whatever the header says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from livestack import Frame, LiveStack, Settings
+from livestack.base.frame import with_bayer
+from livestack.faces.cli import app
+from livestack.simulate import named_scenario, simulate_frame
+
+NIGHT = named_scenario("osc", frames=4, width=320, height=240, seed=3)
+FRAMES = [simulate_frame(NIGHT, number).frame for number in range(4)]
+
+
+def stacked(bayer: str | None, header: str | None) -> tuple[np.ndarray, list[str]]:
+    """The stack of the frames with another pattern in their headers, and what was said."""
+    with LiveStack(Settings.model_validate({"calibration": {"bayer": bayer}})) as stack:
+        for frame in FRAMES:
+            outcome = stack.add(replace(frame, info=replace(frame.info, bayer=header)))
+            assert outcome.status == "stacked", outcome.message
+        return stack.result().mean, stack.notices
+
+
+@pytest.mark.parametrize("header", [None, "BGGR"])
+def test_a_silent_or_wrong_header_is_corrected_and_it_is_said_once(header: str | None) -> None:
+    true = FRAMES[0].info.bayer
+    assert true is not None
+    right, silent = stacked(None, true)
+    corrected, said = stacked(true, header)
+    assert right.shape == (3, 240, 320)
+    np.testing.assert_array_equal(corrected, right)
+    assert [sentence for sentence in silent if "--bayer" in sentence] == []
+    assert len([sentence for sentence in said if f"taken for {true}, as --bayer says" in sentence]) == 1
+
+
+def test_none_is_mono_and_colour_planes_are_left_alone() -> None:
+    assert with_bayer(FRAMES[0], "none").info.bayer is None
+    assert stacked("none", FRAMES[0].info.bayer)[0].shape == (240, 320)
+    colour = Frame(np.zeros((3, 8, 9), np.float32), replace(FRAMES[0].info, width=9, height=8, planes=3, bayer=None))
+    assert with_bayer(colour, "RGGB") is colour
+
+
+def test_other_words_are_refused_with_the_choices() -> None:
+    ended = CliRunner().invoke(app, ["stack", ".", "--bayer", "RGBG"])
+    assert ended.exit_code == 2
+    assert "RGGB" in ended.output

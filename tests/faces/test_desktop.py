@@ -1,0 +1,250 @@
+"""The desktop window: what it shows, what stays where it is, and what keys ask for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backend_bases import KeyEvent, MouseEvent
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from livestack.base.errors import SessionError, UsageError
+from livestack.faces import desktop
+from livestack.faces.desktop import Window, choose_backend, compose, run_window
+from livestack.session.snapshot import Slot, Snapshot
+from tests.fake_session import FakeSession
+
+
+@pytest.fixture
+def session() -> FakeSession:
+    """Six frames of a small galaxy, one of them refused."""
+    fake = FakeSession(360, 240)
+    for _ in range(6):
+        fake.step()
+    return fake
+
+
+def open_window(session: FakeSession) -> Window:
+    """A window on a canvas in memory."""
+    figure = Figure(figsize=(10, 6))
+    FigureCanvasAgg(figure)
+    window = Window(session.slot, session.controls, figure)
+    window.refresh()
+    return window
+
+
+def pixels(window: Window) -> np.ndarray:
+    """What is on the screen, (h, w, 3)."""
+    canvas = window._figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def press(window: Window, key: str) -> None:
+    """Press a key."""
+    canvas = window._figure.canvas
+    canvas.callbacks.process("key_press_event", KeyEvent("key_press_event", canvas, key))
+
+
+def at_centre(window: Window, name: str, dx: float = 0, **options: object) -> None:
+    """Something done with the mouse, `dx` points right of the picture's middle."""
+    canvas, box = window._figure.canvas, window.view.bbox
+    x, y = (box.x0 + box.x1) / 2 + dx, (box.y0 + box.y1) / 2
+    canvas.callbacks.process(name, MouseEvent(name, canvas, x, y, **options))  # type: ignore[arg-type]
+
+
+def view_of(window: Window) -> tuple[float, ...]:
+    """The limits of the picture's axes."""
+    return (*window.view.get_xlim(), *window.view.get_ylim())
+
+
+def test_compose_puts_the_raw_frame_left_of_the_divider() -> None:
+    stack, frame = np.full((4, 10, 3), 200, np.uint8), np.full((4, 10, 3), 50, np.uint8)
+    snapshot = Snapshot(picture=stack, last_frame=frame)
+    split = compose(snapshot, "split", 0.3)
+    assert split is not None
+    assert split[:, :3].max() == 50
+    assert split[:, 3:].min() == 200
+    assert np.array_equal(compose(snapshot, "frame", 0.3), frame)  # type: ignore[arg-type]
+    assert np.array_equal(compose(snapshot, "stack", 0.3), stack)  # type: ignore[arg-type]
+
+
+def test_compose_before_the_first_pictures() -> None:
+    frame = np.full((4, 10, 3), 50, np.uint8)
+    assert compose(Snapshot(), "split", 0.5) is None
+    assert np.array_equal(compose(Snapshot(last_frame=frame), "stack", 0.5), frame)  # type: ignore[arg-type]
+    assert np.array_equal(compose(Snapshot(picture=frame), "frame", 0.5), frame)  # type: ignore[arg-type]
+
+
+def test_compose_survives_other_sizes_and_large_pictures() -> None:
+    stack, frame = np.full((2400, 4000, 3), 200, np.uint8), np.full((20, 40, 3), 50, np.uint8)
+    split = compose(Snapshot(picture=stack, last_frame=frame), "split", 0.5)
+    assert split is not None
+    assert max(split.shape) <= 1920
+    assert (split[:, 0].max(), split[:, -1].min()) == (50, 200)
+
+
+def test_window_shows_the_stack_and_redraws_only_on_change(session: FakeSession) -> None:
+    window = open_window(session)
+    first = pixels(window)
+    assert not window.refresh()
+    session.step()
+    assert window.refresh()
+    assert not np.array_equal(first, pixels(window))
+    assert "M 31   6 frames" in window._title.get_text()
+    assert "1 refused" in window._facts.get_text()
+
+
+def test_an_empty_session_can_be_shown() -> None:
+    window = open_window(FakeSession(64, 40))
+    assert window._waiting.get_visible()
+    assert pixels(window).std() > 0
+
+
+def test_modes_differ_on_the_screen(session: FakeSession) -> None:
+    window = open_window(session)
+    shown = {}
+    for mode in ("stack", "frame", "split"):
+        assert window.mode == mode
+        shown[mode] = pixels(window)
+        press(window, "m")
+    height, width = shown["stack"].shape[:2]
+    box = window.view.bbox
+    left = slice(int(box.x0) + 20, int((box.x0 + box.x1) / 2) - 20)
+    right = slice(int((box.x0 + box.x1) / 2) + 20, int(box.x1) - 20)
+    rows = slice(height - int(box.y1) + 20, height - int(box.y0) - 20)
+    assert width > right.stop
+    assert np.array_equal(shown["split"][rows, left], shown["frame"][rows, left])
+    assert np.array_equal(shown["split"][rows, right], shown["stack"][rows, right])
+    assert not np.array_equal(shown["stack"][rows, left], shown["frame"][rows, left])
+
+
+def test_zoom_and_pan_stay_while_the_stack_grows(session: FakeSession) -> None:
+    window = open_window(session)
+    whole = view_of(window)
+    at_centre(window, "scroll_event", step=3)
+    at_centre(window, "button_press_event", button=1)
+    at_centre(window, "motion_notify_event", dx=30)
+    at_centre(window, "button_release_event", button=1)
+    moved = view_of(window)
+    assert abs(moved[1] - moved[0]) == pytest.approx(360 / 1.25**3)
+    assert sum(moved[:2]) / 2 < sum(whole[:2]) / 2  # dragged to the right: what lies left comes into view
+    session.step()
+    window.refresh()
+    assert view_of(window) == moved
+    press(window, "r")
+    assert view_of(window) == whole
+    session.publish(full_size=(720, 480), picture=np.zeros((240, 360, 3), np.uint8))  # another target
+    window.refresh()
+    assert view_of(window)[:2] == (-0.5, 719.5)
+
+
+def test_scrolling_keeps_the_pixel_under_the_pointer(session: FakeSession) -> None:
+    window = open_window(session)
+    window.zoom(2, 100, 50)
+    left, right, bottom, top = view_of(window)
+    assert (100 - left) / (right - left) == pytest.approx((100 + 0.5) / 360)
+    assert (50 - top) / (bottom - top) == pytest.approx((50 + 0.5) / 240)
+
+
+def test_keys_ask_the_session(session: FakeSession) -> None:
+    window = open_window(session)
+    press(window, "p")
+    window.refresh()
+    assert "Resume" in window._buttons["pause"].label.get_text()
+    press(window, "p")
+    press(window, "s")
+    assert session.asked == [("pause",), ("resume",), ("save",)]
+    assert window._message.get_text() == "save: done."
+    assert not window.closed
+    press(window, "q")
+    assert window.closed
+    assert ("stop",) not in session.asked  # closing the window does not end the session
+
+
+def test_a_refusal_of_the_session_is_shown(session: FakeSession) -> None:
+    def fail() -> str:
+        raise SessionError("The disk is full.")
+
+    session.controls = replace(session.controls, save_now=fail)
+    window = open_window(session)
+    press(window, "s")
+    assert window._message.get_text() == "The disk is full."
+
+
+def test_stretch_is_sent_once_when_the_slider_rests(session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = open_window(session)
+    now = [100.0]
+    monkeypatch.setattr(desktop.time, "monotonic", lambda: now[0])
+    for value in (0.2, 0.25, 0.3):
+        window.background.set_val(value)
+        now[0] += 0.1
+        window.refresh()
+    assert session.asked == []
+    now[0] += 0.5
+    window.refresh()
+    window.refresh()
+    assert session.asked == [("stretch", pytest.approx(0.3), pytest.approx(1.2))]
+
+
+def test_trends_tell_stacked_from_refused(session: FakeSession) -> None:
+    window = open_window(session)
+    stacked, refused = window._trend_lines[2].get_xdata(), window._trend_refused[2].get_xdata()
+    assert list(stacked) == [0, 1, 2, 3, 5]
+    assert list(refused) == [4]
+    assert list(window._trend_refused[0].get_xdata()) == []  # its FWHM was not measured
+
+
+def test_without_a_display_the_web_view_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(UsageError, match="no display; use --web"):
+        run_window(Slot())
+
+
+def test_without_a_toolkit_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(desktop.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="python3-tk"):
+        choose_backend()
+
+
+REAL_WINDOW = """
+import sys, threading, time
+
+from tests.fake_session import FakeSession
+from livestack.faces.desktop import run_window
+session = FakeSession(360, 240)
+session.start(0.1)
+def end():
+    time.sleep(2)
+    session.stop()
+    session.publish(state="ended")
+threading.Thread(target=end, daemon=True).start()
+run_window(session.slot, session.controls)
+print("returned after", session.snapshot.n_stacked)
+"""
+
+
+def test_a_real_window_opens_and_returns_when_the_session_ends() -> None:
+    pytest.importorskip("tkinter", reason="Python was built without Tk")
+    xvfb = shutil.which("xvfb-run")
+    if not xvfb:
+        pytest.skip("xvfb-run is not installed: no display to open a window on")
+    script = REAL_WINDOW
+    done = subprocess.run(
+        [xvfb, "-a", sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "returned after" in done.stdout

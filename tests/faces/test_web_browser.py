@@ -1,0 +1,386 @@
+"""The web view in a real browser, at the size of a phone, a laptop and a projector."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from livestack.faces.web.publish import Publisher
+from livestack.faces.web.server import WebServer
+from tests.fake_session import FakeSession
+
+selenium = pytest.importorskip("selenium", reason="selenium is not installed (extra `test`)")
+from selenium import webdriver  # noqa: E402
+from selenium.common.exceptions import WebDriverException  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+)
+SIZES = {"phone": (390, 844), "laptop": (1366, 768), "projector": (1920, 1080)}
+TOKEN = "secret-of-the-host"
+SHOTS = os.environ.get("LIVESTACK_SHOTS")
+"""A folder for screenshots, for those who want to look."""
+
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser with a profile of its own, for all tests here."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    try:
+        browser = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    except WebDriverException as error:
+        pytest.skip(f"the browser does not start here: {error.msg}")
+    browser.set_page_load_timeout(20)
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def session() -> Iterator[FakeSession]:
+    """Six frames, one refused."""
+    fake = FakeSession(1500, 980)
+    for _ in range(6):
+        fake.step()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def server(session: FakeSession, driver: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """The server, believing that phones can reach it."""
+    monkeypatch.setattr(WebServer, "is_open", True)
+    running = WebServer(session.slot, session.controls, "127.0.0.1", 0, TOKEN)
+    running.start()
+    yield running
+    driver.get("about:blank")
+    running.stop()
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 12.0) -> Any:
+    """Wait until the condition holds, and return what it gave."""
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+class Page:
+    """What a visitor sees and does."""
+
+    def __init__(self, driver: Any, url: str, size: str = "laptop") -> None:
+        self.driver = driver
+        self.resize(size)
+        driver.get_log("browser")
+        driver.get(url)
+        until(lambda: self.ask("return Boolean(window.livestack && livestack.status)"))
+
+    def resize(self, size: str) -> None:
+        width, height = SIZES[size]
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"},
+        )
+
+    def ask(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, name: str) -> Any:
+        return self.driver.find_element(By.ID, name)
+
+    def text(self, name: str) -> str:
+        return str(self.find(name).text)
+
+    def is_shown(self, name: str) -> bool:
+        return bool(self.find(name).is_displayed())
+
+    def picture(self) -> np.ndarray:
+        """The canvas as it is painted, thinned out."""
+        script = """const v = livestack.viewer, d = v.context.getImageData(0, 0, v.canvas.width, v.canvas.height).data;
+        const out = []; for (let i = 0; i < d.length; i += 4 * 97) out.push(d[i], d[i + 1], d[i + 2]); return out;"""
+        return np.array(self.ask(script), dtype=float).reshape(-1, 3)
+
+    def shoot(self, name: str) -> None:
+        if SHOTS:
+            self.driver.save_screenshot(str(Path(SHOTS) / f"{name}.png"))
+
+    def complaints(self) -> list[str]:
+        """What the browser's console says was wrong: blocked by policy, missing, thrown."""
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_page_follows_the_session_at_every_size(
+    driver: Any, session: FakeSession, server: WebServer, size: str
+) -> None:
+    page = Page(driver, server.public_url + ("#projector" if size == "projector" else ""), size)
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack && livestack.viewer.frame)"))
+    time.sleep(0.2)
+    assert page.text("frames") == "5"
+    before = page.picture()
+    assert before.std() > 5
+    for _ in range(4):
+        session.step()
+    until(lambda: page.text("frames") == "8")  # one of the four is refused
+    until(lambda: not np.array_equal(before, page.picture()))
+    assert not page.ask("return document.documentElement.scrollWidth > window.innerWidth")
+    assert page.text("exposure") == "4 min of light"
+    if size == "projector":
+        until(lambda: page.ask("return document.getElementById('join-code').naturalWidth > 0"))
+        assert not page.is_shown("panel")
+    # What can be pressed is large enough for a finger, and on the screen.
+    for button in driver.find_elements(By.TAG_NAME, "button"):
+        if button.is_displayed() and button.rect["x"] >= 0:
+            assert button.rect["height"] >= 34
+    page.shoot(size)
+    assert page.complaints() == []
+
+
+def test_divider_shows_the_single_frame(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url)
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack && livestack.viewer.frame)"))
+    time.sleep(0.2)
+    stack = page.picture()
+    divider = page.find("divider")
+    divider.send_keys(Keys.END)  # by keyboard
+    until(lambda: divider.get_attribute("aria-valuenow") == "100")
+    until(lambda: not np.array_equal(stack, page.picture()))
+    frame = page.picture()
+    # One frame is noisier than five: the spread of the sky, clipped at black in both.
+    spread = [np.subtract(*np.percentile(p.sum(axis=1), [75, 25])) for p in (frame, stack)]
+    assert spread[0] > 1.3 * spread[1]
+    divider.send_keys(Keys.HOME)
+    until(lambda: np.array_equal(stack, page.picture()))
+    actions = webdriver.ActionChains(driver)  # by mouse
+    actions.click_and_hold(divider).move_by_offset(400, 0).release().perform()
+    until(lambda: 30 < int(divider.get_attribute("aria-valuenow")) < 60)
+    page.shoot("divider")
+
+
+def test_zoom_to_true_pixels(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url)
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack)"))
+    whole = page.ask("return livestack.viewer.zoom")
+    assert whole == pytest.approx(1016 / 1500, rel=0.01)
+    page.find("zoom-full").click()
+    until(lambda: page.ask("return livestack.viewer.sharpTiles") >= 6)
+    assert page.ask("return livestack.viewer.zoom") >= 1
+    canvas = page.find("view")
+    canvas.send_keys("1")
+    assert page.ask("return livestack.viewer.zoom") == 1
+    until(lambda: page.text("zoom-word") == "100 %")  # said with the next picture
+    time.sleep(0.4)
+    # A screen pixel is a pixel of the stack: compare with the session's own array.
+    origin = page.ask(
+        "const v = livestack.viewer; return [v.centre[0] - v.size[0] / 2, v.centre[1] - v.size[1] / 2].map(Math.round)"
+    )
+    shown = page.ask("""const d = livestack.viewer.context.getImageData(300, 200, 64, 48).data;
+        return Array.from(d).filter((_, i) => i % 4 < 3);""")
+    found = np.array(shown, float).reshape(48, 64, 3)
+    assert session.snapshot.region is not None
+    truth = session.snapshot.region(origin[0] + 299, origin[1] + 199, 66, 50).astype(float)
+    best = max(
+        np.corrcoef(found.mean(axis=2).ravel(), truth[y : y + 48, x : x + 64].mean(axis=2).ravel())[0, 1]
+        for x in range(3) for y in range(3)
+    )  # fmt: skip
+    assert best > 0.85
+    at = page.ask("return livestack.viewer.centre[0]")
+    canvas.send_keys(Keys.ARROW_RIGHT)
+    assert page.ask("return livestack.viewer.centre[0]") > at
+    page.shoot("zoom")
+    page.find("zoom-full").click()
+    assert page.ask("return livestack.viewer.zoom") == pytest.approx(whole)
+    webdriver.ActionChains(driver).double_click(canvas).perform()
+    until(lambda: page.ask("return livestack.viewer.zoom") >= 1)
+    assert page.complaints() == []
+
+
+def test_pinch_and_drag_with_fingers(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url, "phone")
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack)"))
+    before = page.ask("return livestack.viewer.zoom")
+
+    def fingers(kind: str, *places: tuple[int, int]) -> None:
+        points = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(places)]
+        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", (180, 400), (210, 400))
+    for spread in range(10, 90, 10):
+        fingers("touchMove", (180 - spread, 400), (210 + spread, 400))
+    fingers("touchEnd")
+    after = page.ask("return livestack.viewer.zoom")
+    assert after > 2.5 * before
+    centre = page.ask("return livestack.viewer.centre[0]")
+    fingers("touchStart", (300, 500))
+    fingers("touchMove", (250, 500))
+    fingers("touchMove", (200, 500))
+    fingers("touchEnd")
+    assert page.ask("return livestack.viewer.centre[0]") > centre
+    assert page.ask("return window.visualViewport.scale") == 1  # the page itself did not zoom
+
+
+def test_connection_lost_and_found(
+    driver: Any, session: FakeSession, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Page(driver, server.public_url)
+    assert not page.is_shown("link")
+    port = server._port
+    server.stop()
+    until(lambda: page.is_shown("link"))
+    assert page.text("link") == "Reconnecting…"
+    page.shoot("reconnecting")
+    session.step()
+    again = WebServer(session.slot, session.controls, "127.0.0.1", port, TOKEN)
+    again.start()
+    try:
+        until(lambda: page.text("frames") == "6", 20)
+        assert not page.is_shown("link")
+        session.step()
+        until(lambda: page.text("frames") == "7")
+        number = again._site.encoder.view.number if again._site else None
+        until(lambda: page.ask("return livestack.viewer.stack.src").endswith(f"-{number}.jpg"))
+    finally:
+        driver.get("about:blank")
+        again.stop()
+
+
+def test_host_controls_and_public_sees(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.host_url)
+    until(lambda: driver.current_url.endswith("/host"))
+    assert TOKEN not in driver.page_source
+    assert TOKEN not in page.ask("return document.cookie")  # out of reach of scripts
+    until(lambda: page.text("host-pause") == "Pause")
+    page.find("host-pause").click()
+    until(lambda: page.text("host-answer") == "pause: done.")
+    until(lambda: page.text("host-pause") == "Resume")
+    note = page.find("host-note")
+    note.send_keys("Light from <b>2.5 million</b> years ago", Keys.ENTER)
+    until(lambda: ("note", "Light from <b>2.5 million</b> years ago") in session.asked)
+    page.find("host-frames").find_element(By.TAG_NAME, "summary").click()
+    until(lambda: len(driver.find_elements(By.CSS_SELECTOR, "#host-frame-rows tr")) == 6)
+    driver.find_element(By.CSS_SELECTOR, "#host-frame-rows button").click()
+    until(lambda: ("remove", "Light_0005.fits") in session.asked)
+    page.ask(
+        "const e = document.getElementById('host-background'); e.value = 0.2; e.dispatchEvent(new Event('input'));"
+    )
+    until(lambda: ("stretch", 0.2, 1.2) in session.asked)
+    page.shoot("host")
+    page.find("host-stop").click()
+    driver.switch_to.alert.dismiss()  # asked first, and nothing happened
+    assert ("stop",) not in session.asked
+    assert page.complaints() == []
+
+    public = Page(driver, server.public_url)
+    until(lambda: public.text("tagline") == "Light from <b>2.5 million</b> years ago")  # as words, not as markup
+    assert public.text("exposure").startswith("paused")
+    assert not driver.find_elements(By.ID, "host-pause")
+
+
+def test_visitor_is_refused_every_control(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url)
+    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    codes = driver.execute_async_script(
+        """const done = arguments[1], body = JSON.stringify({ text: "x", background: 0.1, saturation: 1 });
+        const order = { method: "POST", headers: { "Content-Type": "application/json" }, body: body };
+        Promise.all(arguments[0].map((a) => fetch("host/do/" + a, order).then((r) => r.status))).then(done);""",
+        ["pause", "resume", "save", "stop", "target", "note", "object", "stretch", "remove"],
+    )
+    assert codes == [403] * 9
+    assert page.ask("return fetch('host/state.json').then((r) => r.status)") == 403
+    driver.get(server.public_url + "host")
+    assert "secret link" in driver.page_source
+    assert session.asked == []
+
+
+def test_looking_back_how_it_grew(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url)
+    for _ in range(4):
+        session.step()
+        frames = str(session.snapshot.n_stacked)
+        until(lambda frames=frames: page.text("frames") == frames)
+    until(lambda: page.is_shown("growth"))
+    page.find("scrub").send_keys(Keys.HOME)
+    until(lambda: page.ask("return Boolean(livestack.viewer.past)"))
+    assert page.text("scrub-word") == "after 5 frames"
+    session.step()  # the past stays while the present goes on
+    until(lambda: page.text("frames") == str(session.snapshot.n_stacked))
+    assert page.text("scrub-word") == "after 5 frames"
+    page.find("scrub-live").click()
+    assert page.text("scrub-word") == "now"
+    assert not page.ask("return Boolean(livestack.viewer.past)")
+
+
+def test_everything_can_be_reached_and_is_named(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url)
+    until(lambda: page.is_shown("divider"))
+    unnamed = page.ask(
+        """return Array.from(document.querySelectorAll("button, input, [role=slider], [role=img], img")).filter((e) =>
+          !(e.getAttribute("aria-label") || e.textContent.trim() || e.getAttribute("alt") || (e.labels || []).length)
+          ).map((e) => e.outerHTML);"""
+    )
+    assert unnamed == []
+    reached = set()
+    body = driver.find_element(By.TAG_NAME, "body")
+    body.click()
+    for _ in range(14):
+        webdriver.ActionChains(driver).send_keys(Keys.TAB).perform()
+        reached.add(page.ask("return document.activeElement.id"))
+    assert {"view", "divider", "zoom-full", "night", "projector", "scrub"} - reached <= {"scrub"}
+    assert page.find("news").get_attribute("aria-live") == "polite"
+    ratios = page.ask(
+        """const light = (c) => { const v = c.match(/[\\d.]+/g).slice(0, 3).map((x) => { x /= 255;
+            return x <= 0.03928 ? x / 12.92 : Math.pow((x + 0.055) / 1.055, 2.4); });
+          return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+        const panel = light(getComputedStyle(document.getElementById("panel")).backgroundColor);
+        return Array.from(document.querySelectorAll("#panel h2, #panel dt, #panel dd, #panel p")).map((e) =>
+          (light(getComputedStyle(e).color) + 0.05) / (panel + 0.05));"""
+    )
+    assert min(ratios) > 4.5  # WCAG 2.2 AA
+    page.find("night").click()
+    assert page.find("night").get_attribute("aria-pressed") == "true"
+    page.shoot("night")
+    page.find("night").click()
+
+
+def test_published_page_works_from_any_web_server(driver: Any, session: FakeSession, tmp_path: Path) -> None:
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    Publisher(session.slot, tmp_path / "site").write(session.snapshot)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site"))) as static:
+        thread = threading.Thread(target=static.serve_forever)
+        thread.start()
+        try:
+            page = Page(driver, f"http://127.0.0.1:{static.server_port}/")
+            until(lambda: page.ask("return Boolean(livestack.viewer.stack && livestack.viewer.frame)"))
+            assert page.text("frames") == "5"
+            assert page.complaints() == []
+            driver.get("about:blank")
+        finally:
+            static.shutdown()
+            thread.join()
