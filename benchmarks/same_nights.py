@@ -102,7 +102,9 @@ def fingerprint(output: Path) -> dict[str, Any]:
                     elif part.data is not None:
                         found[f"{name}[{number}]"] = hashlib.sha256(repr(part.data).encode()).hexdigest()[:16]
                     found[f"{name}[{number}] header"] = cards
-        elif path.suffix in (".png", ".tif", ".jpg"):
+        elif path.name == "preview.jpg":
+            continue  # drawn beside the stacking: what it shows is the scheduler's to say
+        elif path.suffix in (".png", ".tif"):
             picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             assert picture is not None, path
             found[name] = digest(picture)
