@@ -19,6 +19,8 @@ import numpy as np
 from astropy.io import fits
 
 from livestack.base.settings import Settings
+from livestack.session.checkpoint import Checkpoints
+from livestack.session.journal_writer import JournalWriter
 from livestack.session.session import Session
 
 
@@ -72,11 +74,11 @@ def run(folder: Path, output: Path, durable: bool, pace_s: float) -> dict[str, f
     session = Session([folder], settings, output, one_shot=True)
     journal, waits, begins, masks = Clocked(), Clocked(), Clocked(), Clocked()
     seen: list[float] = []
+    append, collect, begin = JournalWriter.append, Checkpoints.collect, Checkpoints.on_event
     if durable:
-        session._append = journal.wrap(session._append)
-    collect = session._collect_checkpoint
-    session._collect_checkpoint = waits.wrap(collect)  # type: ignore[method-assign]
-    session._keep_state = begins.wrap(session._keep_state)  # type: ignore[method-assign]
+        JournalWriter.append = journal.wrap(append)  # type: ignore[method-assign]
+    Checkpoints.collect = waits.wrap(collect)  # type: ignore[method-assign]
+    Checkpoints.on_event = begins.wrap(begin)  # type: ignore[method-assign]
     session._stack._keep = masks.wrap(session._stack._keep)
     take = session._take
     frames: dict[str, float] = {}
@@ -85,14 +87,17 @@ def run(folder: Path, output: Path, durable: bool, pace_s: float) -> dict[str, f
         seen.append(time.perf_counter())
         take(read)
         seen.append(time.perf_counter())
-        frames["spent"] = session._state.spent_s
+        frames["spent"] = session._checkpoints.writer.spent_s
         frames["masks"] = session._masks.length
         if pace_s:
             time.sleep(pace_s)
 
     session._take = taken  # type: ignore[method-assign]
     session._finish = lambda: None  # type: ignore[method-assign,return-value]
-    session.run()
+    try:
+        session.run()
+    finally:
+        JournalWriter.append, Checkpoints.collect, Checkpoints.on_event = append, collect, begin  # type: ignore[method-assign]
     return {
         "loop": seen[-1] - seen[0], "journal": journal.spent_s, "lines": journal.calls, "waits": waits.spent_s,
         "begins": begins.spent_s, "masks": masks.spent_s, "writing": frames["spent"], "bytes": frames["masks"],

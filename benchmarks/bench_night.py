@@ -112,20 +112,21 @@ def now() -> np.ndarray:
 def run_library(place: Path, frames: int) -> None:
     """Child: the night through the library; prints one JSON object."""
     from livestack.base.settings import Settings
-    from livestack.engine import prepare as develop
-    from livestack.engine.group import GroupStack
-    from livestack.engine.pipeline import LiveStack
+    from livestack.engine import developer, prepare
+    from livestack.engine.live_stack import LiveStack
+    from livestack.engine.sensor_defects import SensorDefects
+    from livestack.engine.tracker import Tracker
     from livestack.formats import read_frames
     from livestack.kernels.bands import Bands
     from livestack.stacking.accumulators import Stack
 
     watch = Stopwatch()
-    watch.watch(develop, "calibrate", "calibrate")
-    watch.watch(develop, "measure_sky", "sky")
-    watch.watch(develop, "find_stars", "stars")
-    watch.watch(GroupStack, "_register", "register")
-    watch.watch(GroupStack, "_learn_defects", "learn")
-    watch.watch(develop.Developer, "whole", "develop")
+    watch.watch(prepare, "apply_masters", "calibrate")
+    watch.watch(prepare, "measure_sky", "sky")
+    watch.watch(prepare, "find_stars", "stars")
+    watch.watch(Tracker, "register", "register")
+    watch.watch(SensorDefects, "learn", "learn")
+    watch.watch(developer.Developer, "whole", "develop")
     watch.watch(Stack, "add", "accumulate")
     rows, memory, refused = [], {}, 0
     with LiveStack(Settings(), bands=Bands(os.cpu_count() or 1)) as stack:

@@ -29,10 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from livestack.base.frame import Frame
 from livestack.base.settings import SaveSettings, Settings
-from livestack.engine.group import GroupStack
+from livestack.engine.developer import Developer
+from livestack.engine.group import Group
 from livestack.engine.ledger import Member
-from livestack.engine.pipeline import LiveStack
-from livestack.engine.prepare import Developer, prepare_pixels
+from livestack.engine.live_stack import LiveStack
+from livestack.engine.prepare import calibrate
+from livestack.engine.restack import test_anew
+from livestack.engine.warmup import finish_warmup
 from livestack.simulate import Fault, Scenario, parse_size, simulate_frame
 from livestack.stacking.accumulators import Stack
 
@@ -79,12 +82,13 @@ class Session:
     n_refused: int = 0
 
 
-def _planes(frame: Frame, group: GroupStack, live: LiveStack, clean: bool) -> np.ndarray:
-    prepared = prepare_pixels(frame, None, live.settings, live.bands)
-    return Developer(prepared, live.settings.calibration.debayer).whole(None if clean else group.defects, live.bands)
+def _planes(frame: Frame, group: Group, live: LiveStack, clean: bool) -> np.ndarray:
+    prepared = calibrate(frame, None, live.settings, live.bands)
+    defects = None if clean else group.defects.known
+    return Developer(prepared, live.settings.calibration.debayer).whole(defects, live.bands)
 
 
-def _on_grid(planes: np.ndarray, member: Member, group: GroupStack, live: LiveStack) -> np.ndarray:
+def _on_grid(planes: np.ndarray, member: Member, group: Group, live: LiveStack) -> np.ndarray:
     """(C, H, W) one frame as the stack sees it."""
     assert group.stack is not None
     alone = Stack(*group.stack.shape, origin=group.stack.origin)
@@ -111,7 +115,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
             spent += time.perf_counter() - began
         group = max(live.groups.values(), key=lambda one: one.n_stacked)
         began = time.perf_counter()
-        group.finish_warmup()
+        finish_warmup(group)
         seconds["live"] = spent + time.perf_counter() - began
         assert group.stack is not None
         results["live"] = group.stack.image()
@@ -119,12 +123,12 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
         began = time.perf_counter()
 
         def fetch(member: Member) -> object:
-            return prepare_pixels(frames[numbers[member.name]].frame, None, live.settings, live.bands)
+            return calibrate(frames[numbers[member.name]].frame, None, live.settings, live.bands)
 
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(1) as reader:
-            group.test_again(fetch, reader, None, None)  # type: ignore[arg-type]
+            test_anew(group, fetch, reader, None, None)  # type: ignore[arg-type]
         seconds["final"] = time.perf_counter() - began
         results["final"] = group.stack.image()
         shape = (len(members), *group.stack.shape)
@@ -157,7 +161,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
         return Session(
             seen, twin, touched, ideal, peak, np.array([m.weight for m in members]),
             np.array([m.fwhm_px or np.nan for m in members]), scenario.gain_e_adu, scenario.saturation_adu, results,
-            seconds, group.n_refused,
+            seconds, group.ledger.n_refused,
         )  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def memory(width: int, height: int, frames: int) -> None:
     """Print the peak memory of a mosaic night of simulated arrays, by stage."""
     from livestack.base.frame import Frame, FrameInfo, FrameKind
     from livestack.base.settings import Settings
-    from livestack.engine.pipeline import LiveStack
+    from livestack.engine.live_stack import LiveStack
 
     def peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

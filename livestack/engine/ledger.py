@@ -1,72 +1,28 @@
-"""What is remembered of a frame: what became of it, and what the stack needs to know of it later."""
+"""The ledger of a group: which frames are in its stack, what is remembered of each, and how many were refused."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from livestack.base.frame import FrameInfo
-from livestack.detection import StarCatalog
-from livestack.engine.prepare import Developer, Prepared
-from livestack.quality import FrameMeasures
+from livestack.base.state import OwnState
 from livestack.registration.distortion import Distortion
 from livestack.stacking.accumulators import Normalisation, RejectedSamples
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What became of one frame; the fields are those of the journal's `frame` line.
+class Member:
+    """A stacked frame as the group remembers it: enough to take it out again, or to test it anew.
 
     Attributes
     ----------
-    path : the file, None for a frame that a program handed over; `index` its position in a file of many.
-    status : "stacked" or "refused"; `reason` a key of `quality.REASONS`, `message` its sentence.
-    transform : (3, 3) frame (x, y, 1) -> reference (x, y, 1), None when unregistered.
-    distortion : what a lens adds to it; None where it adds nothing.
-    rejected : the samples that the stack refused; None before streaming begins.
+    matrix, distortion : frame -> reference; `normalisation` to its scale.
+    noise : (C,) of the frame's pixels, ADU.
+    rejected : which of its samples were refused.
     """
-
-    name: str
-    path: Path | None
-    index: int
-    group: str
-    status: str
-    reason: str | None = None
-    message: str = ""
-    transform: np.ndarray | None = None
-    method: str | None = None
-    n_stars: int | None = None
-    n_matched: int | None = None
-    rms_px: float | None = None
-    fwhm_px: float | None = None
-    eccentricity: float | None = None
-    elongation_deg: float | None = None
-    sky_adu: float | None = None
-    noise_adu: float | None = None
-    transparency: float | None = None
-    weight: float | None = None
-    rejected_fraction: float | None = None
-    exposure_s: float | None = None
-    date_obs: datetime | None = None
-    timings_s: dict[str, float] = field(default_factory=dict)
-    normalisation: Normalisation | None = None
-    warnings: tuple[str, ...] = ()
-    distortion: Distortion | None = None
-    new_target: bool = False
-    """It matches other frames that were refused, not the reference: the telescope points somewhere else now."""
-
-    @property
-    def stacked(self) -> bool:
-        """True when the frame is in the stack."""
-        return self.status == "stacked"
-
-
-@dataclass(frozen=True, eq=False)
-class Member:
-    """A stacked frame as the group remembers it: enough to take it out again, or to test it anew."""
 
     name: str
     path: Path | None
@@ -76,21 +32,58 @@ class Member:
     normalisation: Normalisation
     weight: float
     noise: np.ndarray
-    """(C,) of the frame's pixels, ADU."""
     fwhm_px: float | None
     rms_px: float | None
     rejected: RejectedSamples
     rejected_fraction: float = 0.0
     distortion: Distortion | None = None
 
+    def is_called(self, name: str) -> bool:
+        """True when `name` is its name, its path, or its file's name."""
+        return name in {self.name, str(self.path)} or (self.path is not None and name == self.path.name)
 
-@dataclass(frozen=True, eq=False)
-class Held:
-    """A warm-up frame that waits with its pixels."""
 
-    member: Member
-    developer: Developer
-    stars: StarCatalog
-    measures: FrameMeasures
-    prepared: Prepared
-    """Without pixels."""
+class Ledger(OwnState):
+    """The members of one stack, in the order in which they came.
+
+    Attributes
+    ----------
+    n_refused : frames of this group that are not in it.
+    """
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+        self.n_refused = 0
+        self._names: dict[int, str] = {}
+
+    @property
+    def exposure_s(self) -> float:
+        """Accepted exposure in all."""
+        return sum(member.info.exposure_s or 0.0 for member in self.members)
+
+    def twin_of(self, fingerprint: int) -> str | None:
+        """Name of the frame that was taken before with the very same pixels."""
+        return self._names.get(fingerprint)
+
+    def enter(self, member: Member, fingerprint: int) -> None:
+        """One more frame is in the stack."""
+        self.members.append(member)
+        self._names[fingerprint] = member.name
+
+    def find(self, name: str, index: int) -> int | None:
+        """Position of the member of that name, or None."""
+        for position, member in enumerate(self.members):
+            if member.index == index and member.is_called(name):
+                return position
+        return None
+
+    def windows(self, minutes: float | None) -> list[list[Member]]:
+        """The members by time of exposure, in windows of so many minutes from the first one; none is empty."""
+        dated = sorted((m.info.date_obs, n) for n, m in enumerate(self.members) if m.info.date_obs is not None)
+        if minutes is None or not dated:
+            return []
+        found: dict[int, list[Member]] = {}
+        for moment, n in dated:
+            number = int((moment - dated[0][0]).total_seconds() // (60 * minutes))
+            found.setdefault(number, []).append(self.members[n])
+        return list(found.values())

@@ -1,598 +1,310 @@
-"""The pipeline: one frame in, one outcome out.
+"""The way of a frame: one stage after the other, each from one state to the next, or to `Refused`.
 
-    frame -> calibrate, measure sky, find stars      (`prepare.prepare`: knows this frame alone)
-          -> which target, which filter              (`LiveStack._group_of`)
-          -> register, judge, normalise, stack       (`group.GroupStack.offer`)
-          -> outcome
+    Frame        what the camera wrote
+      calibrate    linear pixels                               prepare.py      knows this frame alone
+    Calibrated
+      detect       its sky and its stars                       prepare.py      knows this frame alone
+    Detected
+      admit        no copy, the right size, a light at all
+      register     where it lies on the reference              tracker.py, place.py
+    Registered
+      judge        good enough, and how much it counts         quality/
+    Judged
+      normalise    the reference's brightness and sky          stacking/normalise.py
+    Normalised
+      accumulate   each sample tested, then added              accumulation.py, stacking/
+    Stacked
 
-`LiveStack` is also the library's door: no files are written, there is no clock and no thread of its own here (kernels
-share their rows among a few workers). Same frames in the same order give the same result, bit for bit.
+Each stage here leaves the work, and whatever must be remembered of it, to the owner of that state in the `Group`. The
+first two stages need no other frame and run beside the stacking. Which group a frame belongs to is `routing`'s to say.
+Same frames in the same order give the same result, bit for bit.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+import math
+import time
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from livestack.base.errors import FrameError, MasterError, NothingStacked, UnreadableFrame, UsageError
-from livestack.base.frame import Frame, FrameInfo, with_bayer
-from livestack.base.resources import thread_count
-from livestack.base.settings import Settings
-from livestack.calibration.calibrate import MatchedMasters
-from livestack.engine.group import GroupStack
-from livestack.engine.ledger import Member, Outcome
-from livestack.engine.prepare import Prepared, prepare, prepare_pixels
-from livestack.engine.reference import Reference
-from livestack.formats import read_frame
-from livestack.kernels.bands import Bands
-from livestack.picture.composite import Composite, Part, plan_composite
-from livestack.quality import refuse
-from livestack.stacking.accumulators import RejectedSamples, Stack
-from livestack.stacking.canvas import Canvas
+from livestack.base.frame import Frame
+from livestack.engine.developer import Developer
+from livestack.engine.grid import lands, make_room
+from livestack.engine.group import Group
+from livestack.engine.ledger import Member
+from livestack.engine.reference import exposure_ratio, extend
+from livestack.engine.states import (
+    Detected,
+    Held,
+    Judged,
+    Normalised,
+    Outcome,
+    Refused,
+    Registered,
+    Stacked,
+    without_pixels,
+)
+from livestack.engine.warmup import finish_warmup
+from livestack.quality import FrameMeasures, Verdict, content_stats, not_a_light, refuse
+from livestack.registration import reference_registration
+from livestack.registration import transform as tf
+from livestack.registration.features import sharpness
+from livestack.registration.transform import Registration, Unregistered
+from livestack.stacking.accumulators import Normalisation, RejectedSamples
+from livestack.stacking.normalise import flux_ratio
+from livestack.stacking.normalise import normalise as to_reference_scale
 
-if TYPE_CHECKING:
-    from livestack.calibration.masters import MasterLibrary
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """The stack of one group at this moment.
-
-    Attributes
-    ----------
-    mean : (C, H, W) float32, ADU on the reference's scale, NaN where nothing was stacked; (H, W) for mono.
-    variance : same shape, sample variance of one frame's sample, NaN with fewer than two.
-    weight, coverage, rejected_low, rejected_high : same shape: sum of weights, accepted and rejected samples.
-    members : the stacked frames; reference : what they were registered to.
-    canvas : where the pixels lie on the grid; grid_frame : the frame that set it, of another filter perhaps.
-    """
-
-    group: str
-    mean: np.ndarray
-    variance: np.ndarray
-    weight: np.ndarray
-    coverage: np.ndarray
-    rejected_low: np.ndarray
-    rejected_high: np.ndarray
-    members: tuple[Member, ...]
-    reference: Reference
-    n_refused: int
-    canvas: Canvas
-    grid_frame: str
-
-    @property
-    def rejected(self) -> np.ndarray:
-        """Rejected samples, low and high."""
-        return self.rejected_low.astype(np.uint32) + self.rejected_high
-
-    @property
-    def header(self) -> dict[str, str | int | float]:
-        """The numbers that describe the stack, by their FITS keywords."""
-        exposures = [member.info.exposure_s or 0.0 for member in self.members]
-        return {
-            "NCOMBINE": len(self.members),
-            "NREFUSED": self.n_refused,
-            "EXPTIME": exposures[0] if exposures else 0.0,
-            "EXPTOTAL": float(sum(exposures)),
-            "REFFRAME": self.reference.name,
-        }
+PATIENCE = 5
+"""So many frames of a filter may fit no other filter of the target before they get a grid of their own."""
 
 
-def slug(text: str) -> str:
-    """A folder name that every file system accepts: "M 27" -> "m-27", "Hα" -> "ha"."""
-    greek = text.replace("α", "a").replace("β", "b").replace("γ", "g")
-    plain = unicodedata.normalize("NFKD", greek).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+def carry(group: Group, detected: Detected) -> Stacked | Refused:
+    """Carry a frame through one group, to the end or to where it is refused."""
+    refused = admit(group, detected)
+    if refused is not None:
+        return refused
+    registered = register(group, detected)
+    if isinstance(registered, Refused):
+        return registered
+    judged = judge(group, registered)
+    if isinstance(judged, Refused):
+        return judged
+    normalised = normalise(group, judged)
+    if isinstance(normalised, Refused):
+        return normalised
+    return accumulate(group, normalised)
 
 
-def group_name(info: FrameInfo) -> str:
-    """The group that a frame belongs to by its header: object and filter, or "stack" when it names neither."""
-    words = [slug(part) for part in (info.object_name, info.filter_name) if part]
-    return "-".join(word for word in words if word) or "stack"
+def admit(group: Group, detected: Detected) -> Refused | None:
+    """Whether it may come in at all: no copy of another frame, of the group's size, a light."""
+    frame, reference, changed = detected.frame, group.reference, False
+    verdict: Verdict | None
+    twin = group.ledger.twin_of(detected.fingerprint)
+    if twin is not None:
+        verdict = refuse("duplicate", detail=twin)
+    elif not fits(group, frame):
+        verdict = refuse("wrong_size", detail=_misfit(group, frame))
+        changed = group.tracker.note_misfit(frame)
+    elif reference is not None and frame.info.is_master and not reference.info.is_master:
+        said = "its header says that it is a stack already, the others are single exposures; merge it afterwards"
+        verdict = refuse("not_a_light", detail=said)
+    else:
+        content = content_stats(detected.sky, detected.stars)
+        verdict = not_a_light(frame.info, content, group.judge, detected.data)
+    return None if verdict is None else _refused(group, _begin(group, detected), verdict, changed)
 
 
-def _same_object(group: GroupStack, info: FrameInfo) -> bool:
-    """Whether the header of a frame names the target of a group; also when neither names one."""
-    return group.reference is not None and (group.reference.info.object_name or "") == (info.object_name or "")
-
-
-def _difference(outcome: Outcome) -> str:
-    """What sets a frame apart from its group, as the middle of a sentence."""
-    return "has another size" if outcome.reason == "wrong_size" else "shows another field"
-
-
-class LiveStack:
-    """Stacks frames as they come.
-
-    Parameters
-    ----------
-    settings : everything.
-    masters : library of master frames, or None.
-    bands : threads for the kernels; default all cores, at most eight.
-    on_reference : told (group, reference, why) when a frame becomes a group's reference.
-    keep : where the rejected samples of each frame are kept; None holds them in memory.
-
-    Examples
-    --------
-    >>> stack = LiveStack(Settings())
-    >>> for frame in read_frames("night/"):       # doctest: +SKIP
-    ...     outcome = stack.add(frame)
-    >>> result = stack.result()                   # doctest: +SKIP
-    """
-
-    def __init__(
-        self,
-        settings: Settings | None = None,
-        masters: MasterLibrary | None = None,
-        bands: Bands | None = None,
-        on_reference: Callable[[str, Reference, str], None] | None = None,
-        keep: Callable[[RejectedSamples], RejectedSamples] | None = None,
-    ) -> None:
-        self.settings = settings or Settings()
-        self.masters = masters
-        self.bands = bands or Bands(thread_count())
-        self.groups: dict[str, GroupStack] = {}
-        self.notices: list[str] = []
-        """Sentences to be told once (missing masters ...); whoever tells them clears the list."""
-        self._on_reference = on_reference
-        self._keep = keep
-        self._current: dict[str, str] = {}
-        self.n_refused_elsewhere = 0
-        """Frames refused before it was known where they belong (files that could not be read). Whoever reads files
-        counts them; they are part of each stack's NREFUSED."""
-        self.dropped: list[Member] = []
-        """Members that the pipeline took out again; whoever keeps the journal writes it down and clears the list."""
-        self._renew: set[str] = set()
-        self._past: set[str] = set()
-        self._bases: dict[str, str] = {}
-        self._told: set[str] = set()
-        self._matches: dict[tuple[object, ...], MatchedMasters] = {}
-        self._in_hand: MatchedMasters | None = None
-
-    @cached_property
-    def _chosen(self) -> Prepared | None:
-        """The frame that the user wants everything registered to."""
-        path = self.settings.registration.reference
-        if path is None:
-            return None
-        try:
-            frame = self.as_told(read_frame(path))
-            return prepare(frame, self._match(frame.info), self.settings, self.bands)
-        except FrameError as error:
-            raise UsageError(f"--reference: {error}") from error
-
-    def __enter__(self) -> LiveStack:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the kernels' threads."""
-        self.bands.close()
-
-    # One frame through
-
-    def add(self, frame: Frame) -> Outcome:
-        """Carry one frame through; says what became of it, and why."""
-        prepared = self.prepare(frame)
-        return prepared if isinstance(prepared, Outcome) else self.add_prepared(prepared)
-
-    def prepare(self, frame: Frame) -> Prepared | Outcome:
-        """The part that needs no other frame; may run in another thread while a frame is being added."""
-        frame = self.as_told(frame)
-        try:
-            return prepare(frame, self._match(frame.info), self.settings, self.bands)
-        except MasterError as error:
-            verdict = refuse("master", detail=str(error))
-            info = frame.info
-            return Outcome(
-                frame.name, frame.path, frame.index, group_name(info), "refused", verdict.reason,
-                f"{frame.name}: {verdict.message}", exposure_s=info.exposure_s, date_obs=info.date_obs,
-            )  # fmt: skip
-
-    def as_told(self, frame: Frame) -> Frame:
-        """The frame with the Bayer pattern of the settings, which corrects the header's; said once."""
-        told = with_bayer(frame, self.settings.calibration.bayer)
-        if told is not frame:
-            theirs = frame.info.bayer or "no Bayer pattern"
-            said = f"the headers say {theirs}; the frames are taken for {told.info.bayer or 'mono'}, as --bayer says."
-            if said not in self._told:
-                self._told.add(said)
-                self.notices.append(said)
-        return told
-
-    def add_prepared(self, prepared: Prepared) -> Outcome:
-        """The rest: register, judge, normalise, stack. One frame at a time."""
-        self._in_hand = prepared.masters
-        group = self._group_of(prepared.frame)
-        outcome = group.offer(prepared)
-        home = self._home_of(prepared, group) if outcome.reason == "no_registration" else None
-        if home is not None:
-            group.forget_unmatched()
-            self.notices.append(
-                f"{prepared.frame.name}: shows the field of {home.grid}, not that of {group.name}; "
-                f"from now on frames are stacked as {home.name}."
-            )
-            outcome = home.offer(prepared)
-        elif outcome.new_target and group.reference is None:
-            group.forget_unmatched()
-            group.stand_alone()
-            self.notices.append(
-                f"{prepared.frame.name}: the frames of {group.name} do not fit those of the same target through other "
-                "filters; they are stacked on a grid of their own and cannot be part of a colour picture."
-            )
-            outcome = group.offer(prepared)
-        elif outcome.new_target and group.n_stacked == 1 and group.warming and not group.lends_grid:
-            # The first frame was the odd one (a test shot, the mount still moving): begin anew without it.
-            odd = group.members[0]
-            self.dropped.append(odd)
-            self.notices.append(
-                f"{odd.name}: {_difference(outcome)} than the frames after it; it is taken out and {group.name} begun "
-                "anew."
-            )
-            fresh = self._open(group.name, prepared.frame)
-            fresh.n_refused = group.n_refused
-            outcome = fresh.offer(prepared)
-        elif outcome.new_target:
-            fresh = self._open_next(prepared.frame)
-            self.notices.append(
-                f"{prepared.frame.name}: {_difference(outcome)} than the frames of {group.name}, as those before it; "
-                f"from now on they are stacked as {fresh.name}."
-            )
-            group.n_refused -= 1
-            outcome = fresh.offer(prepared)
-        return outcome
-
-    def _match(self, info: FrameInfo) -> MatchedMasters | None:
-        if self.masters is None:
-            return None
-        key = (
-            info.size, info.bayer, info.binning, info.gain, info.offset, info.filter_name, info.exposure_s,
-            None if info.temperature_c is None else round(info.temperature_c, 1), info.camera,
+def register(group: Group, detected: Detected) -> Registered | Refused:
+    """Where it lies on the group's reference; the first frame becomes that."""
+    begin = time.perf_counter()
+    outcome = _begin(group, detected)
+    developer = Developer(detected, group.settings.calibration.debayer, keep_raw=group.warmup.active)
+    if group.reference is None:
+        found, patch = _first(group, detected, developer), None
+    else:
+        pixels = partial(group.luminance, developer)
+        found, patch = group.tracker.register(group.reference, detected, pixels)
+    outcome.timings_s["register"] = time.perf_counter() - begin
+    if isinstance(found, Unregistered):
+        changed = group.tracker.note_unmatched(detected)
+        measures = FrameMeasures(
+            n_stars=outcome.n_stars or 0, n_matched=0, sky_adu=outcome.sky_adu, noise_adu=outcome.noise_adu,
+            exposure_s=outcome.exposure_s,
         )  # fmt: skip
-        if key not in self._matches:
-            self._matches[key] = self.masters.match(info)
-            self.notices.extend(s for s in self._matches[key].missing if s not in self._told)
-            self._told.update(self._matches[key].missing)
-        return self._matches[key]
+        warnings = tuple(group.alerts.update(measures, None))
+        outcome = replace(outcome, warnings=warnings)
+        return _refused(group, outcome, refuse("no_registration", detail=found.message), changed)
+    outcome = replace(
+        outcome, transform=found.matrix, distortion=found.distortion, method=found.method, n_matched=found.n_matched
+    )
+    return Registered(detected, developer, found, patch, outcome)
 
-    def _group_of(self, frame: Frame) -> GroupStack:
-        base = self._base_of(frame)
-        if base in self._renew:
-            self._renew.discard(base)
-            return self._open_next(frame)
-        name = self._current.setdefault(base, base)
-        group = self.groups.get(name)
-        if group is None:
-            return self._open(name, frame)
-        unlike = group.reference is None and group.opened_for != (frame.channels, *frame.info.size)
-        if unlike or not group.fits(frame):  # back from another binning, to a stack that was begun before?
-            for other in reversed(self.groups.values()):
-                begun = other.reference is not None and other.name not in self._past
-                if begun and self._bases[other.name] == base and other.fits(frame):
-                    self._current[base] = other.name
-                    return other
-        return group
 
-    def _base_of(self, frame: Frame) -> str:
-        """The group's name by the header; where a colour and a mono camera share one, they are told apart."""
-        base = group_name(frame.info)
-        same = self.groups.get(self._current.get(base, base))
-        if same is None or same.stack is None or same.stack.shape[0] == frame.channels:
-            return base
-        return f"{base}-{'colour' if frame.channels == 3 else 'mono'}"
-
-    def _home_of(self, prepared: Prepared, stranger: GroupStack) -> GroupStack | None:
-        """The group of an earlier target that a frame shows which does not fit `stranger`; None when it shows none."""
-        frame = prepared.frame
-        base = self._base_of(frame)
-        for root in reversed(self.groups.values()):
-            if root.grid != root.name or root.grid == stranger.grid or not _same_object(root, frame.info):
-                continue
-            assert root.reference is not None
-            aligned = self.settings.registration.method == "none"
-            if aligned and root.reference.info.size != frame.info.size:
-                continue
-            if root.recognises(prepared):
-                for group in reversed(self.groups.values()):
-                    if group.grid == root.name and self._bases[group.name] == base:
-                        self._current[base] = group.name
-                        return group
-                return self._open_next(frame)
-        return None
-
-    def on_grid_of(self, name: str) -> list[GroupStack]:
-        """The groups that share the grid of group `name`, itself among them: one target through its filters."""
-        grid = self.groups[name].grid if name in self.groups else None
-        return [one for one in self.groups.values() if one.grid == grid and one.reference is not None]
-
-    def exposure_of(self, name: str) -> dict[str, float]:
-        """Accepted exposure of a group's target in s, by filter name ("" when headers name none)."""
-        exposure: dict[str, float] = {}
-        for one in self.on_grid_of(name):
-            assert one.reference is not None
-            key = one.reference.info.filter_name or ""
-            exposure[key] = exposure.get(key, 0.0) + one.exposure_s
-        return exposure
-
-    def composite_of(self, name: str, trimmed: bool = False) -> Composite | None:
-        """The colour picture that a group's target makes through its filters; None when it makes none (yet).
-
-        Parameters
-        ----------
-        trimmed : a canvas that has grown without the margin that nothing fills yet, as `result` has it.
-
-        Raises
-        ------
-        UsageError : the palette in the settings is not understood.
-        """
-        parts = []
-        for one in self.on_grid_of(name):
-            if one.stack is not None and one.reference is not None and one.n_stacked:
-                filter_name = one.reference.info.filter_name or ""
-                stack = one.stack.on(one.canvas) if trimmed else one.stack
-                parts.append(Part(one.name, filter_name, stack, one.exposure_s, one.n_stacked))
-        if len(parts) < 2:
-            return None
-        root = self.groups[self.groups[name].grid]
-        assert root.reference is not None
-        target = slug(root.reference.info.object_name or "") or "stack"
-        number = root.name.removeprefix(self._bases[root.name])
-        return plan_composite(target + number, parts, self.settings.render.palette)
-
-    def _open_next(self, frame: Frame) -> GroupStack:
-        """A new target under the same name: `m-27-2`, `m-27-3` ..."""
-        base = self._base_of(frame)
-        number = 2
-        while f"{base}-{number}" in self.groups:
-            number += 1
-        self._current[base] = f"{base}-{number}"
-        return self._open(f"{base}-{number}", frame)
-
-    def start_new_target(self) -> None:
-        """Whatever comes next begins new groups, also under a name that was there before."""
-        self._renew = set(self._current)
-        self._past = set(self.groups)
-
-    def _make(self, name: str, anchor: Reference | None) -> GroupStack:
-        def on_reference(reference: Reference, why: str) -> None:
-            if self._on_reference is not None:
-                self._on_reference(name, reference, why)
-
-        return GroupStack(
-            name, self.settings, self.bands, anchor, on_reference, self._keep, self._grids_for, self.on_grid_of
-        )
-
-    def _open(self, name: str, frame: Frame) -> GroupStack:
-        self._bases[name] = self._base_of(frame)
-        group = self._make(name, None)
-        group.opened_for = (frame.channels, *frame.info.size)
-        matched = self._in_hand
-        if matched is not None:
-            group.history = matched.history
-            if matched.defects is not None and matched.defects.shape == (frame.info.height, frame.info.width):
-                group.master_defects = matched.defects  # else repaired before the frame was made smaller
-        self.groups[name] = group
-        chosen = self._chosen
-        if chosen is not None and group.anchor is None:
-            theirs, ours = (f"{one.width} x {one.height}" for one in (chosen.frame.info, frame.info))
-            if theirs == ours:
-                group.adopt_reference(chosen)
-            else:
-                self.notices.append(
-                    f"--reference: {chosen.frame.name} is {theirs}, the frames of {name} are {ours}; the first of "
-                    "them is their reference."
-                )
-        return group
-
-    def _grids_for(self, name: str, info: FrameInfo) -> Sequence[GroupStack]:
-        """Groups of the same target through other filters (or, where headers name no target, perhaps of the same)."""
-        found = [
-            group
-            for group in reversed(self.groups.values())
-            if group.grid == group.name
-            and group.name not in self._past
-            and self._bases[group.name] != self._bases[name]
-            and _same_object(group, info)
-        ]
-        return sorted(found, key=lambda group: group.reference is None or group.reference.info.size != info.size)
-
-    # Going on after an interruption
-
-    _NO_STATE = frozenset(
-        {
-            "settings", "masters", "bands", "groups", "notices", "_on_reference", "_keep", "_matches", "_chosen",
-            "_in_hand",
-        }
+def judge(group: Group, registered: Registered) -> Judged | Refused:
+    """Whether it is good enough, how much it counts, and what the person at the telescope should hear."""
+    detected, found = registered.detected, registered.registration
+    ratio = _flux_ratio(group, registered)
+    measures = measure(group, registered, ratio)
+    verdict = group.judge.judge(measures)
+    info = detected.frame.info
+    moved = tf.decompose(found.matrix, info.width, info.height)
+    drifts = None if group.settings.stack.canvas == "union" else info.size  # a canvas that grows goes along
+    outcome = replace(
+        registered.outcome, rms_px=measures.rms_px, transparency=measures.transparency,
+        warnings=tuple(group.alerts.update(measures, moved, drifts)),
     )  # fmt: skip
-    """Attributes that are given anew, or kept in another form; all others are the state."""
+    if not verdict.accepted:
+        return _refused(group, outcome, verdict)
+    return Judged(registered, measures, verdict.weight, ratio, outcome)
 
-    def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on as if nothing had been; see `GroupStack.state`."""
-        own = {name: value for name, value in vars(self).items() if name not in self._NO_STATE}
-        return {"own": own, "groups": {name: group.state() for name, group in self.groups.items()}}
 
-    def restore(self, state: Mapping[str, Any]) -> list[Member]:
-        """Go on from what `state` returned; the frames that a warm-up held are read again.
+def normalise(group: Group, judged: Judged) -> Normalised | Refused:
+    """What brings it to the reference's brightness and sky, and room for it on the canvas."""
+    registered, measures = judged.registered, judged.measures
+    detected, found, developer = registered.detected, registered.registration, registered.developer
+    frame = detected.frame
+    group.defects.learn(detected, found.matrix, group.n_stacked, group.bands)
+    member = Member(
+        frame.name, frame.path, frame.index, replace(frame.info, cards=(), oddities=()), found.matrix,
+        _normalisation(group, detected, found, judged.flux_ratio), judged.weight, detected.sky.noise.astype(float),
+        measures.fwhm_px, measures.rms_px, RejectedSamples.pack(np.empty(0, np.int64)), distortion=found.distortion,
+    )  # fmt: skip
+    outcome = replace(judged.outcome, warnings=judged.outcome.warnings + make_room(group, member, developer.shape))
+    if group.settings.stack.canvas == "union" and not lands(group, member, developer.shape):
+        outside = refuse("no_registration", detail="it lies wholly outside the canvas, which is full")
+        return _refused(group, outcome, outside)
+    return Normalised(judged, member, outcome)
 
-        Returns
-        -------
-        Frames that are lost, because they can be read no more while their warm-up lasted. The others of that warm-up
-        begin it anew.
-        """
-        lost = []
-        vars(self).update(state["own"])
-        for name, saved in state["groups"].items():
-            own = saved["own"]
-            self.groups[name] = group = self._make(name, own["anchor"])
-            try:
-                group.restore(saved, self._fetch)
-            except FrameError:
-                self.groups[name] = group = self._make(name, own["anchor"])
-                group.master_defects, group.history = own["master_defects"], own["history"]
-                for member, _ in saved["held"]:
-                    try:
-                        group.offer(self._fetch(member))
-                    except FrameError:
-                        lost.append(member)
-        return lost
 
-    def _fetch(self, member: Member) -> Prepared:
-        """Read a frame again and prepare it."""
-        if member.path is None:
-            raise UnreadableFrame(f"{member.name}: has no file to read it from again.")
-        prepared = self.prepare(read_frame(member.path, member.index))
-        if isinstance(prepared, Outcome):
-            raise UnreadableFrame(prepared.message)
-        return prepared
+def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
+    """Test each sample against the stack and add it; a frame of which too much is refused goes out again."""
+    judged, member, outcome = normalised.judged, normalised.member, normalised.outcome
+    registered, measures = judged.registered, judged.measures
+    detected, found, developer = registered.detected, registered.registration, registered.developer
+    settings, warmup, ledger, accumulation = group.settings, group.warmup, group.ledger, group.accumulation
+    limits = group.limits_for(member) if settings.stack.rejects and not warmup.active else None
+    added = accumulation.add(
+        member, developer, group.defects.known, limits, ledger.members, outcome.timings_s
+    )  # fmt: skip
+    if not warmup.active and settings.quality.enabled:
+        verdict = group.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
+        if not verdict.accepted:
+            accumulation.take_out(replace(member, rejected=added.rejected), developer, group.defects.known)
+            return _refused(group, replace(outcome, normalisation=member.normalisation), verdict)
+    kept = member.rejected if warmup.active else accumulation.keep(added.rejected)
+    ledger.enter(
+        replace(member, rejected=kept, rejected_fraction=added.rejected_fraction), detected.fingerprint
+    )  # fmt: skip
+    group.judge.accept(measures)
+    group.tracker.accept(found)
+    assert group.reference is not None
+    if settings.stack.canvas == "union":
+        group.reference = extend(group.reference, detected, found, member.normalisation, judged.flux_ratio)
+    if warmup.active:
+        warmup.held.append(Held(ledger.members[-1], developer, measures, without_pixels(detected)))
+        if warmup.is_full:
+            finish_warmup(group)
+    member = ledger.members[-1]  # as it stands now: the end of the warm-up may have brought another reference
+    return Stacked(
+        replace(
+            outcome, status="stacked", transform=member.matrix, distortion=member.distortion, weight=member.weight,
+            normalisation=member.normalisation,
+            rejected_fraction=None if warmup.active else member.rejected_fraction,
+        )
+    )  # fmt: skip
 
-    # What has come of it
 
-    @property
-    def n_stacked(self) -> int:
-        """Frames in all stacks."""
-        return sum(group.n_stacked for group in self.groups.values())
+def adopt_reference(group: Group, detected: Detected) -> None:
+    """Register everything to this frame, which need not be stacked itself."""
+    developer = Developer(detected, group.settings.calibration.debayer)
+    found = reference_registration(len(detected.stars))
+    group.set_reference(detected, developer, found, "chosen by the user")
+    registered = Registered(detected, developer, found, None, _begin(group, detected))
+    group.warmup.chosen = measure(group, registered, 1.0 if len(detected.stars) else None)
+    group.judge.set_reference(group.warmup.chosen)
 
-    def result(self, group: str | None = None, copy: bool = True) -> Result:
-        """The stack as it stands; ends a warm-up that is under way.
 
-        Parameters
-        ----------
-        group : its name; None takes the only one, or the one with the most frames.
-        copy : False shares weights and counts with the live stack: for who is done with them before the next frame.
+def fits(group: Group, frame: Frame) -> bool:
+    """True when a frame has the size and the channels of this group's, or there are none yet."""
+    if group.reference is None or group.stack is None:
+        return True
+    return frame.channels == group.stack.shape[0] and frame.info.size == group.reference.info.size
 
-        Raises
-        ------
-        NothingStacked : no frame was stacked.
-        UsageError : there is no such group.
-        """
-        chosen = self._choose(group)
-        chosen.finish_warmup()
-        stack, reference = chosen.stack, chosen.reference
-        assert stack is not None
-        assert reference is not None
-        return self._as_result(chosen, stack, chosen.members, copy)
 
-    def _as_result(self, group: GroupStack, stack: Stack, members: Sequence[Member], copy: bool) -> Result:
-        """A stack on a group's grid, in the mode of the settings."""
-        assert group.reference is not None
-        grid = self.groups[group.grid].reference or group.reference
-        stack = stack.on(group.canvas)
+def _misfit(group: Group, frame: Frame) -> str:
+    assert group.reference is not None
+    assert group.stack is not None
+    its, ours = frame.info, group.reference.info
+    return (
+        f"{its.width} x {its.height} with {frame.channels} channel(s), the session has "
+        f"{ours.width} x {ours.height} with {group.stack.shape[0]}; stack it in a session of its own"
+    )
 
-        def flat(array: np.ndarray, owned: bool = False) -> np.ndarray:
-            array = array.copy() if copy and not owned else array
-            return array[0] if len(array) == 1 else array
 
-        image, variance = stack.image(), stack.variance()
-        mode = self.settings.stack.mode
-        if mode == "sum":
-            # A rejected sample counts as what the others say: a refused trail shall not be a dark trail.
-            for c in range(len(image)):
-                image[c] *= stack.count[c].astype(np.float32) + stack.low[c] + stack.high[c]
-        elif mode == "maximum":
-            variance[:] = np.nan
-        return Result(
-            group.name, flat(image, True), flat(variance, True), flat(stack.weight), flat(stack.count), flat(stack.low),
-            flat(stack.high), tuple(members), group.reference,
-            group.n_refused + self.n_refused_elsewhere, stack.canvas, grid.name,
-        )  # fmt: skip
+def measure(group: Group, registered: Registered, ratio: float | None) -> FrameMeasures:
+    """What a frame is judged by; `ratio` as in `Judged.flux_ratio`."""
+    assert group.reference is not None
+    detected, found = registered.detected, registered.registration
+    stars, info = detected.stars, detected.frame.info
+    exposures = exposure_ratio(info, group.reference.info)
+    starless = group.reference.starless
+    return FrameMeasures(
+        n_stars=len(stars),
+        n_matched=found.n_matched,
+        rms_px=found.rms_px if math.isfinite(found.rms_px) else None,
+        fwhm_px=None if starless else stars.fwhm_px,
+        eccentricity=None if starless else stars.median_eccentricity,
+        elongation_deg=None if starless else stars.elongation_deg,
+        sky_adu=detected.sky.level_adu,
+        noise_adu=detected.sky.noise_adu,
+        transparency=None if ratio is None else 1.0 / (ratio * exposures),
+        sharpness=sharpness(group.luminance(registered.developer)) if starless else None,
+        exposure_s=info.exposure_s,
+    )
 
-    def windows(self, group: str, stopped: Callable[[], bool] | None = None) -> Iterator[Result]:
-        """One result after the other for each window of `window_minutes`: its frames read again, stacked by themselves.
 
-        Raises
-        ------
-        FrameError : a frame cannot be read any more.
-        """
-        chosen = self._choose(group)
-        chosen.finish_warmup()
-        for members in chosen.windows():
-            if stopped is not None and stopped():
-                return
-            yield self._as_result(chosen, chosen.restack(members, self._fetch_pixels), members, False)
+def _begin(group: Group, detected: Detected) -> Outcome:
+    """The outcome's fields that are known before anything is compared."""
+    frame, stars = detected.frame, detected.stars
+    return Outcome(
+        name=frame.name, path=frame.path, index=frame.index, group=group.name, status="refused", n_stars=len(stars),
+        fwhm_px=stars.fwhm_px, eccentricity=stars.median_eccentricity, elongation_deg=stars.elongation_deg,
+        sky_adu=detected.sky.level_adu, noise_adu=detected.sky.noise_adu, exposure_s=frame.info.exposure_s,
+        date_obs=frame.info.date_obs, timings_s=dict(detected.timings_s),
+    )  # fmt: skip
 
-    def _fetch_pixels(self, member: Member) -> Prepared:
-        """Read a member's file again and calibrate it."""
-        if member.path is None:
-            raise UnreadableFrame(f"{member.name}: has no file to read it from again; its streaming result stays.")
-        frame = self.as_told(read_frame(member.path, member.index))
-        return prepare_pixels(frame, self._match(frame.info), self.settings, self.bands)
 
-    def final_pass(
-        self, group: str, progress: Callable[[int, int], None] | None = None, stopped: Callable[[], bool] | None = None
-    ) -> bool:
-        """Read a group's frames once more and test each against the finished stack without itself.
+def _refused(group: Group, outcome: Outcome, verdict: Verdict, new_target: bool = False) -> Refused:
+    group.ledger.n_refused += 1
+    said = f"{outcome.name}: {verdict.message}"
+    return Refused(replace(outcome, status="refused", reason=verdict.reason, message=said), new_target)
 
-        Removes what streaming could not know when the sample came. The group's stack is replaced only when all is done.
 
-        Parameters
-        ----------
-        progress : told (frames done, frames in all); stopped : asked before each frame.
+def _first(group: Group, detected: Detected, developer: Developer) -> Registration | Unregistered:
+    """The first frame sets the grid, or takes its place on a sibling's."""
+    found: Registration = reference_registration(len(detected.stars))
+    info, why = detected.frame.info, "the first frame"
+    siblings = () if group.grid.alone else group.family.siblings_of(group.name, info)
+    pixels = partial(group.luminance, developer)
+    for sibling in siblings:
+        assert sibling.reference is not None
+        if group.settings.registration.method == "none" and info.size != sibling.reference.info.size:
+            continue
+        placed = sibling.tracker.register_sibling(sibling.reference, detected, pixels)
+        if isinstance(placed, Registration):
+            group.grid.share(sibling)
+            found = replace(
+                found, matrix=placed.matrix, method=placed.method, rms_px=placed.rms_px, distortion=placed.distortion
+            )
+            break
+    else:
+        if siblings and info.object_name and group.ledger.n_refused < PATIENCE:
+            # the header says that it is the same target: a cloud, not another grid
+            return Unregistered(f"it does not fit the frames of {siblings[0].name}, the same target")
+        if siblings and info.object_name:
+            why = f"the first frame after {PATIENCE} that do not fit those of {siblings[0].name}, the same target"
+    group.set_reference(detected, developer, found, why)
+    return found
 
-        Returns
-        -------
-        True when the stack was replaced; False when it was stopped, or there is nothing to test.
 
-        Raises
-        ------
-        FrameError : a frame cannot be read any more; the stack stays what streaming made it.
-        """
-        chosen = self._choose(group)
-        chosen.finish_warmup()
-        if not self.settings.stack.rejects or chosen.n_stacked < 3:
-            return False
+def _flux_ratio(group: Group, registered: Registered) -> float | None:
+    """Flux on the reference's scale over that of a frame, by the stars that were matched."""
+    assert group.reference is not None
+    found, patch = registered.registration, registered.patch
+    if found.n_matched == 0:
+        return None
+    theirs = group.reference.light.stars if patch is None else patch.stars.stars
+    ratio = flux_ratio(theirs, registered.detected.stars, found.reference_index, found.frame_index)
+    return ratio if ratio is None or patch is None else ratio * patch.ratio
 
-        with ThreadPoolExecutor(1, thread_name_prefix="livestack-read") as reader:
-            return chosen.test_again(self._fetch_pixels, reader, progress, stopped)
 
-    def _choose(self, group: str | None) -> GroupStack:
-        if group is not None:
-            if group not in self.groups:
-                raise UsageError(f"group {group!r}: there is none; there are {', '.join(self.groups) or 'none yet'}.")
-            return self.groups[group]
-        filled = [one for one in self.groups.values() if one.n_stacked]
-        if not filled:
-            raise NothingStacked("no frame could be stacked; the outcome of each says why.")
-        return max(filled, key=lambda one: one.n_stacked)
-
-    def remove(self, file: str | Path, index: int = 0, frame: Frame | None = None) -> str:
-        """Take a stacked frame out again, as if it had never come.
-
-        Parameters
-        ----------
-        file : its path or name; it is read again, unless `frame` brings its pixels.
-
-        Returns
-        -------
-        The group it was taken out of.
-
-        Raises
-        ------
-        UsageError : no such frame is in a stack.
-        FrameError : the file cannot be read any more.
-        """
-        wanted = str(file)
-        for group in self.groups.values():
-            for position, member in enumerate(group.members):
-                names = {member.name, str(member.path)} | ({member.path.name} if member.path else set())
-                if wanted in names and member.index == index:
-                    if frame is None:
-                        if member.path is None:
-                            raise UsageError(f"{wanted}: has no file to read it from; hand the frame over.")
-                        frame = read_frame(member.path, member.index)
-                    frame = self.as_told(frame)
-                    group.remove(position, prepare_pixels(frame, self._match(frame.info), self.settings, self.bands))
-                    return group.name
-        raise UsageError(f"{wanted}: is not in a stack; the journal lists those that are.")
+def _normalisation(group: Group, detected: Detected, found: Registration, ratio: float | None) -> Normalisation:
+    """To the reference's brightness and sky; a plain mean of frames that are aligned takes them as they are."""
+    assert group.reference is not None
+    info, settings = detected.frame.info, group.settings
+    if settings.registration.method == "none" and not settings.quality.enabled and not settings.stack.rejects:
+        return Normalisation.identity(detected.frame.channels)
+    light = group.reference.light
+    return to_reference_scale(light, detected.sky, found.matrix, ratio, info.width, info.height, found.factor)

@@ -17,8 +17,8 @@ import numpy as np
 from livestack.base.frame import FrameInfo
 from livestack.base.settings import RegistrationSettings
 from livestack.detection import StarCatalog
-from livestack.engine.prepare import Prepared
 from livestack.engine.reference import FEW_STARS, Patch, Reference, nearest_patches
+from livestack.engine.states import Detected
 from livestack.registration import register_stars
 from livestack.registration import transform as tf
 from livestack.registration.distortion import Distortion, to_reference
@@ -30,7 +30,7 @@ ALIGNED_PX = 3.0
 
 def place(
     reference: Reference,
-    prepared: Prepared,
+    detected: Detected,
     luminance: Callable[[], np.ndarray],
     hints: Sequence[np.ndarray],
     settings: RegistrationSettings,
@@ -49,7 +49,7 @@ def place(
     Its transform, or why there is none; and the patch that it was matched to, None = the reference itself.
     """
     if settings.method == "none":
-        return _in_place(reference, prepared.stars), None
+        return _in_place(reference, detected.stars), None
     if settings.method == "auto" and reference.features is not None and reference.features.disc is not None:
         by_limb = reference.features.register_disc(luminance())
         if by_limb is not None:
@@ -58,14 +58,14 @@ def place(
     if settings.method in ("auto", "stars") and not (reference.starless and settings.method == "auto"):
         for patch in nearest_patches(reference, hints[0] if hints else None):
             if patch is None:
-                witness = partial(_borne_out, reference, prepared, luminance)
-                found = mine = register_stars(reference.stars, prepared.stars, list(hints), settings, lens, witness)
+                witness = partial(_borne_out, reference, detected, luminance)
+                found = mine = register_stars(reference.stars, detected.stars, list(hints), settings, lens, witness)
             else:
                 back = np.linalg.inv(patch.matrix)
-                mine = register_stars(patch.stars, prepared.stars, [back @ hint for hint in hints], settings)
+                mine = register_stars(patch.stars, detected.stars, [back @ hint for hint in hints], settings)
             if isinstance(mine, Registration):
-                return (mine if patch is None else _by_way_of(patch, mine, prepared.frame.info)), patch
-    few = reference.starless or min(len(prepared.stars), len(reference.stars.stars)) < FEW_STARS
+                return (mine if patch is None else _by_way_of(patch, mine, detected.frame.info)), patch
+    few = reference.starless or min(len(detected.stars), len(reference.stars.stars)) < FEW_STARS
     wanted = settings.method in ("features", "phase") or (settings.method == "auto" and few)
     if reference.features is None or not wanted:
         return found, None
@@ -89,12 +89,12 @@ def _in_place(reference: Reference, stars: StarCatalog) -> Registration:
 
 
 def _borne_out(
-    reference: Reference, prepared: Prepared, luminance: Callable[[], np.ndarray], matrix: np.ndarray
+    reference: Reference, detected: Detected, luminance: Callable[[], np.ndarray], matrix: np.ndarray
 ) -> bool:
     """Whether the pixels bear out a transform that rests on a star or two."""
     if reference.features is None:
         return False
-    return reference.features.agrees(luminance(), matrix, reference.stars.stars.xy, prepared.stars.xy)
+    return reference.features.agrees(luminance(), matrix, reference.stars.stars.xy, detected.stars.xy)
 
 
 def _by_way_of(patch: Patch, found: Registration, info: FrameInfo) -> Registration:

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from livestack.base.frame import FrameInfo
-from livestack.engine.ledger import Held, Member
-from livestack.engine.prepare import Prepared
+from livestack.engine.ledger import Member
+from livestack.engine.states import Detected, Held
 from livestack.quality import FrameMeasures, content_stats, frame_weight
 from livestack.registration import StarReference
 from livestack.registration import transform as tf
@@ -65,10 +65,10 @@ class Reference:
     patches: tuple[Patch, ...] = ()
 
 
-def is_starless(prepared: Prepared) -> bool:
+def is_starless(detected: Detected) -> bool:
     """True for the Moon, planets, landscapes: structure everywhere, and no common size of what looks like stars."""
-    stars = prepared.stars
-    content = content_stats(prepared.sky, stars)
+    stars = detected.stars
+    content = content_stats(detected.sky, stars)
     widths = stars.fwhm[np.isfinite(stars.fwhm)]
     if content.structure <= STARLESS_STRUCTURE:
         return False
@@ -80,7 +80,7 @@ def is_starless(prepared: Prepared) -> bool:
 
 
 def make_reference(
-    prepared: Prepared,
+    detected: Detected,
     grid: tuple[int, int],
     matrix: np.ndarray,
     starless: bool,
@@ -90,15 +90,15 @@ def make_reference(
 ) -> Reference:
     """A reference from a frame that lies on a grid of (height, width) by `matrix` (3, 3) and `distortion`, frame ->
     grid."""
-    info, stars = prepared.frame.info, prepared.stars
+    info, stars = detected.frame.info, detected.stars
     aligned = distortion is None and np.array_equal(matrix, np.eye(3))
     on_grid = stars if aligned else stars.placed(to_reference(matrix, distortion, stars.xy))
     return Reference(
-        name=prepared.frame.name,
+        name=detected.frame.name,
         info=info,
         shape=grid,
         stars=StarReference(on_grid, grid[1], grid[0]),
-        light=ReferenceLight(stars, prepared.sky, matrix, info.width, info.height, grid),
+        light=ReferenceLight(stars, detected.sky, matrix, info.width, info.height, grid),
         starless=starless,
         features=features,
         from_previous=from_previous,
@@ -107,7 +107,7 @@ def make_reference(
 
 def extend(
     reference: Reference,
-    prepared: Prepared,
+    detected: Detected,
     found: Registration,
     normalisation: Normalisation,
     ratio: float | None,
@@ -119,7 +119,7 @@ def extend(
     found, normalisation, ratio : bring the frame onto the reference's place, scale and flux.
     """
     matrix = found.matrix
-    info, stars, sky = prepared.frame.info, prepared.stars, prepared.sky
+    info, stars, sky = detected.frame.info, detected.stars, detected.sky
     if reference.starless or ratio is None or len(stars) < FEW_STARS:
         return reference
     places = tf.apply(matrix, mesh_nodes(sky.level.shape[1:], info.width, info.height))
@@ -193,7 +193,7 @@ def carry_over(held: Sequence[Held], best: Held, reference: Reference) -> list[H
         if reference.features is not None and reference.features.disc is not None:
             ratio = None  # its stars are belts and craters
             factor = float(one.member.normalisation.factor[0] / best.member.normalisation.factor[0])
-        normalisation = normalise(reference.light, one.prepared.sky, matrix, ratio, info.width, info.height, factor)
+        normalisation = normalise(reference.light, one.detected.sky, matrix, ratio, info.width, info.height, factor)
         exposures = exposure_ratio(info, reference.info)
         measures = replace(one.measures, transparency=None if ratio is None else 1.0 / (ratio * exposures))
         member = replace(one.member, matrix=matrix, distortion=distortion, normalisation=normalisation)

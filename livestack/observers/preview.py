@@ -10,13 +10,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
 from livestack.base.settings import RenderSettings
+from livestack.engine.accumulation import LastFrame
+from livestack.engine.events import Event, FrameDone
+from livestack.engine.group import Group
+from livestack.engine.results import composite_of
+from livestack.engine.targets import Targets
+from livestack.engine.views import StackView
 from livestack.kernels.bands import Bands
 from livestack.picture import (
     Look,
@@ -28,11 +35,9 @@ from livestack.picture import (
     render,
     render_part,
     render_small,
-    shrink_stack,
 )
 from livestack.picture.composite import Composite, Mixed
 from livestack.picture.noise import measure_noise
-from livestack.stacking.accumulators import Normalisation, Stack
 from livestack.stacking.canvas import Canvas
 
 NOISE_SIDE = 2048
@@ -43,19 +48,8 @@ LONGEST_REST_S = 6.0
 
 
 @dataclass(frozen=True, eq=False)
-class LastFrame:
-    """The newest frame as it went into the stack."""
-
-    planes: np.ndarray
-    matrix: np.ndarray
-    normalisation: Normalisation
-    share: float
-    """Its weight over the sum of weights."""
-
-
-@dataclass(frozen=True, eq=False)
 class Drawing:
-    """What the artist made of one request.
+    """What came of one request.
 
     Attributes
     ----------
@@ -75,24 +69,21 @@ class Drawing:
     canvas: Canvas
     mixed: Mixed | None = None
 
-    def region(self, stack: Stack, x: int, y: int, w: int, h: int, bottom_up: bool) -> np.ndarray:
-        """(h, w, 3) uint8, true pixels of the upright picture as it is now; `stack` is that of the group."""
-        height, width = stack.shape[1:]
+    def region(self, view: StackView, x: int, y: int, w: int, h: int) -> np.ndarray:
+        """(h, w, 3) uint8, true pixels of the upright picture as it is now; `view` is of the group's stack."""
+        (height, width), bottom_up = view.shape[1:], view.bottom_up
         # 16 pixels around, for what the renderer smooths
         x0, y0, x1, y1 = max(0, x - 16), max(0, y - 16), min(width, x + w + 16), min(height, y + h + 16)
         rows, columns = slice(height - y1, height - y0) if bottom_up else slice(y0, y1), slice(x0, x1)
-        part = stack.image(rows, columns) if self.mixed is None else self.mixed.part(rows, columns)
+        part = view.image(rows, columns) if self.mixed is None else self.mixed.part(rows, columns)
         drawn = render_part(part, self.look, (x0, rows.start), bottom_up=bottom_up).rgb
         return drawn[y - y0 : y - y0 + h, x - x0 : x - x0 + w]
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    group: str
-    stack: Stack
-    last: LastFrame | None
+    view: StackView
     settings: RenderSettings
-    bottom_up: bool
     composite: Composite | None
 
 
@@ -101,7 +92,7 @@ class PreviewRenderer:
 
     Parameters
     ----------
-    deliver : called with each finished Drawing, from the artist's thread.
+    deliver : called with each finished Drawing, from the thread that draws.
     fail : called with a sentence when drawing failed.
     """
 
@@ -116,7 +107,7 @@ class PreviewRenderer:
         self._rested_at = 0.0
         self._drawn_with: RenderSettings | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="livestack-artist", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="livestack-preview", daemon=True)
         self._thread.start()
 
     @property
@@ -124,10 +115,7 @@ class PreviewRenderer:
         """Nothing is being drawn or waits."""
         return self._wanted is None and not self._busy
 
-    def draw(
-        self, group: str, stack: Stack, last: LastFrame | None, settings: RenderSettings, bottom_up: bool,
-        composite: Composite | None = None,
-    ) -> None:  # fmt: skip
+    def draw(self, view: StackView, settings: RenderSettings, composite: Composite | None = None) -> None:
         """Ask for a picture of the stack, or of what it is part of, as it stands; replaces a request not begun.
 
         While another picture is being drawn, the newest frame is not kept for this one: it is as large as the frames
@@ -135,10 +123,10 @@ class PreviewRenderer:
         """
         with self._changed:
             if self._busy:
-                last = None
-            elif last is None and self._wanted is not None and self._wanted.group == group:
-                last = self._wanted.last
-            self._wanted = _Request(group, stack, last, settings, bottom_up, composite)
+                view = replace(view, newest=None)
+            elif view.newest is None and self._wanted is not None and self._wanted.view.group == view.group:
+                view = replace(view, newest=self._wanted.view.newest)
+            self._wanted = _Request(view, settings, composite)
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -175,25 +163,23 @@ class PreviewRenderer:
         return not self._ended and self._wanted is not None and self._wanted.settings == self._drawn_with
 
     def _make(self, request: _Request) -> Drawing:
-        stack, settings = request.stack, request.settings
-        small = shrink_stack(stack.mean, stack.weight, stack.origin, settings.preview_width, self._bands)
-        look = measure_small(small, settings, self._looks.get(request.group))
-        self._looks[request.group] = look
+        view, settings = request.view, request.settings
+        small = view.shrunk(settings.preview_width, self._bands)
+        look = measure_small(small, settings, self._looks.get(view.group))
+        self._looks[view.group] = look
         noise: tuple[float, float] | None = None
-        last = request.last
-        if last is not None:
-            last = replace(last, matrix=stack.canvas.from_reference @ last.matrix)
         one: np.ndarray | None = None
-        if last is not None:
-            noise = noise_of(stack, last)
+        if view.newest is not None:
+            last = replace(view.newest, matrix=view.canvas.from_reference @ view.newest.matrix)
+            noise = noise_of(view, last)
             # one frame drawn with the stack's look: its colours are as uncertain as it is noisier
             grain = noise[0] / noise[1] if noise and noise[1] > 0 else 1.0
             one = self._draw_frame(last, look.with_grain(grain), small, request)
         if request.composite is None:
-            picture = render_small(small, look, request.bottom_up, self._bands)
-            return Drawing(request.group, stack.n_frames, look, picture, one, noise, stack.canvas)
+            picture = render_small(small, look, view.bottom_up, self._bands)
+            return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas)
         picture, look, mixed = self._mix(request, request.composite)
-        return Drawing(request.group, stack.n_frames, look, picture, one, noise, stack.canvas, mixed)
+        return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas, mixed)
 
     def _draw_frame(self, last: LastFrame, look: Look, small: Small, request: _Request) -> np.ndarray:
         """The newest frame with the stack's look and geometry, at the size of the preview."""
@@ -205,7 +191,7 @@ class PreviewRenderer:
             reduced, scale = reduce_planes(last.planes, request.settings.preview_width, bands=self._bands)
             matrix = _to_reduced(small.scale) @ last.matrix @ np.linalg.inv(_to_reduced(scale))
             planes = warp_frame(replace(last, planes=reduced, matrix=matrix), shape)
-        return render_small(replace(small, planes=planes), look, request.bottom_up, self._bands).rgb
+        return render_small(replace(small, planes=planes), look, request.view.bottom_up, self._bands).rgb
 
     def _mix(self, request: _Request, composite: Composite) -> tuple[Picture, Look, Mixed]:
         """The colour picture at the size of the preview, and what zooming into it needs."""
@@ -213,7 +199,7 @@ class PreviewRenderer:
         key = f"{composite.name} in colour"
         look = measure_look(small, composite.settings_for(request.settings), self._looks.get(key), self._bands)
         self._looks[key] = look
-        picture = render(small, look, bottom_up=request.bottom_up, bands=self._bands)
+        picture = render(small, look, bottom_up=request.view.bottom_up, bands=self._bands)
         return Picture(picture.rgb, mixed.scale), mixed.look(look), mixed
 
 
@@ -236,11 +222,11 @@ def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def noise_of(stack: Stack, last: LastFrame) -> tuple[float, float] | None:
+def noise_of(view: StackView, last: LastFrame) -> tuple[float, float] | None:
     """Noise of the frame and of the stack, measured on the middle of the field."""
-    _, height, width = stack.shape
+    _, height, width = view.shape
     y, x = max(0, (height - NOISE_SIDE) // 2), max(0, (width - NOISE_SIDE) // 2)
-    part = stack.image(slice(y, y + NOISE_SIDE), slice(x, x + NOISE_SIDE))
+    part = view.image(slice(y, y + NOISE_SIDE), slice(x, x + NOISE_SIDE))
     moved = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]]) @ last.matrix
     return measure_noise(part, warp_frame(replace(last, matrix=moved), part.shape[-2:]), last.share)
 
@@ -249,3 +235,57 @@ def _to_reduced(scale: float) -> np.ndarray:
     """(3, 3) pixels of the data -> pixels of a picture `scale` times smaller, centres at integers in both."""
     offset = 0.5 / scale - 0.5
     return np.array([[1 / scale, 0.0, offset], [0.0, 1 / scale, offset], [0.0, 0.0, 1.0]])
+
+
+class Preview:
+    """Lets the picture follow the stack: draws it anew after each frame.
+
+    Parameters
+    ----------
+    targets : knows which groups make one colour picture.
+    settings : may be replaced while it runs; the next picture is drawn with the new ones.
+    deliver, fail : as for `PreviewRenderer`.
+    say : tells a sentence to whoever looks, in the thread that stacks.
+    """
+
+    name: ClassVar[str] = "preview"
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self, targets: Targets, settings: RenderSettings, deliver: Callable[[Drawing], None],
+        fail: Callable[[str], None], say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self._targets, self._say = targets, say
+        self._composites: set[str] = set()
+        self._renderer = PreviewRenderer(deliver, fail)
+
+    def on_event(self, event: Event) -> None:
+        """Draw the stack that a frame went into."""
+        if isinstance(event, FrameDone) and event.view is not None:
+            self.draw(event.view)
+
+    def state(self) -> Mapping[str, Any]:
+        """Nothing: a picture is drawn anew."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing to go on from."""
+
+    def draw(self, view: StackView) -> None:
+        """Draw a stack, or the colour picture of its target."""
+        composite = composite_of(self._targets, view.group)
+        if composite is not None and composite.name not in self._composites:
+            self._composites.add(composite.name)
+            self._say(f"{view.group}: the picture is now {composite.words}.")
+        self._renderer.draw(view, self.settings, composite)
+
+    def draw_group(self, group: Group | None) -> None:
+        """Draw a group's stack as it stands; nothing where it has none."""
+        view = StackView.of(group) if group is not None else None
+        if view is not None:
+            self.draw(view)
+
+    def close(self) -> None:
+        """Draw what is wanted, then end."""
+        self._renderer.finish()

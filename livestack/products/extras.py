@@ -19,10 +19,12 @@ from astropy.io import fits
 from livestack.base.durable import replacing, write_atomically
 from livestack.base.errors import FrameError
 from livestack.base.settings import Settings
-from livestack.engine.group import GroupStack
+from livestack.engine.grid import filled_canvas
+from livestack.engine.group import Group
 from livestack.engine.ledger import Member
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
 from livestack.engine.reference import Reference
+from livestack.engine.results import composite_of
 from livestack.formats.wcs import Cards, ObjectLabel, is_wcs_card, label_objects, solve_plate, wcs_cards
 from livestack.picture import Picture, encode_png, measure_look, remove_gradient, render
 from livestack.picture.composite import OFF, Composite
@@ -53,9 +55,9 @@ def write_products(
     SessionError : disk full, or not writable.
     """
     written: list[Path] = []
-    roots = [group for group in stack.groups.values() if group.grid == group.name and group.reference is not None]
+    roots = [group for group in stack.groups.values() if group.grid.root == group.name and group.reference is not None]
     for root in roots:
-        groups = [group for group in stack.on_grid_of(root.name) if group.n_stacked]
+        groups = [group for group in stack.targets.on_grid_of(root.name) if group.n_stacked]
         if not groups:
             continue
         solution = _solve(output, root, groups, say) if settings.save.solve else ()
@@ -64,7 +66,7 @@ def write_products(
                 written.append(write_flattened(output / group.name / "stack.fits"))
             if solution:
                 written += _label_group(output / group.name, group, settings, stack, solution)
-        composite = stack.composite_of(root.name, trimmed=True)
+        composite = composite_of(stack.targets, root.name, trimmed=True)
         if composite is not None:
             members = {role: stack.groups[part.group].members for role, part in composite.parts.items()}
             assert root.reference is not None
@@ -182,13 +184,13 @@ def write_flattened(stack: Path) -> Path:
 # Where in the sky
 
 
-def _solve(output: Path, root: GroupStack, groups: Sequence[GroupStack], say: Callable[[str], None]) -> Cards:
+def _solve(output: Path, root: Group, groups: Sequence[Group], say: Callable[[str], None]) -> Cards:
     """Solve the plate of a grid once; the solution goes into the headers of all its stacks."""
     assert root.reference is not None
     info = root.reference.info
     best = root if root.n_stacked else groups[0]
     assert best.stack is not None
-    image = np.mean(best.stack.on(best.canvas).image(), axis=0)
+    image = np.mean(best.stack.on(filled_canvas(best)).image(), axis=0)
     with tempfile.TemporaryDirectory(prefix="livestack-plate-") as folder:
         plate = Path(folder) / f"{best.name}.fits"
         write_plate(plate, image)
@@ -228,10 +230,10 @@ def put_wcs(path: Path, cards: Cards) -> None:
         hdus.writeto(temporary, overwrite=True)
 
 
-def _label_group(folder: Path, group: GroupStack, settings: Settings, stack: LiveStack, cards: Cards) -> list[Path]:
+def _label_group(folder: Path, group: Group, settings: Settings, stack: LiveStack, cards: Cards) -> list[Path]:
     assert group.stack is not None
     assert group.reference is not None
-    planes = group.stack.on(group.canvas).image()
+    planes = group.stack.on(filled_canvas(group)).image()
     look = measure_look(planes, settings.render, None, stack.bands)
     picture = render(planes, look, bottom_up=group.reference.info.bottom_up, bands=stack.bands)
     return _label(folder / "stack_labelled.png", picture, cards, group.reference.info.bottom_up)

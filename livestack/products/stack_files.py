@@ -20,7 +20,7 @@ from livestack.base.frame import FrameInfo
 from livestack.base.settings import Settings
 from livestack.detection.psf import PSFModel
 from livestack.engine.ledger import Member
-from livestack.engine.pipeline import Result
+from livestack.engine.results import Result
 from livestack.formats.wcs import wcs_cards
 from livestack.kernels.bands import Bands
 from livestack.picture import Look, Picture, encode_jpeg, encode_png, encode_tiff, measure_look, render

@@ -4,18 +4,18 @@
 Pure: no clock, no files; the same measures in the same order give the same verdicts.
 """
 
-from livestack.quality.alerts import Warnings
+from livestack.quality.alerts import Alerts
 from livestack.quality.content import ContentStats, content_stats, not_a_light
 from livestack.quality.judge import FrameMeasures, Judge, frame_weight
 from livestack.quality.reasons import REASONS, Verdict, accept, refuse
 
 __all__ = [
     "REASONS",
+    "Alerts",
     "ContentStats",
     "FrameMeasures",
     "Judge",
     "Verdict",
-    "Warnings",
     "accept",
     "content_stats",
     "frame_weight",

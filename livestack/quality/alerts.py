@@ -1,4 +1,4 @@
-"""Warnings for the person at the telescope: each said once when it sets in, and again only after it has been over.
+"""Alerts for the person at the telescope: each said once when it sets in, and again only after it has been over.
 
 Two levels for each (hysteresis): a warning sets in at the higher and ends at the lower one, on the median of the last
 few frames, so that one bad frame warns nobody. Refused frames count too: it is they that one is warned of.
@@ -33,7 +33,7 @@ LEVELS = {
 }
 
 
-class Warnings:
+class Alerts:
     """Watches the measures of frame after frame. `update` returns what is new, `active` what is in force."""
 
     QUANTITIES = ("n_stars", "fwhm_px", "elongation", "sky_adu", "noise_adu", "transparency", "narrow_px", "e1", "e2")
@@ -63,7 +63,7 @@ class Warnings:
         Returns
         -------
         list of str
-            Warnings that set in with this frame.
+            Alerts that set in with this frame.
         """
         self._remember(measures)
         checks = {

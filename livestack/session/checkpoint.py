@@ -14,24 +14,28 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from livestack.base.durable import DamagedFile, load_arrays, save_arrays
+from livestack.base.journal import CheckpointRecord
+from livestack.engine.events import Event, FrameDone
 from livestack.engine.ledger import Member
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
+from livestack.observers.observer import Observer, states_of
+from livestack.session.journal_writer import JournalWriter
 from livestack.session.state_codec import from_tree, to_text, to_tree
 from livestack.stacking.mask_store import MaskStore
 
 FOLDER_NAME = "checkpoint"
 MASKS_NAME = "masks.bin"
-STATE_VERSION = 2
+STATE_VERSION = 3
 GENERATIONS = 2
 MAX_SHARE = 0.04
 """Share of the time that checkpoints may take ..."""
@@ -62,13 +66,13 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A checkpoint that was read: the `LiveStack`'s state, the rejected samples' store, and what else was kept."""
+    """A checkpoint that was read: the `LiveStack`'s state, the rejected samples' store, the observers' states."""
 
     path: Path
     n_events: int
     state: Mapping[str, Any]
     masks: MaskStore
-    extra: Mapping[str, Any]
+    observers: Mapping[str, Any]
 
 
 class Checkpointer:
@@ -106,22 +110,22 @@ class Checkpointer:
 
     def is_due(self, stack: LiveStack) -> bool:
         """True when it is time, and there is something that the frames themselves do not tell."""
-        if self._thread is not None or not self._frames or all(group.warming for group in stack.groups.values()):
+        if self._thread is not None or not self._frames or all(group.warmup.active for group in stack.groups.values()):
             return False
         since = self._clock() - self._ended
         due = self._frames >= self._every_frames or since >= self._every_s
         cost = self._cost if self._cost is not None else _state_bytes(stack) / BYTES_PER_S
         return due and (cost <= CHEAP_S or cost <= MAX_SHARE * (since + cost))
 
-    def begin(self, stack: LiveStack, n_events: int, sequence: int, extra: Mapping[str, Any]) -> None:
+    def begin(self, stack: LiveStack, n_events: int, sequence: int, observers: Mapping[str, Any]) -> None:
         """Start writing; nothing may change the stack's accumulators before `settle` has returned."""
         begin = self._clock()
         arrays: list[np.ndarray] = []
         state = stack.state()
-        ledgers = {name: self._ledger(group["own"].pop("members")) for name, group in state["groups"].items()}
+        ledgers = {name: self._ledger(group["ledger"].pop("members")) for name, group in state["groups"].items()}
         tree = {
             "n_events": n_events, "sequence": sequence, "n_stacked": stack.n_stacked, "masks": self._masks.length,
-            "stack": to_tree(state, arrays), "extra": to_tree(dict(extra), arrays), "ledgers": list(ledgers),
+            "stack": to_tree(state, arrays), "observers": to_tree(dict(observers), arrays), "ledgers": list(ledgers),
         }  # fmt: skip
         named = {f"a{i}": array for i, array in enumerate(arrays)}
         named |= {f"m{i}": np.frombuffer(text, np.uint8) for i, text in enumerate(ledgers.values())}
@@ -241,12 +245,12 @@ def _load(path: Path, most_events: int) -> Loaded:
         state = from_tree(tree["stack"], arrays, masks)
         for i, name in enumerate(tree["ledgers"]):
             lines = named[f"m{i}"].tobytes().splitlines()
-            state["groups"][name]["own"]["members"] = [from_tree(json.loads(line), (), masks) for line in lines]
-        extra = from_tree(tree["extra"], arrays, masks)
+            state["groups"][name]["ledger"]["members"] = [from_tree(json.loads(line), (), masks) for line in lines]
+        observers = from_tree(tree["observers"], arrays, masks)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         masks.close()
         raise DamagedFile(f"{path}: cannot be understood ({error}); an older one is taken.") from error
-    return Loaded(path, tree["n_events"], state, masks, extra)
+    return Loaded(path, tree["n_events"], state, masks, observers)
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -255,3 +259,52 @@ def remove_checkpoints(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+class Checkpoints:
+    """Keeps the state of a session on disk: begins a checkpoint when one is due, and tells the journal of it.
+
+    Parameters
+    ----------
+    observers : whose states belong in beside the stack's.
+    at_rest : False while somebody measures what the journal does not hold yet.
+    """
+
+    name: ClassVar[str] = "checkpoint"
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self, writer: Checkpointer, stack: LiveStack, journal: JournalWriter, observers: Sequence[Observer],
+        at_rest: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.writer = writer
+        self._stack, self._journal, self._observers, self._at_rest = stack, journal, observers, at_rest
+
+    def on_event(self, event: Event) -> None:
+        """Nothing changes until the next frame comes: the moment to begin.
+
+        That is before the PSF of this frame is begun, and after that of an earlier one was told: see `replay`.
+        """
+        if isinstance(event, FrameDone):
+            self.writer.count_frame()
+            if self._at_rest() and self.writer.is_due(self._stack):
+                n_events, sequence = self._journal.n_events, self._journal.sequence - 1
+                self.writer.begin(self._stack, n_events, sequence, states_of(self._observers))
+
+    def state(self) -> Mapping[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing to go on from."""
+
+    def collect(self, output: Path, wait: bool = True) -> None:
+        """Tell of the checkpoint that was under way; with `wait`, the accumulators may be changed afterwards."""
+        if not wait and not self.writer.is_done:
+            return
+        written = self.writer.settle()
+        if written is not None:
+            self._journal.append(
+                CheckpointRecord(
+                    file=written.path.relative_to(output).as_posix(), n_stacked=written.n_stacked,
+                    sequence=written.sequence, size_bytes=written.size_bytes, duration_s=round(written.duration_s, 4),
+                )
+            )  # fmt: skip

@@ -16,8 +16,10 @@ from livestack.base.frame import Frame, FrameInfo
 from livestack.base.settings import Settings, StackSettings
 from livestack.detection.psf import measure_psf
 from livestack.engine.ledger import Member
-from livestack.engine.pipeline import LiveStack
-from livestack.engine.prepare import Prepared, prepare_pixels
+from livestack.engine.live_stack import LiveStack
+from livestack.engine.prepare import calibrate
+from livestack.engine.restack import test_anew
+from livestack.engine.states import Calibrated
 from livestack.kernels.bands import Bands
 from livestack.kernels.stack import accumulate_strip
 from livestack.picture import measure_look, render
@@ -52,12 +54,12 @@ def compile_loops(stopped: Callable[[], bool]) -> None:
                 return
             group = next(iter(stack.groups.values()))
             with ThreadPoolExecutor(1) as reader:
-                group.test_again(_fetch_from(frames, settings, stack.bands), reader, None, None)
+                test_anew(group, _fetch_from(frames, settings, stack.bands), reader, None, None)
 
 
-def _fetch_from(frames: Sequence[Frame], settings: Settings, bands: Bands) -> Callable[[Member], Prepared]:
+def _fetch_from(frames: Sequence[Frame], settings: Settings, bands: Bands) -> Callable[[Member], Calibrated]:
     """What gives a member's pixels again."""
-    return lambda member: prepare_pixels(frames[member.index], None, settings, bands)
+    return lambda member: calibrate(frames[member.index], None, settings, bands)
 
 
 def invented_frames(bayer: str | None) -> list[Frame]:

@@ -19,8 +19,7 @@ import cv2
 from livestack.base.errors import FrameError, UnreadableFrame
 from livestack.base.folder import FileKey, calibration_folder, say_name
 from livestack.base.frame import Frame, FrameKind
-from livestack.engine.ledger import Outcome
-from livestack.engine.pipeline import Prepared
+from livestack.engine.states import Detected, Outcome
 from livestack.formats import read_frames, read_info
 from livestack.session.watcher import Arrival, Idle, Watcher
 
@@ -34,7 +33,7 @@ class Read:
 
     arrival: Arrival
     frame: Frame
-    prepared: Prepared | Outcome
+    prepared: Detected | Outcome
     read_s: float
 
 
@@ -75,7 +74,7 @@ class Prefetcher:
     """
 
     def __init__(
-        self, watcher: Watcher, prepare: Callable[[Frame], Prepared | Outcome], aborting: threading.Event
+        self, watcher: Watcher, prepare: Callable[[Frame], Detected | Outcome], aborting: threading.Event
     ) -> None:
         self.failure: list[BaseException] = []
         """What ended a thread; to be raised by whoever gets `End`."""

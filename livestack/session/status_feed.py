@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from livestack.base.errors import LivestackError
 from livestack.base.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
 from livestack.detection.psf import PSFModel
-from livestack.engine.ledger import Outcome
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.events import Event, FrameDone
+from livestack.engine.states import Outcome
+from livestack.engine.targets import Targets
+from livestack.engine.views import StackView
 from livestack.observers.preview import Drawing
 from livestack.registration import transform as tf
 from livestack.session.snapshot import Slot, Snapshot, State, TrendPoint
@@ -31,11 +34,19 @@ class StatusFeed:
     ----------
     slot : where snapshots go.
     name : of the session; `output` its folder.
-    stack : whose groups and exposures are told; read only.
+    targets : whose groups and exposures are told; to be looked at.
     n_waiting : asked for the number of files that wait.
+
+    Attributes
+    ----------
+    psf : latest measurement by group, of whoever measures.
+    sequence : frames and files told so far; frame_size : (width, height) of the frame that comes next.
     """
 
-    def __init__(self, slot: Slot, name: str, output: Path, stack: LiveStack, n_waiting: Callable[[], int]) -> None:
+    name: ClassVar[str] = "status"
+    version: ClassVar[int] = 1
+
+    def __init__(self, slot: Slot, name: str, output: Path, targets: Targets, n_waiting: Callable[[], int]) -> None:
         self.slot = slot
         self.trend: deque[TrendPoint] = deque(maxlen=TREND_KEPT)
         self.noise: list[tuple[int, float]] = []
@@ -44,8 +55,10 @@ class StatusFeed:
         self.object_override = ""
         self.paused = False
         self.n_refused = 0
-        self._stack = stack
-        self._groups = stack.groups
+        self.sequence = 0
+        self.frame_size = (1, 1)
+        self._targets = targets
+        self._groups = targets.groups
         self._n_waiting = n_waiting
         self._snapshot = Snapshot(session_name=name, output=output)
         self._messages: deque[str] = deque(maxlen=MESSAGES_KEPT)
@@ -68,12 +81,27 @@ class StatusFeed:
 
     # Frames
 
-    def note(self, sequence: int, outcome: Outcome, size: tuple[int, int]) -> None:
-        """A frame went through; `size` (width, height) of it."""
-        moved = tf.decompose(outcome.transform, *size) if outcome.transform is not None else None
+    def on_event(self, event: Event) -> None:
+        """A frame went through."""
+        if isinstance(event, FrameDone):
+            if not event.outcome.stacked:
+                self.say(event.outcome.message)
+            self._note(event.outcome)
+
+    def state(self) -> Mapping[str, Any]:
+        """What the journal does not tell."""
+        return {"noise": self.noise, "object": self.object_override}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.noise, self.object_override = list(state["noise"]), str(state["object"])
+
+    def _note(self, outcome: Outcome) -> None:
+        self.sequence += 1
+        moved = tf.decompose(outcome.transform, *self.frame_size) if outcome.transform is not None else None
         self._add(
             TrendPoint(
-                frame=sequence, file=outcome.name, status="stacked" if outcome.stacked else "refused",
+                frame=self.sequence, file=outcome.name, status="stacked" if outcome.stacked else "refused",
                 time=outcome.date_obs, fwhm_px=outcome.fwhm_px, eccentricity=outcome.eccentricity,
                 sky_adu=outcome.sky_adu, transparency=outcome.transparency, n_stars=outcome.n_stars or 0,
                 dx_px=moved.dx_px if moved else None, dy_px=moved.dy_px if moved else None,
@@ -84,10 +112,11 @@ class StatusFeed:
         if outcome.stacked:
             self.active_group = outcome.group
 
-    def note_refusal(self, sequence: int, name: str, reason: str, message: str) -> None:
+    def note_refusal(self, name: str, reason: str, message: str) -> None:
         """A file never became a frame."""
+        self.sequence += 1
         blank = (None, None, None, None, None, 0, None, None, None)
-        self._add(TrendPoint(sequence, name, "refused", *blank, reason, message))
+        self._add(TrendPoint(self.sequence, name, "refused", *blank, reason, message))
         self.say(message)
 
     def _add(self, point: TrendPoint) -> None:
@@ -138,7 +167,7 @@ class StatusFeed:
         point = self.trend[-1] if self.trend else None
         psf = self.psf.get(self.active_group)
         info = group.reference.info if group is not None and group.reference is not None else None
-        exposure = self._stack.exposure_of(self.active_group)
+        exposure = self._targets.exposure_of(self.active_group)
         ratio = self.noise[-1][1] if self.noise else None
         fwhm = psf.fwhm_px if psf else (point.fwhm_px if point else None)
         scale = info.scale_arcsec_px if info else None
@@ -162,7 +191,7 @@ class StatusFeed:
             noise_history=tuple(self.noise),
             trend=tuple(self.trend),
             messages=tuple(self._messages),
-            warnings=group.warnings.active if group is not None else (),
+            warnings=group.alerts.active if group is not None else (),
             picture=picture,
             last_frame=last,
             full_size=(drawing.canvas.width, drawing.canvas.height) if drawing is not None else (0, 0),
@@ -182,11 +211,9 @@ class StatusFeed:
         with self._lock:
             drawing = self._drawn
         group = self._groups.get(drawing.group) if drawing else None
-        stack = group.stack if group is not None else None  # once: it may be another one in a moment
-        if drawing is None or group is None or stack is None:
+        view = StackView.of(group, with_newest=False) if group is not None else None  # once: it may be another soon
+        if drawing is None or view is None:
             raise LivestackError("region: nothing has been drawn yet; ask again.")
-        if drawing.canvas != stack.canvas:
+        if drawing.canvas != view.canvas:
             raise LivestackError("region: the canvas has grown; ask again when it is drawn.")
-        info = group.reference.info if group.reference else None
-        flipped = bool(info and info.bottom_up)
-        return drawing.region(stack, x, y, w, h, flipped)
+        return drawing.region(view, x, y, w, h)

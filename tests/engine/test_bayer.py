@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from livestack import Frame, LiveStack, Settings
+from livestack import Frame, Settings
 from livestack.base.frame import with_bayer
 from livestack.faces.cli import app
 from livestack.simulate import named_scenario, simulate_frame
+from tests.heard import HeardStack
 
 NIGHT = named_scenario("osc", frames=4, width=320, height=240, seed=3)
 FRAMES = [simulate_frame(NIGHT, number).frame for number in range(4)]
@@ -19,7 +20,7 @@ FRAMES = [simulate_frame(NIGHT, number).frame for number in range(4)]
 
 def stacked(bayer: str | None, header: str | None) -> tuple[np.ndarray, list[str]]:
     """The stack of the frames with another pattern in their headers, and what was said."""
-    with LiveStack(Settings.model_validate({"calibration": {"bayer": bayer}})) as stack:
+    with HeardStack(Settings.model_validate({"calibration": {"bayer": bayer}})) as stack:
         for frame in FRAMES:
             outcome = stack.add(replace(frame, info=replace(frame.info, bayer=header)))
             assert outcome.status == "stacked", outcome.message

@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from livestack.base.errors import UsageError
 from livestack.base.settings import QualitySettings, RegistrationSettings, SaveSettings, Settings, StackSettings
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
 from livestack.kernels.bands import Bands
 from livestack.session.session import Session
 from livestack.simulate import named_scenario, simulate_frame, write_session

@@ -12,12 +12,14 @@ from livestack.base.errors import NothingStacked, UsageError
 from livestack.base.frame import Frame, FrameInfo, FrameKind
 from livestack.base.settings import Settings
 from livestack.detection.psf import measure_psf
-from livestack.engine.ledger import Outcome
-from livestack.engine.pipeline import LiveStack, group_name, slug
+from livestack.engine.intake import group_name, slug
+from livestack.engine.live_stack import LiveStack
+from livestack.engine.states import Outcome
 from livestack.kernels.bands import Bands
 from livestack.registration import transform as tf
 from livestack.simulate import Fault, Scenario, SimulatedFrame, named_scenario, simulate_frame, write_session
 from livestack.stacking.accumulators import Stack
+from tests.heard import HeardStack
 
 WIDTH, HEIGHT = 720, 520
 
@@ -214,7 +216,7 @@ def test_groups_by_object_and_filter_share_the_grid() -> None:
 def test_another_field_under_the_same_name_opens_a_new_group() -> None:
     here = named_scenario("mono", frames=4, width=WIDTH, height=HEIGHT, seed=1)
     there = named_scenario("mono", frames=5, width=WIDTH, height=HEIGHT, seed=99)
-    stack = LiveStack()
+    stack = HeardStack()
     for i in range(4):
         assert stack.add(simulate_frame(here, i).frame).stacked
     later = [stack.add(simulate_frame(there, i).frame) for i in range(5)]
@@ -227,12 +229,12 @@ def test_another_field_under_the_same_name_opens_a_new_group() -> None:
 def test_an_odd_first_frame_is_dropped() -> None:
     elsewhere = simulate_frame(named_scenario("mono", frames=1, width=WIDTH, height=HEIGHT, seed=99), 0).frame
     night = named_scenario("mono", frames=6, width=WIDTH, height=HEIGHT, seed=1)
-    stack = LiveStack()
+    stack = HeardStack()
     assert stack.add(elsewhere).stacked
     later = [stack.add(simulate_frame(night, i).frame) for i in range(6)]
     assert [o.status for o in later] == ["refused", "refused", "stacked", "stacked", "stacked", "stacked"]
     assert list(stack.groups) == ["m-27"]
-    assert [member.name for member in stack.dropped] == [elsewhere.name]
+    assert stack.taken_out == [elsewhere.name]
     assert stack.result().header["NCOMBINE"] == 4
 
 
@@ -240,11 +242,11 @@ def test_a_first_frame_of_another_size_is_dropped() -> None:
     """A binned test shot before the night must not lock the night to its size."""
     shot = simulate_frame(named_scenario("mono", frames=1, width=WIDTH // 2, height=HEIGHT // 2, seed=1), 0).frame
     night = named_scenario("mono", frames=6, width=WIDTH, height=HEIGHT, seed=1)
-    with LiveStack() as stack:
+    with HeardStack() as stack:
         assert stack.add(replace(shot, label="shot.fits")).stacked
         later = [stack.add(simulate_frame(night, i).frame) for i in range(6)]
         assert [o.reason for o in later] == ["wrong_size", "wrong_size", None, None, None, None]
-        assert [member.name for member in stack.dropped] == ["shot.fits"]
+        assert stack.taken_out == ["shot.fits"]
         assert any("another size" in notice for notice in stack.notices)
         assert stack.result().mean.shape == (HEIGHT, WIDTH)
         assert stack.result().header["NCOMBINE"] == 4
@@ -254,7 +256,7 @@ def test_a_reference_of_another_size_is_told(tmp_path: Path) -> None:
     write_session(named_scenario("mono", frames=1, width=300, height=200, seed=1), tmp_path)
     other = next(tmp_path.glob("*.fits"))
     night = named_scenario("mono", frames=2, width=WIDTH, height=HEIGHT, seed=1)
-    with LiveStack(settings(registration={"reference": other})) as stack:
+    with HeardStack(settings(registration={"reference": other})) as stack:
         assert all(stack.add(simulate_frame(night, i).frame).stacked for i in range(2))
         assert [n for n in stack.notices if "is 300 x 200, the frames of m-27 are 720 x 520" in n]
 
@@ -421,7 +423,7 @@ def test_a_new_filter_takes_the_grid_of_its_own_size() -> None:
         assert "m-27-l-2" in stack.groups
         for frame in full[1::2]:
             assert stack.add(frame).stacked
-        assert stack.groups["m-27-r"].grid == "m-27-l"
+        assert stack.groups["m-27-r"].grid.root == "m-27-l"
         assert stack.result("m-27-r").mean.shape == (HEIGHT, WIDTH)
 
 
@@ -432,7 +434,7 @@ def test_asking_for_a_frame_that_is_not_there_changes_nothing() -> None:
             stack.add(simulate_frame(night, i).frame)
         with pytest.raises(UsageError, match="is not in a stack"):
             stack.remove("typo.fits")
-        assert stack.groups["m-27"].warming
+        assert stack.groups["m-27"].warmup.active
 
 
 def test_frames_without_an_exposure_weigh_as_their_like() -> None:

@@ -8,7 +8,8 @@ import pytest
 from livestack.base.frame import Frame, FrameInfo
 from livestack.base.settings import Settings
 from livestack.calibration.defects import DefectMap
-from livestack.engine.prepare import Developer, file_to_stack_pixels, fingerprint, prepare, prepare_pixels
+from livestack.engine.developer import Developer
+from livestack.engine.prepare import calibrate, file_to_stack_pixels, fingerprint, prepare
 from livestack.kernels.bands import Bands
 
 
@@ -31,7 +32,7 @@ def some_defects(shape: tuple[int, int]) -> DefectMap:
 def test_a_region_is_the_crop_of_the_whole(
     bayer: str | None, planes: int, repaired: bool, keep_raw: bool, bands: Bands
 ) -> None:
-    prepared = prepare_pixels(make(bayer, planes), None, Settings(), bands)
+    prepared = calibrate(make(bayer, planes), None, Settings(), bands)
     defects = some_defects((90, 130)) if repaired else None
     part = Developer(prepared, "mhc", keep_raw).region(23, 61, 31, 101, defects)
     whole = Developer(prepared, "mhc").whole(defects, bands)

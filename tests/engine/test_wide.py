@@ -12,7 +12,8 @@ from livestack import LiveStack, Settings
 from livestack.base.journal import Distortion as DistortionRecord
 from livestack.base.journal import FrameRecord
 from livestack.detection import StarCatalog, find_stars, measure_sky
-from livestack.engine.ledger import Outcome
+from livestack.engine.grid import filled_canvas
+from livestack.engine.states import Outcome
 from livestack.formats import read_frame
 from livestack.registration import transform as tf
 from livestack.registration.distortion import Distortion, to_frame, to_reference
@@ -20,6 +21,7 @@ from livestack.session.checkpoint import Checkpointer, load_newest
 from livestack.session.state_codec import from_tree, to_text, to_tree
 from livestack.simulate import Scenario, named_scenario, project_pixels, simulate_frame, write_session
 from livestack.stacking.mask_store import MaskStore
+from tests.heard import HeardStack
 
 WIDTH, HEIGHT, FRAMES = 620, 460, 12
 SCENARIO = named_scenario("wide", width=WIDTH, height=HEIGHT, frames=FRAMES, stars=700, seed=5)
@@ -111,11 +113,10 @@ def test_a_better_reference_takes_the_lens_along() -> None:
     """The first frame is out of focus: one of the warm-up takes over, and the others follow it through the lens."""
     faults = ({"kind": "defocus", "first": 0, "amount": 1.7, "expected": "stacked"},)
     scenario = Scenario.model_validate({**SCENARIO.model_dump(), "faults": faults})
-    told: list[str] = []
-    stack = LiveStack(settings(), on_reference=lambda group, reference, why: told.append(why))
+    stack = HeardStack(settings())
     for i in range(scenario.frames):
         stack.add(simulate_frame(scenario, i).frame)
-    assert told[-1] == "the best frame of the warm-up"
+    assert stack.references[-1][1] == "the best frame of the warm-up"
     (group,) = stack.groups.values()
     assert group.reference is not None
     number = int(group.reference.name.split("[")[1].rstrip("]"))
@@ -172,7 +173,7 @@ def test_a_canvas_that_grows_follows_the_lens() -> None:
     chosen = chosen.model_copy(update={"stack": chosen.stack.model_copy(update={"canvas": "union"})})
     stack, outcomes = stacked(scenario, chosen)
     (group,) = stack.groups.values()
-    assert group.canvas.width > 1.5 * WIDTH
+    assert filled_canvas(group).width > 1.5 * WIDTH
     assert group.reference is not None
     assert any(patch.distortion is not None for patch in group.reference.patches)
     first, points = (

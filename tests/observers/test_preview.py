@@ -1,4 +1,4 @@
-"""The artist: never in the way, latest wins, survives what cannot be drawn."""
+"""The preview: never in the way, latest wins, survives what cannot be drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from livestack.base.settings import RenderSettings
-from livestack.observers.preview import Drawing, LastFrame, PreviewRenderer
+from livestack.engine.accumulation import LastFrame
+from livestack.engine.views import StackView
+from livestack.observers.preview import Drawing, PreviewRenderer
 from livestack.picture.composite import Part, plan_composite
 from livestack.stacking.accumulators import Normalisation, Stack
 
@@ -37,14 +39,14 @@ def test_asking_never_waits_and_the_latest_wins() -> None:
         begun.set()
         assert go_on.wait(20)
 
-    artist = PreviewRenderer(deliver, pytest.fail)
-    artist.draw("m-27", filled(frames=1), None, SETTINGS, False)
+    renderer = PreviewRenderer(deliver, pytest.fail)
+    renderer.draw(StackView("m-27", filled(frames=1), newest=None), SETTINGS)
     assert begun.wait(20)
-    for frames in range(2, 7):  # the artist is busy all the while: this would hang if anything waited for it
-        artist.draw("m-27", filled(frames=frames), None, SETTINGS, False)
-    assert not artist.idle
+    for frames in range(2, 7):  # the renderer is busy all the while: this would hang if anything waited for it
+        renderer.draw(StackView("m-27", filled(frames=frames), newest=None), SETTINGS)
+    assert not renderer.idle
     go_on.set()
-    artist.finish()
+    renderer.finish()
     assert drawn == [1, 6]
 
 
@@ -52,12 +54,12 @@ def test_what_cannot_be_drawn_is_said_and_the_next_is_drawn() -> None:
     said: list[str] = []
     drawn: list[Drawing] = []
     ready = threading.Event()
-    artist = PreviewRenderer(drawn.append, lambda sentence: (said.append(sentence), ready.set())[1])
+    renderer = PreviewRenderer(drawn.append, lambda sentence: (said.append(sentence), ready.set())[1])
     broken = LastFrame(np.zeros((1, 0, 0), np.float32), np.eye(3), Normalisation.identity(1), 1.0)
-    artist.draw("m-27", filled(), broken, SETTINGS, False)
+    renderer.draw(StackView("m-27", filled(), newest=broken), SETTINGS)
     assert ready.wait(20)
-    artist.draw("m-27", filled(), None, SETTINGS, False)
-    artist.finish()
+    renderer.draw(StackView("m-27", filled(), newest=None), SETTINGS)
+    renderer.finish()
     assert len(drawn) == 1
     assert "could not be drawn" in said[0]
     assert "stacking goes on" in said[0]
@@ -65,14 +67,14 @@ def test_what_cannot_be_drawn_is_said_and_the_next_is_drawn() -> None:
 
 def test_the_last_frame_lies_where_the_stack_shows_it() -> None:
     drawn: list[Drawing] = []
-    artist = PreviewRenderer(drawn.append, pytest.fail)
+    renderer = PreviewRenderer(drawn.append, pytest.fail)
     stack = filled()
     shift = np.array([[1.0, 0, 7], [0, 1, -4], [0, 0, 1]])
     frame = np.roll(stack.image(), (4, -7), (1, 2)) / 2
     frame = np.nan_to_num(frame, nan=250.0)
     twice = Normalisation(np.array([2.0]), np.zeros((1, 10)))
-    artist.draw("m-27", stack, LastFrame(frame, shift, twice, 0.25), RenderSettings(), False)
-    artist.finish()
+    renderer.draw(StackView("m-27", stack, newest=LastFrame(frame, shift, twice, 0.25)), RenderSettings())
+    renderer.finish()
     picture, last = drawn[0].picture.rgb.astype(int), drawn[0].last_frame
     assert last is not None
     assert last.shape == picture.shape == (HEIGHT, WIDTH, 3)
@@ -85,16 +87,16 @@ def test_the_look_goes_on_when_the_filter_changes() -> None:
     drawn: list[Drawing] = []
     stacks = {name: filled(seed=k, sky=400.0 + 100 * k) for k, name in enumerate("RGB")}
     composite = plan_composite("m-27", [Part(name, name, stack, 60.0, 4) for name, stack in stacks.items()], "auto")
-    artist = PreviewRenderer(drawn.append, pytest.fail)
+    renderer = PreviewRenderer(drawn.append, pytest.fail)
     whites = []
     for name in "RGB":
         done = threading.Event()
-        artist._deliver = lambda drawing, done=done: (drawn.append(drawing), done.set())[1]  # type: ignore[misc]
-        artist.draw(f"m-27-{name.lower()}", stacks[name], None, SETTINGS, False, composite)
+        renderer._deliver = lambda drawing, done=done: (drawn.append(drawing), done.set())[1]  # type: ignore[misc]
+        renderer.draw(StackView(f"m-27-{name.lower()}", stacks[name], newest=None), SETTINGS, composite)
         assert done.wait(20)
         whites.append(drawn[-1].look.white)
         for stack in stacks.values():  # the white point follows the stars slowly, whichever filter is in
             stack.mean[stack.mean > 300] *= 4
-    artist.finish()
+    renderer.finish()
     assert drawn[-1].mixed is not None
     assert 0.1 * np.log(4) < np.log(whites[1] / whites[0]) < 0.6 * np.log(4)

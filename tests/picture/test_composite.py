@@ -15,14 +15,15 @@ from scipy.spatial import cKDTree
 from livestack.base.errors import UsageError
 from livestack.base.frame import Frame
 from livestack.base.settings import RenderSettings, Settings
-from livestack.engine.pipeline import LiveStack
-from livestack.observers.preview import Drawing, LastFrame, PreviewRenderer, warp_frame
+from livestack.engine.results import composite_of
+from livestack.observers.preview import Drawing, PreviewRenderer, warp_frame
 from livestack.picture import measure_look, render
 from livestack.picture.composite import Composite, Part, check_palette, plan_composite
 from livestack.session.snapshot import Slot
 from livestack.session.status_feed import StatusFeed
 from livestack.simulate import named_scenario, simulate_frame
 from livestack.stacking.accumulators import Stack
+from tests.heard import HeardStack
 
 WIDTH, HEIGHT = 480, 360
 TARGETS = ("M 27", "NGC 6960")
@@ -35,24 +36,24 @@ def night(filters: tuple[str, ...], frames: int, **changes: object):  # type: ig
     )  # fmt: skip
 
 
-def shuffled(filters: tuple[str, ...], each: int) -> LiveStack:
+def shuffled(filters: tuple[str, ...], each: int) -> HeardStack:
     """A night of two targets, `each` frames a filter and target, in any order."""
     scenario = night(filters, 2 * each * len(filters))
     order = list(range(scenario.frames))
     random.Random(7).shuffle(order)
-    stack = LiveStack(Settings.model_validate({"stack": {"warmup_frames": 4}}))
+    stack = HeardStack(Settings.model_validate({"stack": {"warmup_frames": 4}}))
     for index in order:
         assert stack.add(simulate_frame(scenario, index).frame).stacked
     return stack
 
 
 @pytest.fixture(scope="module")
-def lrgb() -> LiveStack:
+def lrgb() -> HeardStack:
     return shuffled(("L", "R", "G", "B"), 6)
 
 
 @pytest.fixture(scope="module")
-def sho() -> LiveStack:
+def sho() -> HeardStack:
     return shuffled(("Ha 7nm", "OIII", "S II"), 5)
 
 
@@ -84,20 +85,20 @@ def assert_registered(planes: list[np.ndarray], least: int) -> None:
 
 
 @pytest.mark.parametrize("target, slug", [("M 27", "m-27"), ("NGC 6960", "ngc-6960")])
-def test_a_shuffled_night_comes_to_the_right_groups(lrgb: LiveStack, target: str, slug: str) -> None:
+def test_a_shuffled_night_comes_to_the_right_groups(lrgb: HeardStack, target: str, slug: str) -> None:
     assert len(lrgb.groups) == 8
     mine = [group for name, group in lrgb.groups.items() if name.startswith(slug)]
     assert sorted(group.name for group in mine) == [f"{slug}-{f}" for f in "bglr"]
-    assert len({group.grid for group in mine}) == 1
+    assert len({group.grid.root for group in mine}) == 1
     assert {group.n_stacked for group in mine} == {6}
     assert {member.info.object_name for group in mine for member in group.members} == {target}
-    assert lrgb.exposure_of(f"{slug}-r") == {"L": 180.0, "R": 180.0, "G": 180.0, "B": 180.0}
+    assert lrgb.targets.exposure_of(f"{slug}-r") == {"L": 180.0, "R": 180.0, "G": 180.0, "B": 180.0}
 
 
 @pytest.mark.parametrize("slug", ["m-27", "ngc-6960"])
-def test_stars_of_all_channels_lie_on_each_other(lrgb: LiveStack, slug: str) -> None:
+def test_stars_of_all_channels_lie_on_each_other(lrgb: HeardStack, slug: str) -> None:
     assert_registered([lrgb.result(f"{slug}-{f}").mean for f in "lrgb"], 20)
-    composite = lrgb.composite_of(f"{slug}-b")
+    composite = composite_of(lrgb.targets, f"{slug}-b")
     assert composite is not None
     assert (composite.name, composite.narrowband) == (f"{slug}-lrgb", False)
     planes, sky = composite.make()
@@ -107,8 +108,8 @@ def test_stars_of_all_channels_lie_on_each_other(lrgb: LiveStack, slug: str) -> 
 
 
 @pytest.mark.parametrize("slug", ["m-27", "ngc-6960"])
-def test_a_narrowband_night(sho: LiveStack, slug: str) -> None:
-    composite = sho.composite_of(f"{slug}-oiii")
+def test_a_narrowband_night(sho: HeardStack, slug: str) -> None:
+    composite = composite_of(sho.targets, f"{slug}-oiii")
     assert composite is not None
     assert (composite.palette_name, list(composite.parts)) == ("SHO", ["SII", "Ha", "OIII"])
     assert {role: (part.n_frames, part.exposure_s) for role, part in composite.parts.items()} == dict.fromkeys(
@@ -118,9 +119,9 @@ def test_a_narrowband_night(sho: LiveStack, slug: str) -> None:
     assert_registered(list(composite.make()[0]), 12)
 
 
-def test_exposure_is_told_for_the_target_that_is_shown(lrgb: LiveStack, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_exposure_is_told_for_the_target_that_is_shown(lrgb: HeardStack, tmp_path) -> None:  # type: ignore[no-untyped-def]
     slot = Slot()
-    teller = StatusFeed(slot, "night", tmp_path, lrgb, lambda: 0)
+    teller = StatusFeed(slot, "night", tmp_path, lrgb.targets, lambda: 0)
     teller.active_group = "ngc-6960-g"
     teller.publish()
     assert slot.latest.exposure_s == {"L": 180.0, "R": 180.0, "G": 180.0, "B": 180.0}
@@ -128,7 +129,7 @@ def test_exposure_is_told_for_the_target_that_is_shown(lrgb: LiveStack, tmp_path
 
 def test_a_cloudy_first_frame_does_not_part_a_filter_from_the_others() -> None:
     scenario = night(("L", "R"), 12, objects=("M 27",))
-    stack = LiveStack()
+    stack = HeardStack()
     frames = [simulate_frame(scenario, i).frame for i in range(8)]
     assert stack.add(frames[0]).stacked
     rng = np.random.default_rng(4)
@@ -137,20 +138,20 @@ def test_a_cloudy_first_frame_does_not_part_a_filter_from_the_others() -> None:
     assert not outcome.stacked
     for frame in frames[2:]:
         assert stack.add(frame).stacked
-    assert stack.groups["m-27-r"].grid == "m-27-l"
+    assert stack.groups["m-27-r"].grid.root == "m-27-l"
 
 
 def test_a_filter_that_fits_nowhere_gets_a_grid_of_its_own_and_says_so() -> None:
     here = night(("L",), 4, objects=("M 27",))
     there = named_scenario("filters", frames=5, width=WIDTH, height=HEIGHT, seed=99, filters=("R",), objects=("M 27",))
-    stack = LiveStack()
+    stack = HeardStack()
     for i in range(4):
         assert stack.add(simulate_frame(here, i).frame).stacked
     outcomes = [stack.add(simulate_frame(there, i).frame) for i in range(5)]
     assert [o.stacked for o in outcomes] == [False, False, True, True, True]
-    assert stack.groups["m-27-r"].grid == "m-27-r"
+    assert stack.groups["m-27-r"].grid.root == "m-27-r"
     assert any("grid of their own" in notice for notice in stack.notices)
-    assert stack.composite_of("m-27-l") is None
+    assert composite_of(stack.targets, "m-27-l") is None
 
 
 # Coming back
@@ -163,25 +164,25 @@ def nameless(frame: Frame, filter_name: str | None) -> Frame:
 def test_coming_back_to_a_target_without_a_name_continues_it() -> None:
     here = named_scenario("mono", frames=6, width=WIDTH, height=HEIGHT, seed=1)
     there = named_scenario("mono", frames=5, width=WIDTH, height=HEIGHT, seed=99)
-    stack = LiveStack()
+    stack = HeardStack()
     walk = [(here, range(3)), (there, range(5)), (here, range(3, 6))]
     outcomes = [
         stack.add(nameless(simulate_frame(scenario, i).frame, None)) for scenario, numbers in walk for i in numbers
     ]
     assert [o.group for o in outcomes if o.stacked] == ["stack"] * 3 + ["stack-2"] * 3 + ["stack"] * 3
     assert [o.stacked for o in outcomes[-3:]] == [True] * 3
-    assert [group.n_refused for group in stack.groups.values()] == [2, 0]
+    assert [group.ledger.n_refused for group in stack.groups.values()] == [2, 0]
     assert any("shows the field of stack, not that of stack-2" in notice for notice in stack.notices)
 
 
 def test_filters_of_targets_without_a_name_stay_together() -> None:
     here = named_scenario("mono", frames=8, width=WIDTH, height=HEIGHT, seed=1)
     there = named_scenario("mono", frames=12, width=WIDTH, height=HEIGHT, seed=99)
-    stack = LiveStack()
+    stack = HeardStack()
     for scenario, numbers in ((here, range(4)), (there, range(12)), (here, range(4, 8))):
         for i in numbers:
             stack.add(nameless(simulate_frame(scenario, i).frame, "LR"[i % 2]))
-    grids = {name: group.grid for name, group in stack.groups.items()}
+    grids = {name: group.grid.root for name, group in stack.groups.items()}
     assert grids["l"] == grids["r"]
     assert grids["l-2"] == grids["r-2"] != grids["l"]
     assert {name: group.n_stacked for name, group in stack.groups.items() if name in "lr"} == {"l": 4, "r": 4}
@@ -192,12 +193,12 @@ def test_filters_of_targets_without_a_name_stay_together() -> None:
 def test_a_colour_camera_and_a_mono_one_on_the_same_target() -> None:
     mono = named_scenario("mono", frames=3, width=WIDTH, height=HEIGHT, seed=1)
     colour = named_scenario("osc", frames=3, width=WIDTH, height=HEIGHT, seed=1, objects=mono.objects)
-    stack = LiveStack()
+    stack = HeardStack()
     for i in range(3):
         assert stack.add(simulate_frame(colour, i).frame).stacked
         assert stack.add(simulate_frame(mono, i).frame).stacked
     assert set(stack.groups) == {"m-27", "m-27-mono"}
-    composite = stack.composite_of("m-27")
+    composite = composite_of(stack.targets, "m-27")
     assert composite is not None
     assert composite.words == "LRGB of L (3 frames, 90 s), colour (3 frames, 90 s)"
     assert np.isfinite(composite.make()[0][:, 40:-40, 40:-40]).all()
@@ -258,27 +259,23 @@ def test_a_palette_that_nobody_understands_is_refused_at_once() -> None:
 # Pictures
 
 
-def draw(stack: LiveStack, group: str, side: int) -> Drawing:
+def draw(stack: HeardStack, group: str, side: int) -> Drawing:
     drawn: list[Drawing] = []
     artist = PreviewRenderer(drawn.append, lambda sentence: pytest.fail(sentence))
-    one = stack.groups[group]
-    assert one.stack is not None
-    assert one.newest is not None
     settings = RenderSettings(preview_width=side)
-    artist.draw(group, one.stack, LastFrame(*one.newest), settings, False, stack.composite_of(group))
+    artist.draw(stack.views[group], settings, composite_of(stack.targets, group))
     artist.finish()
     return drawn[-1]
 
 
-def test_the_preview_is_the_colour_picture_and_zooming_shows_the_same(lrgb: LiveStack) -> None:
+def test_the_preview_is_the_colour_picture_and_zooming_shows_the_same(lrgb: HeardStack) -> None:
     drawing = draw(lrgb, "m-27-g", 240)
     assert drawing.picture.rgb.shape == (180, 240, 3)
     assert drawing.last_frame is not None
     assert drawing.last_frame.shape == drawing.picture.rgb.shape
     assert np.ptp(drawing.picture.rgb.astype(int), axis=2).max() > 60  # stars have colours
-    live = lrgb.groups["m-27-g"].stack
-    assert live is not None
-    zoomed = drawing.region(live, 100, 60, 160, 120, bottom_up=False).astype(float)
+    live = lrgb.views["m-27-g"]
+    zoomed = drawing.region(live, 100, 60, 160, 120).astype(float)
     assert zoomed.shape == (120, 160, 3)
     assert drawing.mixed is not None
     whole, _ = drawing.mixed.composite.make()
@@ -286,13 +283,16 @@ def test_the_preview_is_the_colour_picture_and_zooming_shows_the_same(lrgb: Live
     saved = render(whole, measure_look(whole, settings)).rgb[60:180, 100:260].astype(float)
     np.testing.assert_allclose(np.median(zoomed, axis=(0, 1)), np.median(saved, axis=(0, 1)), atol=5)
     assert np.corrcoef(zoomed.ravel(), saved.ravel())[0, 1] > 0.95
-    flipped = drawing.region(live, 100, HEIGHT - 180, 160, 120, bottom_up=True)
+    assert live.reference is not None
+    info = replace(live.reference.info, bottom_up=True)
+    turned = replace(live, reference=replace(live.reference, info=info))
+    flipped = drawing.region(turned, 100, HEIGHT - 180, 160, 120)
     np.testing.assert_allclose(flipped[::-1].astype(float), zoomed, atol=1)
 
 
 def test_a_lone_frame_beside_a_deep_stack_shows_no_neon_noise() -> None:
     scenario = named_scenario("osc", frames=10, width=WIDTH, height=HEIGHT, seed=4, sky_e=900.0)
-    stack = LiveStack(Settings.model_validate({"stack": {"warmup_frames": 3}}))
+    stack = HeardStack(Settings.model_validate({"stack": {"warmup_frames": 3}}))
     for i in range(10):
         assert stack.add(simulate_frame(scenario, i).frame).stacked
     drawing = draw(stack, "m-27", 1920)
@@ -302,12 +302,11 @@ def test_a_lone_frame_beside_a_deep_stack_shows_no_neon_noise() -> None:
     def colour(rgb: np.ndarray) -> float:
         return float(np.mean(np.ptp(rgb.astype(int), axis=2)))
 
-    one = stack.groups["m-27"]
-    assert one.stack is not None
+    one = stack.views["m-27"]
     assert one.newest is not None
-    image = one.stack.image()
+    image = one.image()
     look = measure_look(image, RenderSettings())
-    without = render(warp_frame(LastFrame(*one.newest), image.shape[-2:]), look).rgb
+    without = render(warp_frame(one.newest, image.shape[-2:]), look).rgb
     assert colour(drawing.last_frame) < 0.5 * colour(without)
 
 
@@ -315,7 +314,7 @@ def test_filters_still_share_their_grid_after_an_interruption() -> None:
     scenario = night(("L", "R", "G", "B"), 16, objects=("M 27",))
     chosen = Settings.model_validate({"stack": {"warmup_frames": 2}})
     frames = [simulate_frame(scenario, i).frame for i in range(12)]
-    before, after = LiveStack(chosen), LiveStack(chosen)
+    before, after = HeardStack(chosen), HeardStack(chosen)
     for i in (0, 1, 4, 5):  # L R L R
         assert before.add(frames[i]).stacked
     assert after.restore(copy.deepcopy(before.state())) == []
@@ -323,17 +322,18 @@ def test_filters_still_share_their_grid_after_an_interruption() -> None:
         outcomes = [stack.add(frames[i]) for stack in (before, after)]
         assert all(outcome.stacked for outcome in outcomes)
         assert np.array_equal(outcomes[0].transform, outcomes[1].transform)  # type: ignore[arg-type]
-    assert {group.grid for group in after.groups.values()} == {"m-27-l"}
-    assert after.exposure_of("m-27-g") == before.exposure_of("m-27-g") == {"L": 90.0, "R": 90.0, "G": 60.0}
+    assert {group.grid.root for group in after.groups.values()} == {"m-27-l"}
+    told = [stack.targets.exposure_of("m-27-g") for stack in (before, after)]
+    assert told == [{"L": 90.0, "R": 90.0, "G": 60.0}] * 2
 
 
 def test_filters_of_the_moon_share_a_grid_by_its_features() -> None:
     scenario = named_scenario("moon", frames=6, width=800, height=600, filters=("R", "G", "B"))
-    stack = LiveStack()
+    stack = HeardStack()
     for i in range(6):
         assert stack.add(simulate_frame(scenario, i).frame).stacked
-    assert {group.grid for group in stack.groups.values()} == {"moon-r"}
-    composite = stack.composite_of("moon-g")
+    assert {group.grid.root for group in stack.groups.values()} == {"moon-r"}
+    composite = composite_of(stack.targets, "moon-g")
     assert composite is not None
     red, green, blue = (np.nan_to_num(plane[60:-60, 60:-60]).astype(float) for plane in composite.make()[0])
     for other in (green, blue):
@@ -343,11 +343,11 @@ def test_filters_of_the_moon_share_a_grid_by_its_features() -> None:
 
 def test_patience_with_frames_that_fit_no_other_filter_ends() -> None:
     here = night(("L",), 2, objects=("M 27",))
-    stack = LiveStack()
+    stack = HeardStack()
     assert stack.add(simulate_frame(here, 0).frame).stacked
     outcomes = []
     for i in range(7):  # never the same field, so that no three agree
         other = named_scenario("filters", frames=7, width=WIDTH, height=HEIGHT, seed=50 + i, filters=("R",))
         outcomes.append(stack.add(replace(simulate_frame(other, 0).frame, label=f"other {i}")))
     assert [outcome.stacked for outcome in outcomes] == [False] * 5 + [True, False]
-    assert stack.groups["m-27-r"].grid == "m-27-r"
+    assert stack.groups["m-27-r"].grid.root == "m-27-r"

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from livestack.base.errors import UsageError
 from livestack.base.settings import QualitySettings, Settings, StackSettings
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
 from livestack.kernels.bands import Bands
 from livestack.products.merge import find_stack, merge_stacks, read_saved
 from livestack.products.stack_files import build_header, write_stack

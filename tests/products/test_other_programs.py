@@ -14,7 +14,7 @@ import tifffile
 from astropy.io import fits
 
 from livestack.base.settings import Settings
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
 from livestack.products.extras import write_products
 from livestack.products.stack_files import build_header, write_stack
 from livestack.simulate import named_scenario, simulate_frame

@@ -11,7 +11,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from livestack.base.settings import Settings
-from livestack.engine.pipeline import LiveStack, Result
+from livestack.engine.live_stack import LiveStack
+from livestack.engine.results import Result
 from livestack.products.stack_files import EXTENSIONS, build_header, write_pictures, write_stack
 from livestack.simulate import named_scenario, simulate_frame
 

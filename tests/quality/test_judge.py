@@ -16,10 +16,10 @@ from livestack.detection import find_stars, measure_sky
 from livestack.kernels.bands import Bands
 from livestack.quality import (
     REASONS,
+    Alerts,
     ContentStats,
     FrameMeasures,
     Judge,
-    Warnings,
     accept,
     frame_weight,
     not_a_light,
@@ -238,8 +238,8 @@ def test_small_craters_on_a_level_ground_are_a_scene(mosaic: bool) -> None:
     assert not_a_light(info, empty, settled(), np.full((120, 180), np.nan, np.float32)).reason == "not_a_light"
 
 
-def play(frames: list[FrameMeasures], moved: list[Decomposition] | None = None) -> tuple[Warnings, list[str]]:
-    warnings, said = Warnings(), []
+def play(frames: list[FrameMeasures], moved: list[Decomposition] | None = None) -> tuple[Alerts, list[str]]:
+    warnings, said = Alerts(), []
     for i, measures in enumerate(frames):
         said += warnings.update(measures, moved[i] if moved else None, (640, 480))
     return warnings, said
@@ -305,7 +305,7 @@ def test_warnings_go_on_after_a_restart() -> None:
     frames = ramp("fwhm_px", 3.0, 5.0)
     through, said = play(frames)
     first, before = play(frames[:50])
-    second = Warnings()
+    second = Alerts()
     second.restore(json.loads(json.dumps(first.state())))
     after = [text for m in frames[50:] for text in second.update(m, None, None)]
     assert before + after == said
@@ -314,7 +314,7 @@ def test_warnings_go_on_after_a_restart() -> None:
 
 def test_exposures_that_jitter_are_one() -> None:
     """A driver that writes 9.9998 s, and now and then a short frame, must not silence the brightening sky."""
-    warnings, judge = Warnings(), Judge(QualitySettings())
+    warnings, judge = Alerts(), Judge(QualitySettings())
     said: list[str] = []
     for i in range(60):
         exposure = 1.0 if i % 7 == 3 else 10.0 + 1e-4 * (-1) ** i

@@ -8,6 +8,7 @@ import pytest
 from livestack import LiveStack, Settings
 from livestack.base.frame import Frame, FrameInfo
 from livestack.registration.features.disc import find_disc
+from tests.heard import HeardStack
 
 HEIGHT, WIDTH = 360, 480
 
@@ -91,8 +92,7 @@ def test_a_black_sky_without_any_scatter_has_a_noise_model() -> None:
 
 def test_another_exposure_of_a_planet_counts_at_the_scale_of_the_reference() -> None:
     rng = np.random.default_rng(5)
-    references: list[str] = []
-    with LiveStack(Settings(), on_reference=lambda group, reference, why: references.append(reference.name)) as stack:
+    with HeardStack(Settings()) as stack:
         for number, (x, y) in enumerate(np.array([240.0, 180.0]) + rng.normal(0, 5, (12, 2))):
             data = disc(x, y, 60, seed=number)
             data = np.round(data * (0.6 if number % 2 else 1.0)).astype(np.uint8)
@@ -100,6 +100,6 @@ def test_another_exposure_of_a_planet_counts_at_the_scale_of_the_reference() -> 
             outcome = stack.add(Frame(data, info, label=f"planet_{number:02d}.png"))
             assert outcome.status == "stacked", outcome.message
             assert outcome.normalisation is not None
-            mine, its = (0.6 if n % 2 else 1.0 for n in (number, int(references[-1][7:9])))
+            mine, its = (0.6 if n % 2 else 1.0 for n in (number, int(stack.references[-1][0][7:9])))
             assert outcome.normalisation.factor[0] == pytest.approx(its / mine, rel=0.03)
-    assert len(references) == 2
+    assert len(stack.references) == 2

@@ -14,7 +14,7 @@ from livestack.base.durable import DamagedFile
 from livestack.base.errors import SessionError
 from livestack.base.frame import FrameInfo, FrameKind
 from livestack.base.settings import Settings
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
 from livestack.formats import read_frame
 from livestack.kernels.bands import Bands
 from livestack.session.checkpoint import MAX_SHARE, Checkpointer, generations, load_newest
@@ -78,7 +78,7 @@ def test_saved_and_loaded_goes_on_as_if_nothing_had_been(
 
     loaded = load_newest(tmp_path, cut, [])
     assert loaded is not None
-    assert loaded.extra == {"word": "ä"}
+    assert loaded.observers == {"word": "ä"}
     second = LiveStack(settings(), bands=bands, keep=loaded.masks.keep)
     assert second.restore(loaded.state) == []
     fill(second, paths[cut:])

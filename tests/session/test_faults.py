@@ -20,7 +20,8 @@ from livestack.base import durable
 from livestack.base.errors import NothingStacked, SessionError, UsageError
 from livestack.base.journal import JOURNAL_NAME
 from livestack.observers import preview as artist
-from livestack.session import keeping
+from livestack.products import saver
+from livestack.session.journal_writer import JournalWriter
 from livestack.session.lock import SessionLock
 from livestack.session.session import Session, SessionEnd
 from tests.small_sessions import (
@@ -212,7 +213,7 @@ def test_disk_full_in_the_final_save(
         raise durable.storage_error(path, OSError(errno.ENOSPC, "No space left on device"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeping, what, write)
+        patch.setattr(saver, what, write)
         with pytest.raises(SessionError, match="the disk is full"):
             run_session(lights, tmp_path / "out")
     assert [line["status"] for line in lines(tmp_path / "out", "session_stop")] == ["failed"]
@@ -350,13 +351,13 @@ def test_one_folder_in_another(lights: Path, tmp_path: Path) -> None:
 def test_source_frame_deleted_before_the_final_pass(
     lights: Path, tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = keeping.Keeper.final_pass
+    real = saver.Saver.final_pass
 
-    def delete_then_pass(self: keeping.Keeper, *arguments: Any) -> bool:
+    def delete_then_pass(self: saver.Saver, *arguments: Any) -> bool:
         sorted(lights.glob("*.fits"))[2].unlink()
         return real(self, *arguments)
 
-    monkeypatch.setattr(keeping.Keeper, "final_pass", delete_then_pass)
+    monkeypatch.setattr(saver.Saver, "final_pass", delete_then_pass)
     session = Session([lights], small_settings(save={"final_pass": True}), tmp_path / "out", one_shot=True)
     assert session.run().status == 0
     assert any("was left out" in message and "mono_0002" in message for message in session.slot.latest.messages)
@@ -381,7 +382,7 @@ def test_frames_faster_than_they_can_be_stacked(
     lights: Path, tmp_path: Path, undisturbed: dict[str, bytes], live: Callable[..., Live],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from livestack.engine.pipeline import LiveStack
+    from livestack.engine.live_stack import LiveStack
 
     real, held, most = LiveStack.add_prepared, [0], [0]
     prepare = LiveStack.prepare
@@ -437,7 +438,9 @@ def test_odd_names(lights: Path, tmp_path: Path) -> None:
     assert checksums(lights) == before
 
 
-def test_names_that_are_no_text_survive_a_resume(lights: Path, tmp_path: Path) -> None:
+def test_names_that_are_no_text_survive_a_resume(
+    lights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = min(lights.glob("*.fits"))
     try:
         os.rename(first, os.fsencode(lights) + b"/\xff\xfe.fits")
@@ -445,18 +448,19 @@ def test_names_that_are_no_text_survive_a_resume(lights: Path, tmp_path: Path) -
         pytest.skip("this file system takes only text for names")
     output = tmp_path / "out"
     session = Session([lights], small_settings(), output, one_shot=True)
-    real = session._append  # stop right before saving
+    real = JournalWriter.append  # stop right before saving
 
-    def append(record: Any) -> None:
+    def append(self: JournalWriter, record: Any) -> None:
         if record.type == "saving":
             session.stop()
             session.stop()
             raise SessionError("stopped by the test")
-        real(record)
+        real(self, record)
 
-    session._append = append  # type: ignore[method-assign]
+    monkeypatch.setattr(JournalWriter, "append", append)
     with pytest.raises(SessionError):
         session.run()
+    monkeypatch.undo()
     assert resume_session(output).status == 0
     assert len(lines(output, "frame")) == FRAMES
     assert lines(output)[-1]["n_stacked"] == FRAMES
@@ -603,7 +607,7 @@ def test_frames_that_are_none(lights: Path, tmp_path: Path, fault: str, where: i
 def test_a_frame_that_we_stumble_over_is_left_out(
     lights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    from livestack.engine.pipeline import LiveStack
+    from livestack.engine.live_stack import LiveStack
 
     real = getattr(LiveStack, step)
 
@@ -623,7 +627,7 @@ def test_a_frame_that_we_stumble_over_is_left_out(
 def test_out_of_memory_is_told_and_the_state_kept(
     lights: Path, tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from livestack.engine.pipeline import LiveStack
+    from livestack.engine.live_stack import LiveStack
 
     real, left = LiveStack.add_prepared, [7]
 

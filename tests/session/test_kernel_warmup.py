@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
 from livestack.kernels import forget_old_loops
 from livestack.session.kernel_warmup import compile_loops, invented_frames
 

@@ -244,9 +244,9 @@ def fail_in_save(folder: Path, output: Path) -> None:
     import os
     import signal
 
-    from livestack.session import keeping
+    from livestack.products import saver
 
-    keeping.write_stack = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    saver.write_stack = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
     run_session(folder, output)
 
 

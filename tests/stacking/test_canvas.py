@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from livestack.base.frame import FrameInfo
 from livestack.base.resources import canvas_pixels, session_bytes
 from livestack.base.settings import Settings
-from livestack.engine.pipeline import LiveStack
+from livestack.engine.live_stack import LiveStack
+from livestack.engine.results import composite_of
 from livestack.formats.sequence import read_frames
 from livestack.kernels.bands import Bands
 from livestack.registration import transform as tf
@@ -174,7 +175,7 @@ class TestNight:
         with LiveStack(settings()) as stack:
             for i in range(scenario.frames):
                 assert stack.add(simulate_frame(scenario, i).frame).stacked
-            composite = stack.composite_of("m-27-l", trimmed=True)
+            composite = composite_of(stack.targets, "m-27-l", trimmed=True)
             results = [stack.result(name) for name in stack.groups]
             planes, _ = composite.make()
         assert len(results) == 4

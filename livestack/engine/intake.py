@@ -1,0 +1,144 @@
+"""From files and programs to detected frames: the settings' Bayer pattern, the masters that fit, reading again.
+
+Knows no other frame and no group; `prepare` may run in another thread than the stacking.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from livestack.base.errors import FrameError, MasterError, UnreadableFrame, UsageError
+from livestack.base.frame import Frame, FrameInfo, with_bayer
+from livestack.base.settings import Settings
+from livestack.calibration.calibrate import MatchedMasters
+from livestack.engine.ledger import Member
+from livestack.engine.prepare import calibrate, prepare
+from livestack.engine.states import Calibrated, Detected, Outcome
+from livestack.formats import read_frame
+from livestack.kernels.bands import Bands
+from livestack.quality import refuse
+
+if TYPE_CHECKING:
+    from livestack.calibration.masters import MasterLibrary
+
+
+def slug(text: str) -> str:
+    """A folder name that every file system accepts: "M 27" -> "m-27", "Hα" -> "ha"."""
+    greek = text.replace("α", "a").replace("β", "b").replace("γ", "g")
+    plain = unicodedata.normalize("NFKD", greek).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+
+
+def group_name(info: FrameInfo) -> str:
+    """The group that a frame belongs to by its header: object and filter, or "stack" when it names neither."""
+    words = [slug(part) for part in (info.object_name, info.filter_name) if part]
+    return "-".join(word for word in words if word) or "stack"
+
+
+class Intake:
+    """Makes frames ready for the stack.
+
+    Parameters
+    ----------
+    masters : library of master frames, or None.
+    notice : told each sentence once, from whatever thread.
+    """
+
+    def __init__(
+        self, settings: Settings, masters: MasterLibrary | None, bands: Bands, notice: Callable[[str], None]
+    ) -> None:
+        self._settings, self._masters, self._bands, self._notice = settings, masters, bands, notice
+        self._matches: dict[tuple[object, ...], MatchedMasters] = {}
+        self.told: set[str] = set()
+        """Sentences that were told already."""
+
+    def prepare(self, frame: Frame) -> Detected | Outcome:
+        """Calibrate and measure a frame; the outcome says why where its masters do not fit."""
+        frame = self.as_told(frame)
+        try:
+            return prepare(frame, self._match(frame.info), self._settings, self._bands)
+        except MasterError as error:
+            verdict = refuse("master", detail=str(error))
+            info = frame.info
+            return Outcome(
+                frame.name, frame.path, frame.index, group_name(info), "refused", verdict.reason,
+                f"{frame.name}: {verdict.message}", exposure_s=info.exposure_s, date_obs=info.date_obs,
+            )  # fmt: skip
+
+    def prepare_again(self, member: Member) -> Detected:
+        """Read a frame again and prepare it.
+
+        Raises
+        ------
+        FrameError : it cannot be read any more.
+        """
+        if member.path is None:
+            raise UnreadableFrame(f"{member.name}: has no file to read it from again.")
+        prepared = self.prepare(read_frame(member.path, member.index))
+        if isinstance(prepared, Outcome):
+            raise UnreadableFrame(prepared.message)
+        return prepared
+
+    def calibrate(self, frame: Frame) -> Calibrated:
+        """Calibrate only: for a frame whose place in the stack is known already."""
+        frame = self.as_told(frame)
+        return calibrate(frame, self._match(frame.info), self._settings, self._bands)
+
+    def calibrate_again(self, member: Member) -> Calibrated:
+        """Read a member's file again and calibrate it.
+
+        Raises
+        ------
+        FrameError : it cannot be read any more.
+        """
+        if member.path is None:
+            raise UnreadableFrame(f"{member.name}: has no file to read it from again; its streaming result stays.")
+        return self.calibrate(read_frame(member.path, member.index))
+
+    def as_told(self, frame: Frame) -> Frame:
+        """The frame with the Bayer pattern of the settings, which corrects the header's."""
+        told = with_bayer(frame, self._settings.calibration.bayer)
+        if told is not frame:
+            theirs = frame.info.bayer or "no Bayer pattern"
+            taken = told.info.bayer or "mono"
+            self._tell(f"the headers say {theirs}; the frames are taken for {taken}, as --bayer says.")
+        return told
+
+    @cached_property
+    def chosen(self) -> Detected | None:
+        """The frame that the user wants everything registered to.
+
+        Raises
+        ------
+        UsageError : it cannot be read.
+        """
+        path = self._settings.registration.reference
+        if path is None:
+            return None
+        try:
+            frame = self.as_told(read_frame(path))
+            return prepare(frame, self._match(frame.info), self._settings, self._bands)
+        except FrameError as error:
+            raise UsageError(f"--reference: {error}") from error
+
+    def _match(self, info: FrameInfo) -> MatchedMasters | None:
+        if self._masters is None:
+            return None
+        key = (
+            info.size, info.bayer, info.binning, info.gain, info.offset, info.filter_name, info.exposure_s,
+            None if info.temperature_c is None else round(info.temperature_c, 1), info.camera,
+        )  # fmt: skip
+        if key not in self._matches:
+            self._matches[key] = self._masters.match(info)
+            for sentence in self._matches[key].missing:
+                self._tell(sentence)
+        return self._matches[key]
+
+    def _tell(self, sentence: str) -> None:
+        if sentence not in self.told:
+            self.told.add(sentence)
+            self._notice(sentence)

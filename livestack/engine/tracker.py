@@ -1,0 +1,90 @@
+"""Where the next frame should lie: the last transforms of a group, its lens, and the frames that fit nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from livestack.base.frame import Frame
+from livestack.base.settings import RegistrationSettings
+from livestack.base.state import OwnState
+from livestack.engine.ledger import Member
+from livestack.engine.place import expect, place
+from livestack.engine.reference import FEW_STARS, Patch, Reference
+from livestack.engine.states import Detected
+from livestack.registration import StarReference, register_stars
+from livestack.registration.distortion import Distortion
+from livestack.registration.transform import Registration, Unregistered
+
+UNMATCHED_KEPT = 3
+"""So many frames in a row that fit each other, and not the group, are another field, or of another size for good."""
+
+
+class Tracker(OwnState):
+    """Registers the frames of one group, one after the other."""
+
+    GIVEN: ClassVar[frozenset[str]] = frozenset({"_settings"})
+
+    def __init__(self, settings: RegistrationSettings) -> None:
+        self._settings = settings
+        self._last: np.ndarray | None = None
+        self._before: np.ndarray | None = None
+        self._lens: Distortion | None = None
+        self._unmatched: list[StarReference] = []
+        self._misfits: list[tuple[int, int, int]] = []
+
+    def register(
+        self, reference: Reference, detected: Detected, luminance: Callable[[], np.ndarray]
+    ) -> tuple[Registration | Unregistered, Patch | None]:
+        """Where a frame lies on the group's reference, and the patch it was matched to; see `place.place`."""
+        hints = expect(self._last, self._before)
+        return place(reference, detected, luminance, hints, self._settings, self._lens)
+
+    def register_sibling(
+        self, reference: Reference, detected: Detected, luminance: Callable[[], np.ndarray]
+    ) -> Registration | Unregistered:
+        """Where the first frame of another filter lies on this group's reference."""
+        hint = np.eye(3) if self._last is None or not reference.patches else self._last
+        return place(reference, detected, luminance, [hint], self._settings)[0]
+
+    def accept(self, found: Registration) -> None:
+        """The frame is in the stack: the next one is looked for from here."""
+        self._before, self._last, self._lens = self._last, found.matrix, found.distortion
+        self._unmatched.clear()
+        self._misfits.clear()
+
+    def go_on_from(self, members: Sequence[Member]) -> None:
+        """The reference has changed: the last frames lie so on the new one."""
+        self._last, self._lens = members[-1].matrix, members[-1].distortion
+        self._before = members[-2].matrix
+
+    def recognises(self, reference: Reference | None, detected: Detected) -> bool:
+        """True when a frame, beyond doubt, shows the reference's field."""
+        if reference is None or reference.starless or min(len(detected.stars), len(reference.stars.stars)) < FEW_STARS:
+            return False
+        hint = np.eye(3) if self._last is None else self._last
+        found = register_stars(reference.stars, detected.stars, [hint], self._settings)
+        return isinstance(found, Registration) and found.n_matched >= FEW_STARS
+
+    def note_misfit(self, frame: Frame) -> bool:
+        """Remember a frame of another size; True when the two before it were of that size too."""
+        self._misfits = [*self._misfits, (frame.channels, *frame.info.size)][-UNMATCHED_KEPT:]
+        return self._misfits.count(self._misfits[-1]) == UNMATCHED_KEPT
+
+    def note_unmatched(self, detected: Detected) -> bool:
+        """Remember a frame that fits nowhere; True when it agrees with two such before it."""
+        info = detected.frame.info
+        mine = StarReference(detected.stars, info.width, info.height)
+        agree = 0
+        if len(detected.stars) >= FEW_STARS:
+            for other in self._unmatched:
+                found = register_stars(other, detected.stars, [np.eye(3)], self._settings)
+                agree += isinstance(found, Registration)
+        self._unmatched = [*self._unmatched, mine][-UNMATCHED_KEPT:]
+        return agree >= 2
+
+    def forget_unmatched(self) -> None:
+        """The frame that was noted last belongs elsewhere."""
+        self._unmatched = self._unmatched[:-1]

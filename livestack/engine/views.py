@@ -1,0 +1,86 @@
+"""What may be seen of a stack by those who must not change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from livestack.engine.accumulation import LastFrame
+from livestack.engine.group import Group
+from livestack.engine.reference import Reference
+from livestack.kernels.bands import Bands
+from livestack.picture import Small, shrink_stack
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.canvas import Canvas
+
+
+@dataclass(frozen=True, eq=False)
+class StackView:
+    """The stack of a group as it stood at an event.
+
+    While the next frame is being added, `image` and `shrunk` may show a row of it beside one of the old: harmless in a
+    picture. Who needs exact pixels takes them before returning from `FrameDone`.
+
+    Attributes
+    ----------
+    n_stacked : frames in it.
+    reference : what they were registered to.
+    newest : the frame that was added last, None where it was let go; `newest_at` when it began.
+    """
+
+    group: str
+    _stack: Stack
+    n_stacked: int = 0
+    reference: Reference | None = None
+    newest: LastFrame | None = None
+    newest_at: datetime | None = None
+
+    @staticmethod
+    def of(group: Group, with_newest: bool = True) -> StackView | None:
+        """The view of a group; None while it has no stack. With its newest frame, which the group then lets go."""
+        stack = group.stack  # once: other threads ask, too
+        if stack is None:
+            return None
+        newest = None
+        if with_newest:
+            newest, group.accumulation.newest = group.accumulation.newest, None
+        newest_at = group.members[-1].info.date_obs if group.members else None
+        return StackView(group.name, stack, group.n_stacked, group.reference, newest, newest_at)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self._stack.shape
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in it at this moment."""
+        return self._stack.n_frames
+
+    @property
+    def canvas(self) -> Canvas:
+        """Where the pixels lie on the reference's grid."""
+        return self._stack.canvas
+
+    @property
+    def bottom_up(self) -> bool:
+        """The upright picture begins with the last row."""
+        return bool(self.reference and self.reference.info.bottom_up)
+
+    def image(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """(C, h, w) float32, ADU, NaN where nothing was stacked; a copy."""
+        return self._stack.image(rows, columns)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The accumulators by name, (C, H, W), read-only; see `stacking.accumulators`."""
+        found = {}
+        for name, array in self._stack.arrays().items():
+            found[name] = view = array.view()
+            view.flags.writeable = False
+        return found
+
+    def shrunk(self, longest_side: int, bands: Bands) -> Small:
+        """The image at the size of a screen, without a full-size copy of it."""
+        return shrink_stack(self._stack.mean, self._stack.weight, self._stack.origin, longest_side, bands)

@@ -1,0 +1,133 @@
+"""The first frames of a group: they wait with their pixels, are judged against each other, and combined robustly.
+
+If one of them is clearly better than the first it becomes the reference. The median and the scatter of all of them
+begin the stack (`stacking`), so that a satellite in the first frame leaves nothing behind; the noise that they show
+about each other is the noise model that later frames are tested with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from livestack.base.settings import StackSettings
+from livestack.engine.developer import Developer
+from livestack.engine.grid import make_room
+from livestack.engine.ledger import Member
+from livestack.engine.limits import INTERPOLATION_GAIN, stacked_fwhm_px
+from livestack.engine.reference import carry_over, find_better, refine_positions, weigh_anew
+from livestack.engine.states import Held
+from livestack.quality import FrameMeasures, Judge
+from livestack.registration import reference_registration
+from livestack.stacking.accumulators import NoiseModel, WarmSample
+
+if TYPE_CHECKING:
+    from livestack.engine.group import Group
+
+
+class WarmUp:
+    """The frames that wait.
+
+    Attributes
+    ----------
+    active : it is not over yet.
+    chosen : measures of a reference that the user named, which need not be among the frames.
+    """
+
+    def __init__(self, settings: StackSettings) -> None:
+        self._enough = 1 if settings.mode == "maximum" else settings.warmup_frames
+        self.active = True
+        self.held: list[Held] = []
+        self.chosen: FrameMeasures | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Enough frames wait."""
+        return len(self.held) >= self._enough
+
+    def state(self) -> dict[str, Any]:
+        """The frames that wait are named only: their pixels are read again."""
+        held = [(one.member, one.measures) for one in self.held]
+        return {"active": self.active, "chosen": self.chosen, "held": held}
+
+
+def finish_warmup(group: Group) -> None:
+    """Combine the frames held so far robustly and begin streaming; nothing to do when that is over."""
+    warmup, accumulation = group.warmup, group.accumulation
+    if not warmup.active or not warmup.held:
+        return
+    _choose_reference(group)
+    assert group.reference is not None
+    assert group.stack is not None
+    own = next((one.measures for one in warmup.held if one.member.name == group.reference.name), warmup.chosen)
+    assert own is not None
+    group.judge.set_reference(own)
+    if group.settings.quality.enabled:
+        warmup.held = weigh_anew(warmup.held, own)
+    group.reference = refine_positions(group.reference, warmup.held)
+    held = [(one.member, one.developer) for one in warmup.held]
+    rejects = group.settings.stack.rejects
+    samples = warm_samples(group, held)
+    if rejects:
+        fitted = group.stack.fit_noise(samples, group.bands)
+        if fitted is not None:
+            mean = np.mean([s.limits.floor / INTERPOLATION_GAIN for s in samples], axis=0)
+            accumulation.noise = NoiseModel(fitted.floor / np.maximum(mean, 1e-12), fitted.slope, fitted.structure)
+            samples = warm_samples(group, held)
+    added = group.stack.start_robustly(samples, rejects, group.bands)
+    group.ledger.members = [
+        replace(one.member, rejected=accumulation.keep(its.rejected), rejected_fraction=its.rejected_fraction)
+        for one, its in zip(warmup.held, added, strict=True)
+    ]
+    warmup.held.clear()
+    warmup.active = False
+
+
+def warm_samples(group: Group, held: Sequence[tuple[Member, Developer]]) -> list[WarmSample]:
+    """Frames as the robust start wants them."""
+    defects = group.defects.known
+    widths = [member.fwhm_px for member, _ in held if member.fwhm_px]
+    middle, stacked = float(np.median(widths)) if widths else None, stacked_fwhm_px(group.ledger.members)
+
+    def view(member: Member, developer: Developer) -> WarmSample:
+        def develop(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+            return developer.region(y0, y1, x0, x1, defects)
+
+        return WarmSample(
+            develop,
+            developer.shape,
+            member.matrix,
+            member.normalisation,
+            member.weight,
+            group.limits_for(member, stacked),
+            group.limits_for(member, middle),
+            member.distortion,
+        )
+
+    return [view(member, developer) for member, developer in held]
+
+
+def _choose_reference(group: Group) -> None:
+    """Let a clearly better frame of the warm-up take over, unless others rely on the grid."""
+    reference, warmup = group.reference, group.warmup
+    assert reference is not None
+    fixed = group.grid.anchor is not None or group.grid.lends or group.settings.registration.reference is not None
+    if fixed or reference.patches or group.judge.reference is None:
+        return
+    best = find_better(warmup.held, reference, group.judge.reference)
+    if best is None:
+        return
+    to_new = np.linalg.inv(best.member.matrix)
+    itself = reference_registration(len(best.stars))
+    group.set_reference(best.detected, best.developer, itself, "the best frame of the warm-up", to_new)
+    assert group.reference is not None
+    warmup.held = carry_over(warmup.held, best, group.reference)
+    for held in warmup.held:
+        make_room(group, held.member, held.developer.shape)
+    group.tracker.go_on_from([held.member for held in warmup.held])
+    group.judge = Judge(group.settings.quality)
+    for held in warmup.held:
+        group.judge.accept(held.measures)

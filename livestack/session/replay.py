@@ -1,0 +1,100 @@
+"""Going on after an interruption: the newest checkpoint is restored, and what the journal tells of later is done again.
+
+While that lasts the stack's events go nowhere but here: the journal has most of them already. Only what it cannot know
+is written: a reference that was not chosen before, a frame that is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from livestack.base.errors import FrameError, UsageError
+from livestack.base.journal import FrameRecord, Record, RemovedRecord, SavingRecord, TargetRecord, WarningRecord
+from livestack.engine.events import Alert, Event, FrameTakenOut, Notice, ReferenceChanged
+from livestack.engine.live_stack import LiveStack
+from livestack.engine.warmup import finish_warmup
+from livestack.formats import read_frame
+from livestack.session.journal_writer import JournalWriter
+from livestack.session.resume import Event as JournalEvent
+from livestack.session.resume import Interrupted
+
+
+class Replay:
+    """Does again what the journal of an interrupted session tells, from event `first` on.
+
+    Parameters
+    ----------
+    after_frame : called when a frame has been carried through again.
+    """
+
+    def __init__(
+        self, interrupted: Interrupted, stack: LiveStack, journal: JournalWriter, after_frame: Callable[[], None]
+    ) -> None:
+        self._interrupted, self._stack, self._journal, self._after_frame = interrupted, stack, journal, after_frame
+        self._notices: list[str] = []
+        self._alerts: list[str] = []
+
+    def run(self, first: int, stopped: Callable[[], bool]) -> bool:
+        """True when all is done; False when it was stopped."""
+        records, events = self._interrupted.records, self._interrupted.events
+        last = next((i for i in reversed(range(len(events))) if isinstance(events[i], FrameRecord)), -1)
+        said = {r.message for r in records[_after_last_frame(records) :] if isinstance(r, WarningRecord)}
+        unsubscribe = self._stack.events.subscribe(self._on_event)
+        try:
+            for number in range(first, len(events)):
+                if stopped():
+                    return False
+                self._notices.clear()
+                self._alerts.clear()
+                self._do(events[number])
+                self._journal.n_events = max(self._journal.n_events, number + 1)
+                if number == last:  # the interruption may have come before these were told
+                    for notice in self._notices:
+                        self._journal.notice(notice)
+                    self._journal.warn("observing", [alert for alert in self._alerts if alert not in said])
+        finally:
+            unsubscribe()
+        return True
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, ReferenceChanged):
+            self._journal.on_reference(event)
+        elif isinstance(event, Notice):
+            self._notices.append(event.message)
+        elif isinstance(event, Alert):
+            self._alerts.append(event.message)
+        elif isinstance(event, FrameTakenOut) and not self._is_told(event):
+            self._journal.on_event(event)
+
+    def _is_told(self, event: FrameTakenOut) -> bool:
+        return self._interrupted.was_taken_out(event.member.name, event.member.index)
+
+    def _do(self, event: JournalEvent) -> None:
+        if isinstance(event, TargetRecord):
+            self._stack.start_new_target()
+        elif isinstance(event, SavingRecord):
+            for group in self._stack.groups.values():
+                finish_warmup(group)
+        elif isinstance(event, RemovedRecord):
+            with contextlib.suppress(UsageError, FrameError):  # it is not in the stack, which is what was wanted
+                self._stack.remove(event.file, event.index)
+        elif event.group:
+            self._carry(event)
+
+    def _carry(self, record: FrameRecord) -> None:
+        path = self._interrupted.path_of(record)
+        try:
+            if self._interrupted.is_unchanged(record):
+                self._stack.add(read_frame(path, record.index))
+                self._after_frame()
+                return
+        except FrameError:
+            pass  # gone or damaged since: as one that was changed
+        if record.status == "stacked" and not self._interrupted.was_removed(record):
+            self._journal.lose(record.file, record.index)
+
+
+def _after_last_frame(records: Sequence[Record]) -> int:
+    """Where the lines after the last frame's begin."""
+    return 1 + max((i for i, record in enumerate(records) if isinstance(record, FrameRecord)), default=-1)
