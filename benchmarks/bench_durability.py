@@ -19,9 +19,12 @@ import numpy as np
 from astropy.io import fits
 
 from livestack.base.settings import Settings
+from livestack.session import session as module
 from livestack.session.checkpoint import Checkpoints
+from livestack.session.finish import SessionEnd
 from livestack.session.journal_writer import JournalWriter
 from livestack.session.session import Session
+from livestack.stacking.mask_store import MaskStore
 
 
 def write_frames(folder: Path, width: int, height: int, number: int) -> None:
@@ -75,29 +78,31 @@ def run(folder: Path, output: Path, durable: bool, pace_s: float) -> dict[str, f
     journal, waits, begins, masks = Clocked(), Clocked(), Clocked(), Clocked()
     seen: list[float] = []
     append, collect, begin = JournalWriter.append, Checkpoints.collect, Checkpoints.on_event
+    keep, finish = MaskStore.keep, module.finish
     if durable:
         JournalWriter.append = journal.wrap(append)  # type: ignore[method-assign]
     Checkpoints.collect = waits.wrap(collect)  # type: ignore[method-assign]
     Checkpoints.on_event = begins.wrap(begin)  # type: ignore[method-assign]
-    session._stack._keep = masks.wrap(session._stack._keep)
+    MaskStore.keep = masks.wrap(keep)  # type: ignore[method-assign]
+    module.finish = lambda *_: SessionEnd(0, "")
     take = session._take
     frames: dict[str, float] = {}
 
-    def taken(read):  # type: ignore[no-untyped-def]
+    def taken(parts, read):  # type: ignore[no-untyped-def]
         seen.append(time.perf_counter())
-        take(read)
+        take(parts, read)
         seen.append(time.perf_counter())
-        frames["spent"] = session._checkpoints.writer.spent_s
-        frames["masks"] = session._masks.length
+        frames["spent"] = parts.checkpoints.writer.spent_s
+        frames["masks"] = parts.masks.length
         if pace_s:
             time.sleep(pace_s)
 
     session._take = taken  # type: ignore[method-assign]
-    session._finish = lambda: None  # type: ignore[method-assign,return-value]
     try:
         session.run()
     finally:
         JournalWriter.append, Checkpoints.collect, Checkpoints.on_event = append, collect, begin  # type: ignore[method-assign]
+        MaskStore.keep, module.finish = keep, finish  # type: ignore[method-assign]
     return {
         "loop": seen[-1] - seen[0], "journal": journal.spent_s, "lines": journal.calls, "waits": waits.spent_s,
         "begins": begins.spent_s, "masks": masks.spent_s, "writing": frames["spent"], "bytes": frames["masks"],

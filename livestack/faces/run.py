@@ -176,14 +176,14 @@ def signals_to(session: Session) -> Iterator[None]:
 
     def handle(number: int, frame: object) -> None:
         session.stop()
-        if session.aborting.is_set():
+        if session.stop_request.aborting.is_set():
             # whatever step is under way: the disk holds all that is needed to go on
             timer = threading.Timer(HARD_STOP_S, os._exit, (130,))
             timer.daemon = True
             timer.start()
 
     def handle_hangup(number: int, frame: object) -> None:
-        if not session.stopping.is_set():  # a closing terminal may say so more than once
+        if not session.stop_request.stopping.is_set():  # a closing terminal may say so more than once
             session.stop()
 
     before: list[tuple[int, Callable[..., object] | int | None]] = []

@@ -264,6 +264,7 @@ class Checkpoints:
 
     Parameters
     ----------
+    output : the session's folder, which the journal's names start from.
     observers : whose states belong in beside the stack's.
     at_rest : False while somebody measures what the journal does not hold yet.
     """
@@ -272,10 +273,11 @@ class Checkpoints:
     version: ClassVar[int] = 1
 
     def __init__(
-        self, writer: Checkpointer, stack: LiveStack, journal: JournalWriter, observers: Sequence[Observer],
-        at_rest: Callable[[], bool],
+        self, writer: Checkpointer, output: Path, stack: LiveStack, journal: JournalWriter,
+        observers: Sequence[Observer], at_rest: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.writer = writer
+        self._output = output
         self._stack, self._journal, self._observers, self._at_rest = stack, journal, observers, at_rest
 
     def on_event(self, event: Event) -> None:
@@ -296,7 +298,7 @@ class Checkpoints:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Nothing to go on from."""
 
-    def collect(self, output: Path, wait: bool = True) -> None:
+    def collect(self, wait: bool = True) -> None:
         """Tell of the checkpoint that was under way; with `wait`, the accumulators may be changed afterwards."""
         if not wait and not self.writer.is_done:
             return
@@ -304,7 +306,7 @@ class Checkpoints:
         if written is not None:
             self._journal.append(
                 CheckpointRecord(
-                    file=written.path.relative_to(output).as_posix(), n_stacked=written.n_stacked,
+                    file=written.path.relative_to(self._output).as_posix(), n_stacked=written.n_stacked,
                     sequence=written.sequence, size_bytes=written.size_bytes, duration_s=round(written.duration_s, 4),
                 )
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Settling: from a file that was seen to a file that is whole, or to the reason why it never became one.
+"""When a file is ready: from one that was seen to a file that is whole, or to the reason why it never became one.
 
 A file is whole when its size and time of modification held still over two looks *and* its content is complete. Until
 then it is looked at again, less and less often, for at most the settle timeout. What was handed out, or refused, is
@@ -61,7 +61,7 @@ class Candidate:
     gone: bool = False
 
 
-class Settling:
+class FileReadiness:
     """The files that were seen and are not whole yet, and the ones that were dealt with.
 
     Parameters

@@ -66,12 +66,11 @@ class JournalWriter:
         self._noticed: set[str] = set()
         self._file: tuple[Path, FileKey, FrameInfo] | None = None
 
-    def recall(self, records: Iterable[Record], n_events: int) -> None:
-        """The journal of the interrupted session has told these already, and so many events."""
+    def recall(self, records: Iterable[Record]) -> None:
+        """The journal of the interrupted session has told these already."""
         records = list(records)
         frames = [record for record in records if isinstance(record, FrameRecord)]
         self.sequence = 1 + max((f.sequence for f in frames if f.sequence is not None), default=len(frames) - 1)
-        self.n_events = n_events
         self._known_references = {(r.group, r.file, r.message) for r in records if isinstance(r, ReferenceRecord)}
         self._noticed = {r.message for r in records if isinstance(r, WarningRecord)}
 

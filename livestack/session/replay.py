@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from livestack.base.errors import FrameError, UsageError
-from livestack.base.journal import FrameRecord, Record, RemovedRecord, SavingRecord, TargetRecord, WarningRecord
+from livestack.base.journal import (
+    FrameRecord,
+    Record,
+    RemovedRecord,
+    ResumeRecord,
+    SavingRecord,
+    TargetRecord,
+    WarningRecord,
+)
+from livestack.base.version import version
 from livestack.engine.events import Alert, Event, FrameTakenOut, Notice, ReferenceChanged
 from livestack.engine.live_stack import LiveStack
+from livestack.engine.views import StackView
 from livestack.engine.warmup import finish_warmup
 from livestack.formats import read_frame
+from livestack.observers.observer import restore_all
+from livestack.session.checkpoint import MASKS_NAME, load_newest
 from livestack.session.journal_writer import JournalWriter
+from livestack.session.parts import SessionParts
 from livestack.session.resume import Event as JournalEvent
 from livestack.session.resume import Interrupted
+from livestack.stacking.mask_store import MaskStore
 
 
 class Replay:
@@ -98,3 +113,54 @@ class Replay:
 def _after_last_frame(records: Sequence[Record]) -> int:
     """Where the lines after the last frame's begin."""
     return 1 + max((i for i, record in enumerate(records) if isinstance(record, FrameRecord)), default=-1)
+
+
+def go_on(parts: SessionParts, interrupted: Interrupted, folder: Path, stopped: Callable[[], bool]) -> None:
+    """Restore the newest checkpoint in `folder`, then replay what came after it.
+
+    Raises
+    ------
+    SessionError : the disk cannot be read or written.
+    """
+    stack, journal, status = parts.stack, parts.journal, parts.status
+    journal.recall(interrupted.records)
+    status.recall(interrupted.records)
+    status.sequence = journal.sequence
+    notices = list(interrupted.notices)
+    loaded = load_newest(folder, len(interrupted.events), notices)
+    masks = loaded.masks if loaded is not None else MaskStore(folder / MASKS_NAME)
+    checkpoints = parts.keep_state(folder, masks)
+    if loaded is not None:
+        notices += restore_all(parts.observers, loaded.observers)
+    for notice in notices:
+        status.say(notice)
+    if loaded is not None:
+        journal.n_events = loaded.n_events
+        for member in stack.restore(loaded.state):
+            journal.lose(journal.spoken(member.path) if member.path else member.name, member.index)
+        _measure_again(parts, interrupted, loaded.n_events)
+
+    def after_frame() -> None:
+        status.publish()
+        checkpoints.writer.count_frame()
+
+    unsubscribe = stack.events.subscribe(parts.psf.on_event)
+    try:
+        first = loaded.n_events if loaded is not None else 0
+        if not Replay(interrupted, stack, journal, after_frame).run(first, stopped):
+            return
+    finally:
+        unsubscribe()
+    message = f"Going on with {stack.n_stacked} frame(s) stacked."
+    journal.append(ResumeRecord(version=version(), n_stacked=stack.n_stacked, message=message))
+    status.say(message)
+    parts.draw_active()
+
+
+def _measure_again(parts: SessionParts, interrupted: Interrupted, n_events: int) -> None:
+    """Begin the PSF of the checkpoint's newest frame, which was to be begun right after it."""
+    newest = interrupted.events[n_events - 1] if n_events else None
+    if isinstance(newest, FrameRecord) and newest.status == "stacked" and newest.group in parts.stack.groups:
+        view = StackView.of(parts.stack.groups[newest.group], with_newest=False)
+        if view is not None:
+            parts.psf.begin(view)

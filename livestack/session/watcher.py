@@ -30,7 +30,7 @@ from livestack.base.folder import (
 )
 from livestack.base.settings import IngestSettings
 from livestack.formats import check_complete, is_frame_name
-from livestack.session.file_readiness import Arrival, CompanionPicture, Refusal, Settling, look_error
+from livestack.session.file_readiness import Arrival, CompanionPicture, FileReadiness, Refusal, look_error
 from livestack.session.folder_events import FolderEvents, Observer, native_observer
 
 TICK_S = 0.1
@@ -115,7 +115,7 @@ class Watcher:
         self._is_frame = is_frame
         self._clock, self._wall, self._sleep = clock, wall, sleep
         self._events = FolderEvents(self._roots, settings.recursive, observer_factory)
-        self._settling = Settling(settings, known, check, clock)
+        self._readiness = FileReadiness(settings, known, check, clock)
         self._batch: list[Entry] = []
         self._identities = {root: _identity(root) for root in self._roots}
         self._next_scan = 0.0
@@ -130,7 +130,7 @@ class Watcher:
     @property
     def n_waiting(self) -> int:
         """Files seen and not yet handed out; may be asked from any thread."""
-        return len(self._batch) + len(self._settling) + len(self._events)
+        return len(self._batch) + len(self._readiness) + len(self._events)
 
     def __iter__(self) -> Iterator[Item]:
         try:
@@ -144,8 +144,8 @@ class Watcher:
                 self._take_events()
                 if self._clock() >= self._next_scan:
                     self._rescan()
-                yield from self._settling.look_at_due()
-                yield Idle(self._clock() - self._settling.active, self.n_waiting)
+                yield from self._readiness.look_at_due()
+                yield Idle(self._clock() - self._readiness.active, self.n_waiting)
                 self._stop.wait(min(TICK_S, self._settings.look_interval_s))
             yield from self._drain()
         finally:
@@ -156,9 +156,9 @@ class Watcher:
         yield from self._check_roots()
         self._take_events()
         self._rescan()
-        if len(self._settling):
+        if len(self._readiness):
             self._sleep(self._settings.look_interval_s)
-        yield from self._settling.finish()
+        yield from self._readiness.finish()
 
     # What is there already
 
@@ -167,12 +167,12 @@ class Watcher:
         found: dict[str, Entry] = {}
         for entries in self._existing_entries():
             for entry in sorted(entries, key=lambda entry: natural_key(entry.path)):
-                if not self._settling.knows(entry.key):
+                if not self._readiness.knows(entry.key):
                     found.setdefault(entry.key.path, entry)
         self._next_scan = self._clock() + self._scan_interval_s
         if not self._settings.existing and not self._one_shot:
             for entry in [entry for entry in found.values() if self._is_before(entry)]:
-                self._settling.remember(found.pop(entry.key.path).key)
+                self._readiness.remember(found.pop(entry.key.path).key)
         if any(self._is_fresh(entry) for entry in found.values()):
             self._sleep(self._settings.look_interval_s)
         self._batch = list(reversed(found.values()))
@@ -205,20 +205,20 @@ class Watcher:
                 return
             error: FrameError | None
             if now.key == entry.key:
-                error = self._settling.judge(entry.path, entry.key)
+                error = self._readiness.judge(entry.path, entry.key)
             else:
                 error = TruncatedFrame(f"{say_name(entry.path)}: still growing; run again when it is finished.")
         except OSError as failure:
             now, error = entry, look_error(entry.path, failure)
         gone, final = isinstance(error, VanishedFrame), isinstance(error, VanishedFrame | CompanionPicture)
         if error is None:
-            yield self._settling.arrive(entry.path, entry.key)
+            yield self._readiness.arrive(entry.path, entry.key)
         elif gone and not self._one_shot and any(_identity(root) is None for root in self._roots):
             self._batch.clear()  # unplugged, not deleted: scans find the rest when it is back
         elif final or self._one_shot or not self._is_fresh(now):
-            yield self._settling.refuse(entry.path, now.key, error)
+            yield self._readiness.refuse(entry.path, now.key, error)
         else:
-            self._settling.notice(entry.path, now.key)
+            self._readiness.notice(entry.path, now.key)
 
     def _is_fresh(self, entry: Entry) -> bool:
         """True for a file that may still be being written."""
@@ -234,7 +234,7 @@ class Watcher:
         came, renamed = self._events.take()
         for path in came:
             if path in renamed:
-                self._settling.rename(renamed[path], path)
+                self._readiness.rename(renamed[path], path)
             if not self._is_wanted(path):
                 if os.path.isdir(path):  # it came with what is in it
                     self._next_scan = self._clock()
@@ -242,10 +242,10 @@ class Watcher:
             try:
                 found = look_at(path)
             except OSError:
-                self._settling.notice(path, None)
+                self._readiness.notice(path, None)
                 continue
-            if found is not None and not self._settling.knows(found.key):
-                self._settling.notice(path, found.key)
+            if found is not None and not self._readiness.knows(found.key):
+                self._readiness.notice(path, found.key)
 
     def _is_wanted(self, path: str) -> bool:
         """True for a name that a frame may have, in a folder that may be entered."""
@@ -259,9 +259,9 @@ class Watcher:
         started = self._clock()
         self._exclusion.forget()
         for root in self._roots:
-            fresh = [entry for entry in self._scan(root) if not self._settling.knows(entry.key)]
+            fresh = [entry for entry in self._scan(root) if not self._readiness.knows(entry.key)]
             for entry in sorted(fresh, key=lambda entry: natural_key(entry.path)):
-                self._settling.notice(entry.path, entry.key)
+                self._readiness.notice(entry.path, entry.key)
         now = self._clock()
         self._next_scan = now + max(self._scan_interval_s, (now - started) * (1 / SCAN_SHARE - 1))
 
@@ -317,7 +317,7 @@ class Watcher:
                 continue
             self._identities[root] = now
             if now is None:
-                self._settling.forget_waiting(root)
+                self._readiness.forget_waiting(root)
                 yield Notice(f"{root}: the folder is gone (unplugged, unmounted or renamed); still looking for it.")
                 continue
             if before is None:

@@ -193,7 +193,7 @@ def test_disk_full_while_keeping_rejected_samples(
 def test_disk_full_while_writing_the_preview_never_ends_a_session(
     lights: Path, tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from livestack.session import session as module
+    from livestack.session import parts as module
 
     def write(path: Path, *_: object) -> None:
         raise durable.storage_error(path, OSError(errno.ENOSPC, "No space left on device"))
@@ -235,7 +235,7 @@ def test_a_picture_that_cannot_be_drawn_never_ends_a_session(
 
 
 def test_a_report_that_cannot_be_written_is_told(lights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from livestack.session import session as module
+    from livestack.session import finish as module
 
     def fail(path: Path) -> Path:
         raise durable.storage_error(path / "report.html", OSError(errno.ENOSPC, "No space left on device"))

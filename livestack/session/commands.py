@@ -1,0 +1,117 @@
+"""What faces may ask of a session, carried out between two frames."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+
+from livestack.base.errors import FrameError, NothingStacked, UsageError
+from livestack.base.journal import SavingRecord, TargetRecord
+from livestack.session.parts import SessionParts
+from livestack.session.snapshot import Controls
+from livestack.session.stop import StopRequest
+
+Command = Callable[[SessionParts], None]
+LONGEST_NAME, LONGEST_NOTE = 80, 500
+
+
+class Commands:
+    """Takes commands from any thread; the session's own carries them out."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+        self._waiting: queue.Queue[Command] = queue.Queue()
+
+    def put(self, command: Command) -> None:
+        """Let a command be carried out soon."""
+        self._waiting.put(command)
+
+    def carry_out(self, parts: SessionParts) -> None:
+        """Carry out what waits."""
+        while True:
+            try:
+                command = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                command(parts)
+            except (FrameError, UsageError, NothingStacked) as error:
+                parts.status.say(str(error))
+
+    def controls(self) -> Controls:
+        """Commands for faces; each returns at once, with a sentence."""
+
+        def ask(command: Command, said: str) -> str:
+            self.put(command)
+            return said
+
+        return Controls(
+            pause=lambda: ask(lambda parts: _pause(parts, True), "Pausing after the frame in hand."),
+            resume=lambda: ask(lambda parts: _pause(parts, False), "Going on."),
+            save_now=lambda: ask(_save_now, "Saving the stack as it stands."),
+            stop=self._end,
+            new_target=lambda name: ask(
+                lambda parts: _new_target(parts, _short(name)), "The next frame begins a new stack."
+            ),
+            set_note=lambda text: ask(
+                lambda parts: parts.status.publish(note=text[:LONGEST_NOTE]), "The words are shown."
+            ),
+            set_object=lambda name: ask(lambda parts: _set_object(parts, _short(name)), "The name is shown."),
+            set_stretch=lambda background, saturation: ask(
+                lambda parts: _set_stretch(parts, background, saturation), "The picture is being drawn anew."
+            ),
+            remove_frame=lambda name: ask(lambda parts: _remove(parts, name), f"Taking {name} out."),
+        )
+
+    def _end(self) -> str:
+        self._stop.ask("the host ended it from a screen")
+        return "Finishing what is ready, then saving."
+
+
+def _short(name: str) -> str:
+    return name.strip()[:LONGEST_NAME]
+
+
+def _pause(parts: SessionParts, paused: bool) -> None:
+    parts.status.paused = paused
+    parts.status.say("Paused: new frames wait." if paused else "Going on.")
+    parts.status.publish()
+
+
+def _new_target(parts: SessionParts, name: str) -> None:
+    parts.journal.append_event(TargetRecord(name=name))
+    parts.stack.start_new_target()
+    parts.status.object_override = name
+    parts.status.say("The next frame begins a new stack.")
+    parts.status.publish()
+
+
+def _set_object(parts: SessionParts, name: str) -> None:
+    parts.status.object_override = name
+    parts.status.publish()
+
+
+def _set_stretch(parts: SessionParts, background: float, saturation: float) -> None:
+    wanted = parts.settings.render.model_copy(update={"background": background, "saturation": saturation})
+    parts.use(parts.settings.model_copy(update={"render": type(wanted)(**wanted.model_dump())}))
+    parts.draw_active()
+    parts.status.publish()
+
+
+def _remove(parts: SessionParts, name: str) -> None:
+    parts.collect_checkpoint()
+    group = parts.stack.remove(name)
+    parts.status.say(f"{name} was taken out of {group}.")
+    parts.preview.draw_group(parts.stack.groups[group])
+    parts.status.publish()
+
+
+def _save_now(parts: SessionParts) -> None:
+    parts.collect_checkpoint()
+    parts.journal.append_event(SavingRecord(final=False))
+    for group in list(parts.stack.groups.values()):
+        if group.n_stacked:
+            parts.save_group(group, final=False)
+    parts.saver.save_products(final=False)
+    parts.status.say(f"Saved to {parts.output}.")
+    parts.status.publish()

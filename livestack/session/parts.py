@@ -1,0 +1,108 @@
+"""What a running session is made of: the stack, its observers, and what they write to; closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from livestack.base.errors import SessionError
+from livestack.base.settings import Settings
+from livestack.detection.psf import PSFModel
+from livestack.engine.group import Group
+from livestack.engine.live_stack import LiveStack
+from livestack.observers.observer import Observer
+from livestack.observers.preview import Drawing, Preview
+from livestack.observers.psf_trend import PsfTrend
+from livestack.products.saver import Saver
+from livestack.products.stack_files import write_preview
+from livestack.session.checkpoint import Checkpointer, Checkpoints
+from livestack.session.journal_writer import JournalWriter
+from livestack.session.status_feed import StatusFeed
+from livestack.stacking.mask_store import MaskStore
+
+
+class SessionParts:
+    """The stack of a session and all that hears of it. Its public members are the parts, one each.
+
+    Parameters
+    ----------
+    measured : (group, number of frames) of PSFs that the journal tells already.
+    say_later : tells a sentence from another thread.
+    """
+
+    def __init__(
+        self, output: Path, settings: Settings, stack: LiveStack, status: StatusFeed, journal: JournalWriter,
+        measured: Iterable[tuple[str, int]], say_later: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.output, self.settings, self.stack, self.status, self.journal = output, settings, stack, status, journal
+        self._say_later = say_later
+        self.psf = PsfTrend(settings.psf, self._tell_psf, measured)
+        self.saver = Saver(output, settings, stack, status.say, self._tell_psf)
+        status.psf = self.psf.latest
+        self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
+        self.observers: tuple[Observer, ...] = (self.psf, journal, status, self.preview)
+        self.masks: MaskStore | None = None
+        self.checkpoints: Checkpoints | None = None
+
+    def keep_state(self, folder: Path, masks: MaskStore) -> Checkpoints:
+        """From now on checkpoints are made, in `folder`; what `masks` holds belongs to them."""
+        save = self.settings.save
+        writer = Checkpointer(folder, masks, save.checkpoint_every_frames, save.checkpoint_every_s)
+        self.masks = masks
+        self.checkpoints = Checkpoints(
+            writer, self.output, self.stack, self.journal, self.observers, lambda: self.psf.at_rest
+        )
+        return self.checkpoints
+
+    def subscribe(self) -> None:
+        """Let all parts hear what happens to frames."""
+        assert self.checkpoints is not None
+        for observer in (self.checkpoints, *self.observers):
+            self.stack.events.subscribe(observer.on_event)
+
+    def collect_checkpoint(self, wait: bool = True) -> None:
+        """Tell of the checkpoint that was under way; with `wait`, the accumulators may be changed afterwards."""
+        if self.checkpoints is not None:
+            self.checkpoints.collect(wait)
+
+    def save_group(self, group: Group, final: bool) -> None:
+        """Write a group's stack; its PSF is the newest there is."""
+        model = self.saver.save_group(group, final)
+        if model is not None:
+            self.psf.latest[group.name] = model
+
+    def draw_active(self, otherwise: Group | None = None) -> None:
+        """Draw the stack that is being filled."""
+        self.preview.draw_group(self.stack.groups.get(self.status.active_group) or otherwise)
+
+    def use(self, settings: Settings) -> None:
+        """From now on these settings: pictures look as the user chose."""
+        self.settings = self.saver.settings = settings
+        self.preview.settings = settings.render
+
+    def close_state(self) -> None:
+        """Wait for the checkpoint under way, close the files."""
+        if self.checkpoints is not None:
+            self.checkpoints.writer.close()
+        if self.masks is not None:
+            self.masks.close()
+
+    def close(self) -> None:
+        """End all threads of the parts."""
+        self.preview.close()
+        self.psf.close()
+        self.close_state()
+        self.stack.close()
+
+    def _tell_psf(self, group: str, n_frames: int, newest_at: datetime | None, model: PSFModel) -> None:
+        self.psf.latest[group] = model
+        self.journal.write_psf(self.output, group, n_frames, newest_at, model)
+
+    def _take_drawing(self, drawing: Drawing) -> None:
+        """From the thread that draws: write the preview, keep the drawing for the next snapshot."""
+        try:
+            write_preview(self.output / "preview.jpg", drawing.picture)
+        except SessionError as error:
+            self._say_later(str(error))
+        self.status.draw(drawing)
