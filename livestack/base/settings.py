@@ -7,9 +7,22 @@ prints them as commented TOML; the comments are the descriptions below.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from livestack.base.choices import (
+    BayerPattern,
+    CanvasExtent,
+    Debayering,
+    PictureFormat,
+    PSFFunction,
+    RegistrationMethod,
+    RejectionMethod,
+    StackMode,
+    Stretch,
+    TransformModel,
+    WhiteBalance,
+)
 
 
 class Section(BaseModel):
@@ -42,10 +55,10 @@ class CalibrationSettings(Section):
     )
     cosmetic: bool = Field(True, description="repair hot, cold and column defects (masters or learned while running)")
     cosmic_rays: bool = Field(False, description="find cosmic rays in each single frame; the stack does it better")
-    bayer: Literal["RGGB", "GRBG", "GBRG", "BGGR", "none"] | None = Field(
+    bayer: BayerPattern | None = Field(
         None, description="Bayer pattern of the frames as stored, where the header is wrong or silent; none: mono."
     )
-    debayer: Literal["mhc", "bilinear", "superpixel"] = Field(
+    debayer: Debayering = Field(
         "mhc", description="mhc: Malvar-He-Cutler; bilinear; superpixel: half size, one colour pixel for each 2 x 2"
     )
 
@@ -60,10 +73,10 @@ class DetectionSettings(Section):
 class RegistrationSettings(Section):
     """From stars (or features) to a transform."""
 
-    method: Literal["auto", "stars", "features", "phase", "none"] = Field(
+    method: RegistrationMethod = Field(
         "auto", description="auto: stars, else features, else phase correlation; none: frames are aligned already"
     )
-    model: Literal["auto", "similarity", "affine", "polynomial"] = Field(
+    model: TransformModel = Field(
         "auto",
         description="auto takes the affine, and the polynomial for a lens that distorts, only where each lowers the "
         "cross-validated residual",
@@ -88,15 +101,15 @@ class QualitySettings(Section):
 class StackSettings(Section):
     """The running mean and its rejection."""
 
-    rejection: Literal["live", "none"] = Field("live", description="moderated streaming rejection, or plain mean")
+    rejection: RejectionMethod = Field("live", description="moderated streaming rejection, or plain mean")
     warmup_frames: int = Field(10, ge=1, description="frames that are combined robustly before streaming begins")
     kappa: float = Field(3.5, gt=0, description="prediction limit in sigma, both sides")
     prior_dof: float = Field(12.0, gt=0, description="how many samples the noise model is worth")
     gradient: float = Field(0.25, ge=0, description="allowance around stars, in pixels of misregistration or seeing")
-    mode: Literal["mean", "maximum", "sum"] = Field(
+    mode: StackMode = Field(
         "mean", description="mean; maximum: the brightest sample, for star trails; sum: mean times number of samples"
     )
-    canvas: Literal["reference", "union"] = Field(
+    canvas: CanvasExtent = Field(
         "reference",
         description="reference: the stack is as large as its reference frame; union: it grows with what is seen, for "
         "drifting and dithered fields and mosaics",
@@ -119,7 +132,7 @@ class PSFSettings(Section):
 
     every_frames: int = Field(5, ge=1, description="fit the PSF of the stack after so many stacked frames")
     max_stars: int = Field(200, ge=3, description="fit at most so many stars")
-    function: Literal["moffat", "gaussian"] = Field(
+    function: PSFFunction = Field(
         "moffat", description="profile that is reported and used for deconvolution"
     )
     beta: float | None = Field(
@@ -130,11 +143,11 @@ class PSFSettings(Section):
 class RenderSettings(Section):
     """From linear data to a picture."""
 
-    stretch: Literal["auto", "asinh", "linear"] = Field(
+    stretch: Stretch = Field(
         "auto", description="auto: midtone transfer from the sky's level and noise"
     )
     linked: bool = Field(True, description="one stretch for all channels; else each is stretched by its own noise")
-    white_balance: Literal["stars", "none"] = Field(
+    white_balance: WhiteBalance = Field(
         "stars", description="stars: the median star becomes neutral; none: as it is, for narrowband palettes"
     )
     palette: str = Field(
@@ -148,9 +161,6 @@ class RenderSettings(Section):
         True, description="take light-pollution gradients out of the picture (never out of the data)"
     )
     preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
-
-
-PictureFormat = Literal["fits", "png", "png16", "tiff", "tiff32", "jpeg"]
 
 
 class SaveSettings(Section):

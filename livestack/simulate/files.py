@@ -11,20 +11,21 @@ import io
 import tempfile
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 import tifffile
 from astropy.io import fits
 
+from livestack.base.choices import FrameFormat
 from livestack.base.errors import UsageError
 from livestack.base.frame import Frame, FrameKind
 from livestack.simulate.dng import encode_dng
 from livestack.simulate.scenario import Scenario
 
-SINGLE_FILE_FORMATS = ("fits", "fits.fz", "dng", "xisf", "tiff", "png")
-FORMATS = (*SINGLE_FILE_FORMATS, "ser")
+SINGLE_FILE_FORMATS = tuple(name for name in get_args(FrameFormat) if name != "ser")
+FORMATS: tuple[str, ...] = get_args(FrameFormat)
 
 _IMAGETYP = {
     FrameKind.LIGHT: "Light Frame",
