@@ -152,7 +152,7 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
             mask = simulated.artefact_mask.astype(np.float32)
             planes = np.repeat(mask[None], shape[1], axis=0)
             alone = Stack(*group.stack.shape)
-            from livestack.stacking.accumulators import Normalisation
+            from livestack.stacking.normalisation import Normalisation
 
             alone.add(planes, member.matrix, Normalisation.identity(shape[1]), 1.0, None, live.bands)
             touched[n] = np.abs(np.nan_to_num(alone.image())) > 1e-3

@@ -26,7 +26,9 @@ from numba import njit
 from livestack.kernels.bands import Bands
 from livestack.registration import transform as tf
 from livestack.simulate import parse_size
-from livestack.stacking.accumulators import Limits, Normalisation, Stack
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.noise_model import Limits
+from livestack.stacking.normalisation import Normalisation
 
 
 @njit(nogil=True, cache=True)

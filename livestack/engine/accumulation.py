@@ -13,7 +13,10 @@ from livestack.calibration.defects import DefectMap
 from livestack.engine.developer import Developer
 from livestack.engine.ledger import Member
 from livestack.kernels.bands import Bands
-from livestack.stacking.accumulators import Added, Limits, NoiseModel, Normalisation, RejectedSamples, Stack
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.noise_model import Limits, NoiseModel
+from livestack.stacking.normalisation import Normalisation
+from livestack.stacking.rejected_samples import Added, RejectedSamples
 
 Keep = Callable[[RejectedSamples], RejectedSamples]
 """Puts the rejected samples of a frame where they are kept."""

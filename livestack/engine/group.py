@@ -27,7 +27,8 @@ from livestack.kernels.bands import Bands
 from livestack.quality import Alerts, Judge
 from livestack.registration.features import FeatureReference, find_disc
 from livestack.registration.transform import Registration
-from livestack.stacking.accumulators import Limits, Stack
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.noise_model import Limits
 
 DISC_STARS = 40
 """A planet's belts and a Moon's craters are taken for so many stars at most."""

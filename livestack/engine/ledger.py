@@ -10,7 +10,8 @@ import numpy as np
 from livestack.base.frame import FrameInfo
 from livestack.base.state import OwnState
 from livestack.registration.distortion import Distortion
-from livestack.stacking.accumulators import Normalisation, RejectedSamples
+from livestack.stacking.normalisation import Normalisation
+from livestack.stacking.rejected_samples import RejectedSamples
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 from livestack.base.settings import StackSettings
 from livestack.detection import FWHM_PER_SIGMA
 from livestack.engine.ledger import Member
-from livestack.stacking.accumulators import Limits, NoiseModel
+from livestack.stacking.noise_model import Limits, NoiseModel
 
 SHAPE_ERROR = 0.5
 """How far the flank of a star may be from what its Laplacian tells, as a share of the local range and for each unit of

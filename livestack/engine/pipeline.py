@@ -52,9 +52,10 @@ from livestack.registration import reference_registration
 from livestack.registration import transform as tf
 from livestack.registration.features import sharpness
 from livestack.registration.transform import Registration, Unregistered
-from livestack.stacking.accumulators import Normalisation, RejectedSamples
+from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.normalise import flux_ratio
 from livestack.stacking.normalise import normalise as to_reference_scale
+from livestack.stacking.rejected_samples import RejectedSamples
 
 PATIENCE = 5
 """So many frames of a filter may fit no other filter of the target before they get a grid of their own."""

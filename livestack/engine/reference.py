@@ -21,7 +21,7 @@ from livestack.registration import transform as tf
 from livestack.registration.distortion import Distortion, to_frame, to_reference
 from livestack.registration.features import FeatureReference
 from livestack.registration.transform import Registration
-from livestack.stacking.accumulators import Normalisation
+from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.normalise import ReferenceLight, flux_ratio, mesh_nodes, normalise
 
 BETTER_REFERENCE = 2.0

@@ -14,6 +14,8 @@ from livestack.engine.limits import stacked_fwhm_px
 from livestack.engine.states import Calibrated
 from livestack.engine.warmup import finish_warmup, warm_samples
 from livestack.stacking.accumulators import Stack
+from livestack.stacking.final_test import finalise
+from livestack.stacking.robust_start import start_robustly
 
 Fetch = Callable[[Member], Calibrated]
 """Reads a member's file again and calibrates it."""
@@ -25,7 +27,7 @@ def restack(group: Group, members: Sequence[Member], fetch: Fetch) -> Stack:
     stack, settings = group.stack.empty(), group.settings.stack
     first = 1 if settings.mode == "maximum" else settings.warmup_frames
     debayer = group.settings.calibration.debayer
-    stack.start_robustly(
+    start_robustly(stack,
         warm_samples(group, [(m, Developer(fetch(m), debayer, keep_raw=True)) for m in members[:first]]),
         settings.rejects,
         group.bands,
@@ -80,7 +82,8 @@ def test_anew(
         calibrated = ahead.result()
         if number + 1 < len(members):
             ahead = reader.submit(fetch, members[number + 1])
-        added = accumulation.stack.finalise(
+        added = finalise(
+            accumulation.stack,
             fresh,
             Developer(calibrated, group.settings.calibration.debayer).whole(group.defects.known, group.bands),
             member.matrix,

@@ -23,7 +23,7 @@ from livestack.engine.ledger import Member
 from livestack.quality import FrameMeasures
 from livestack.registration.distortion import Distortion
 from livestack.registration.transform import Registration
-from livestack.stacking.accumulators import Normalisation
+from livestack.stacking.normalisation import Normalisation
 
 if TYPE_CHECKING:
     from livestack.engine.reference import Patch

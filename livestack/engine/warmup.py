@@ -22,7 +22,8 @@ from livestack.engine.reference import carry_over, find_better, refine_positions
 from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
-from livestack.stacking.accumulators import NoiseModel, WarmSample
+from livestack.stacking.noise_model import NoiseModel
+from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
 if TYPE_CHECKING:
     from livestack.engine.group import Group
@@ -72,12 +73,12 @@ def finish_warmup(group: Group) -> None:
     rejects = group.settings.stack.rejects
     samples = warm_samples(group, held)
     if rejects:
-        fitted = group.stack.fit_noise(samples, group.bands)
+        fitted = fit_noise(group.stack, samples, group.bands)
         if fitted is not None:
             mean = np.mean([s.limits.floor / INTERPOLATION_GAIN for s in samples], axis=0)
             accumulation.noise = NoiseModel(fitted.floor / np.maximum(mean, 1e-12), fitted.slope, fitted.structure)
             samples = warm_samples(group, held)
-    added = group.stack.start_robustly(samples, rejects, group.bands)
+    added = start_robustly(group.stack, samples, rejects, group.bands)
     group.ledger.members = [
         replace(one.member, rejected=accumulation.keep(its.rejected), rejected_fraction=its.rejected_fraction)
         for one, its in zip(warmup.held, added, strict=True)

@@ -25,7 +25,9 @@ from livestack.kernels.resample import sample_tile
 from livestack.products.stack_files import EXTENSIONS
 from livestack.registration import StarReference, Unregistered, register_stars
 from livestack.registration import transform as tf
-from livestack.stacking.accumulators import Normalisation, Stack, upright
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.laying import upright
+from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.normalise import ReferenceLight, flux_ratio, normalise
 
 SAME_GRID_PX = 0.05

@@ -20,8 +20,8 @@ from livestack.engine.live_stack import LiveStack
 from livestack.engine.prepare import calibrate
 from livestack.engine.restack import test_anew
 from livestack.engine.states import Calibrated
+from livestack.kernels.accumulate import accumulate_strip
 from livestack.kernels.bands import Bands
-from livestack.kernels.stack import accumulate_strip
 from livestack.picture import measure_look, render
 
 SIDE = 160
@@ -32,7 +32,7 @@ def is_compiled() -> bool:
     stats = getattr(accumulate_strip, "stats", None)  # None where numba is switched off
     if stats is None or stats.cache_path is None:
         return True
-    return any(Path(stats.cache_path).glob("stack.accumulate_strip-*.nbi"))
+    return any(Path(stats.cache_path).glob("accumulate.accumulate_strip-*.nbi"))
 
 
 def compile_loops(stopped: Callable[[], bool]) -> None:

@@ -44,8 +44,8 @@ from livestack.session.snapshot import Controls, Slot
 from livestack.session.status_feed import StatusFeed
 from livestack.session.stop import StopRequest
 from livestack.session.watcher import Idle, Notice, Refusal, Watcher
-from livestack.stacking.accumulators import RejectedSamples
 from livestack.stacking.mask_store import MaskStore
+from livestack.stacking.rejected_samples import RejectedSamples
 
 if TYPE_CHECKING:
     from livestack.calibration.masters import Master, MasterLibrary

@@ -28,10 +28,12 @@ from livestack.registration.features import FeatureReference
 from livestack.registration.features.disc import Disc
 from livestack.registration.features.keypoints import Keypoints
 from livestack.registration.features.prepare import Prepared as Picture
-from livestack.stacking.accumulators import NoiseModel, Normalisation, RejectedSamples
 from livestack.stacking.canvas import Canvas
 from livestack.stacking.mask_store import MaskStore, StoredSamples
+from livestack.stacking.noise_model import NoiseModel
+from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.normalise import ReferenceLight
+from livestack.stacking.rejected_samples import RejectedSamples
 
 KNOWN: dict[str, type] = {
     each.__name__: each

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from livestack.base.durable import DamagedFile, storage_error, sync_file
-from livestack.stacking.accumulators import RejectedSamples
+from livestack.stacking.rejected_samples import RejectedSamples
 
 
 @dataclass(frozen=True, eq=False)

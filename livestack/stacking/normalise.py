@@ -12,7 +12,7 @@ import numpy as np
 
 from livestack.detection import Sky, StarCatalog
 from livestack.registration import transform as tf
-from livestack.stacking.accumulators import Normalisation
+from livestack.stacking.normalisation import Normalisation
 
 MIN_SNR = 15.0
 FLUX_FLOOR = 0.01

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from livestack.kernels.resample import sample_tile
 from livestack.registration import transform as tf
-from livestack.stacking.accumulators import upright
+from livestack.stacking.laying import upright
 from tests.reference import keys_sample
 
 HEIGHT, WIDTH = 37, 52

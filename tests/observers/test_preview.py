@@ -12,7 +12,8 @@ from livestack.engine.accumulation import LastFrame
 from livestack.engine.views import StackView
 from livestack.observers.preview import Drawing, PreviewRenderer
 from livestack.picture.composite import Part, plan_composite
-from livestack.stacking.accumulators import Normalisation, Stack
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.normalisation import Normalisation
 
 HEIGHT, WIDTH = 90, 130
 SETTINGS = RenderSettings(preview_width=64)

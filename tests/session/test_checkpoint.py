@@ -20,8 +20,8 @@ from livestack.kernels.bands import Bands
 from livestack.session.checkpoint import MAX_SHARE, Checkpointer, generations, load_newest
 from livestack.session.state_codec import from_tree, to_text, to_tree
 from livestack.simulate import named_scenario, write_session
-from livestack.stacking.accumulators import RejectedSamples
 from livestack.stacking.mask_store import MaskStore, StoredSamples
+from livestack.stacking.rejected_samples import RejectedSamples
 
 WIDTH, HEIGHT = 240, 180
 WARM = 4

@@ -12,9 +12,9 @@ from livestack.session.kernel_warmup import compile_loops, invented_frames
 
 COUNT = """
 from livestack.session.kernel_warmup import compile_loops, invented_frames
-from livestack.kernels import debayer, psf, render, stack, stars
-loops = (stack.accumulate_strip, stack.combine_tile, stack.final_strip, stars.measure_stars, psf.fit_stars,
-         debayer.mhc_rows, render.average_area)
+from livestack.kernels import accumulate, debayer, final_test, psf, render, robust_start, stars
+loops = (accumulate.accumulate_strip, robust_start.combine_tile, final_test.final_strip, stars.measure_stars,
+         psf.fit_stars, debayer.mhc_rows, render.average_area)
 before = [len(loop.signatures) for loop in loops]
 compile_loops(lambda: False)
 assert before == [0] * len(loops), before

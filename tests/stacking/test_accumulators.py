@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from livestack.kernels.bands import Bands
 from livestack.registration import transform as tf
-from livestack.stacking.accumulators import Limits, Normalisation, RejectedSamples, Stack, WarmSample, upright
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.final_test import finalise
+from livestack.stacking.laying import upright
+from livestack.stacking.noise_model import Limits
+from livestack.stacking.normalisation import Normalisation
+from livestack.stacking.rejected_samples import RejectedSamples
+from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 from tests.reference import keys_sample, laplacian, local_range, moments, prediction, surface
 
 HEIGHT, WIDTH = 150, 67
@@ -183,11 +189,11 @@ class TestLaws:
         for threads in (1, 3):
             with Bands(threads) as bands:
                 stack = Stack(3, HEIGHT, WIDTH, origin=np.full(3, 1000.0))
-                stack.start_robustly(warm(some[:3], 3), live, bands)
+                start_robustly(stack, warm(some[:3], 3), live, bands)
                 fresh = Stack(3, HEIGHT, WIDTH, origin=stack.origin)
                 added = [stack.add(*one, limits(3) if live else None, bands) for one in some[3:]]
                 for one, was in zip(some[3:], added, strict=True):
-                    stack.finalise(fresh, *one, limits(3), was.rejected, bands)
+                    finalise(stack, fresh, *one, limits(3), was.rejected, bands)
                 stacks.append((stack, fresh, added))
         (a, fresh_a, added_a), (b, fresh_b, added_b) = stacks
         for one, two in ((a, b), (fresh_a, fresh_b)):
@@ -236,7 +242,7 @@ class TestRobustStart:
     def test_without_rejection_it_is_the_mean(self, bands):
         some = frames(np.random.default_rng(5), 6, 3)
         stack = Stack(3, HEIGHT, WIDTH, origin=np.full(3, 1000.0))
-        stack.start_robustly(warm(some, 3), False, bands)
+        start_robustly(stack, warm(some, 3), False, bands)
         assert_same(stack, filled(some, bands), rtol=1e-3)
 
     @pytest.mark.parametrize("n", [3, 5, 10])
@@ -248,7 +254,7 @@ class TestRobustStart:
             dirty = [(p.copy(), *rest) for p, *rest in clean]
             dirty[frame][0][0, 70:74] += 100
             stack = Stack(1, HEIGHT, WIDTH, origin=np.array([1000.0]))
-            added = stack.start_robustly(warm(dirty), True, bands)
+            added = start_robustly(stack, warm(dirty), True, bands)
             assert added[frame].n_rejected >= 0.95 * 4 * WIDTH
             bias = float((stack.image() - filled(clean, bands).image())[0, 70:74].mean())
             assert abs(bias) < 1.0
@@ -257,7 +263,7 @@ class TestRobustStart:
         some = frames(np.random.default_rng(9), 7)
         some[2][0][0, 100:103] += 200
         stack = Stack(1, HEIGHT, WIDTH, origin=np.array([1000.0]))
-        added = stack.start_robustly(warm(some), True, bands)
+        added = start_robustly(stack, warm(some), True, bands)
         codes = [one.rejected for one in added]
         stack.remove(*some[2], codes[2], bands)
         rest = Stack(1, HEIGHT, WIDTH, origin=np.array([1000.0]))
@@ -282,11 +288,11 @@ class TestRobustStart:
              Normalisation.identity(1), 1.0) for _ in range(10)
         ]  # fmt: skip
         stack = Stack(1, HEIGHT, WIDTH, origin=np.array([1000.0]))
-        model = stack.fit_noise(warm(some), bands)
+        model = fit_noise(stack, warm(some), bands)
         assert model is not None
         assert model.floor[0] == pytest.approx(36, rel=0.15)
         assert model.slope[0] == pytest.approx(0.6, rel=0.15)
-        assert stack.fit_noise(warm(some[:3]), bands) is None
+        assert fit_noise(stack, warm(some[:3]), bands) is None
 
 
 class TestStars:

@@ -8,8 +8,12 @@ import pytest
 from livestack.kernels.bands import Bands
 from livestack.registration import transform as tf
 from livestack.registration.distortion import STRAIGHT_PX, Distortion, to_frame
-from livestack.stacking.accumulators import Limits, Normalisation, Stack, WarmSample
+from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas, footprint
+from livestack.stacking.final_test import finalise
+from livestack.stacking.noise_model import Limits
+from livestack.stacking.normalisation import Normalisation
+from livestack.stacking.robust_start import WarmSample, start_robustly
 
 HEIGHT, WIDTH = 150, 420
 PLAIN = Normalisation.identity(1)
@@ -91,7 +95,7 @@ def test_the_warm_up_takes_the_same_samples_as_the_stream(bands: Bands) -> None:
     turns = [0.0, 0.01, 3.14, 0.3]
     frames = [noisy(i) for i in range(4)]
     robust, plain = Stack(1, HEIGHT, WIDTH), Stack(1, HEIGHT, WIDTH)
-    robust.start_robustly(warm(frames, turns), False, bands)
+    start_robustly(robust, warm(frames, turns), False, bands)
     for i, frame in enumerate(frames):
         plain.add(frame, about_centre(turns[i]), PLAIN, 1.0, None, bands, lens(seed=i + 1))
     np.testing.assert_array_equal(robust.count, plain.count)
@@ -102,7 +106,7 @@ def test_what_was_added_can_be_taken_out(bands: Bands) -> None:
     turns = [0.0, 0.01, 0.02, 0.3]
     frames = [noisy(i) for i in range(4)]
     stack = Stack(1, HEIGHT, WIDTH)
-    stack.start_robustly(warm(frames, turns), True, bands)
+    start_robustly(stack, warm(frames, turns), True, bands)
     before = {name: array.copy() for name, array in stack.arrays().items()}
     extra = noisy(9)
     extra[0, 60:70, 100:200] += 500.0
@@ -121,7 +125,7 @@ def test_the_final_pass_samples_as_the_stream_did(bands: Bands) -> None:
     fresh = stack.empty()
     wide = Limits(np.array([9.0]), np.array([0.0]), 0.3, 0.0, 0.0, 40.0, 12.0)
     for frame, one in zip(frames, added, strict=True):
-        stack.finalise(fresh, frame, about_centre(0.01), PLAIN, 1.0, wide, one.rejected, bands, lens())
+        finalise(stack, fresh, frame, about_centre(0.01), PLAIN, 1.0, wide, one.rejected, bands, lens())
     np.testing.assert_array_equal(fresh.mean, stack.mean)
     np.testing.assert_array_equal(fresh.count, stack.count)
 

@@ -22,8 +22,10 @@ from livestack.kernels.bands import Bands
 from livestack.registration import transform as tf
 from livestack.session.state_codec import from_tree, to_text, to_tree
 from livestack.simulate import named_scenario, simulate_frame, write_session
-from livestack.stacking.accumulators import Limits, Normalisation, Stack
+from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas, footprint
+from livestack.stacking.noise_model import Limits
+from livestack.stacking.normalisation import Normalisation
 from tests.small_sessions import run_session
 
 WIDTH, HEIGHT = 480, 360

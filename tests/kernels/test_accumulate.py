@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestack.kernels import stack as kernel
+from livestack.kernels import accumulate, robust_start, sample_rows
 from livestack.stacking.canvas import Canvas
 from tests.reference import laplacian, local_range, moments, prediction, surface
 
@@ -26,7 +26,7 @@ class Row:
         values = values.astype(F)
         present = np.isfinite(values).astype(np.uint8)
         codes = np.zeros(len(values), dtype=np.uint8) if codes is None else codes
-        kernel.add_row(
+        sample_rows.add_row(
             np.where(present, values, F(0)), present, codes, F(w), self.mean, self.m2, self.weight, self.count
         )
 
@@ -78,11 +78,11 @@ class TestMoments:
         row.add(np.ones(9), 1.0)
         row.add(np.ones(9), 1.0)
         assert (row.count == 65535).all()
-        kernel.count_row(np.full(9, kernel.LOW, dtype=np.uint8), row.low, row.high)
+        sample_rows.count_row(np.full(9, sample_rows.LOW, dtype=np.uint8), row.low, row.high)
         assert (row.low == 65535).all()
         one = [a[None] for a in (row.mean, row.m2, row.weight, row.count, row.low, row.high)]
         two = [a.copy() for a in one]
-        kernel.merge_rows(*one, *two, 0, 1)
+        accumulate.merge_rows(*one, *two, 0, 1)
         assert (row.count == 65535).all()
         assert (row.low == 65535).all()
         assert (row.weight == 2 * 65536).all()
@@ -93,7 +93,7 @@ class TestMoments:
         values[4] = value
         present = np.zeros(11, dtype=np.uint8)
         with np.errstate(over="ignore"):
-            n = kernel.normalise_row(values, F(2.0), np.zeros(11, dtype=F), present)
+            n = sample_rows.normalise_row(values, F(2.0), np.zeros(11, dtype=F), present)
         assert n == 10
         assert present.sum() == 10
         assert not present[4]
@@ -113,7 +113,7 @@ class TestSurface:
         ruler = np.array([*Canvas.of(height, width).ruler, -1.0, 1.0, -1.0, 1.0])
         out = np.empty(width, dtype=F)
         for y in range(height):
-            kernel.offset_row(coefficients, ruler, 0.0, float(y), out)
+            sample_rows.offset_row(coefficients, ruler, 0.0, float(y), out)
             np.testing.assert_allclose(out, expected[y], atol=2e-3)
 
 
@@ -134,7 +134,7 @@ class TestPrediction:
         low, high = (np.zeros(WIDTH, dtype=np.uint16) for _ in range(2))
         spread, curve = local_range(image)[1], laplacian(image)[1]
         found_spread, found_curve = np.empty(WIDTH, F), np.empty(WIDTH, F)
-        kernel.local_shape_row(
+        sample_rows.local_shape_row(
             image[0], image[1], image[2], found_spread, found_curve, np.empty(WIDTH, F), np.empty(WIDTH, F)
         )
         np.testing.assert_allclose(found_spread, spread, rtol=1e-6)
@@ -158,13 +158,13 @@ class TestPrediction:
         values = (image[1] + shift + rng.uniform(-2, 2, WIDTH) * limit).astype(F)
         present = (rng.random(WIDTH) > 0.1).astype(np.uint8)
         codes = np.full(WIDTH, 9, dtype=np.uint8)
-        n = kernel.test_row(
-            values, present, image[1], m2, weight, count, low, high, found_spread, found_curve,
-            F(kappa**2), F(dof), F(floor), F(slope), F(structure**2), F(excess**2), F(blur), codes,
+        n = accumulate.test_row(
+            values, present, (image[1], m2, weight, count, low, high), found_spread, found_curve,
+            np.array([kappa**2, dof, floor, slope, structure**2, excess**2, blur], dtype=F), codes,
         )  # fmt: skip
         d = values - image[1] - shift
         expected = np.where(
-            (np.abs(d) > limit) & (count > 0) & (present == 1), np.where(d > 0, kernel.HIGH, kernel.LOW), 0
+            (np.abs(d) > limit) & (count > 0) & (present == 1), np.where(d > 0, sample_rows.HIGH, sample_rows.LOW), 0
         )
         clear = np.abs(np.abs(d) - limit) > 1e-3 * limit + 0.02
         np.testing.assert_array_equal(codes[clear], expected[clear])
@@ -181,11 +181,11 @@ class TestPrediction:
                 values = rng.normal(0 if k < 10 else step, 1, 3).astype(F)
                 present = np.ones(3, dtype=np.uint8)
                 if k:
-                    kernel.test_row(
-                        values, present, row.mean, row.m2, row.weight, row.count, row.low, row.high, spread, curve,
-                        F(3.5**2), F(12), F(1), F(0), F(0), F(0), F(0), codes,
+                    accumulate.test_row(
+                        values, present, (row.mean, row.m2, row.weight, row.count, row.low, row.high), spread, curve,
+                        np.array([3.5**2, 12, 1, 0, 0, 0, 0], dtype=F), codes,
                     )  # fmt: skip
-                    kernel.count_row(codes, row.low, row.high)
+                    sample_rows.count_row(codes, row.low, row.high)
                 row.add(values, 1.0, codes)
             assert (row.count > 100).all(), f"step {step}: {row.count}"
             assert (np.abs(row.mean - step) < 0.15 * step).all(), f"step {step}: {row.mean}"
@@ -198,12 +198,12 @@ def combine(
     k, h, w = samples.shape
     cube = samples.astype(F)
     median, mad, spread, curve = (np.zeros((h, w), dtype=F) for _ in range(4))
-    kernel.median_and_mad(cube, median, mad)
+    robust_start.median_and_mad(cube, median, mad)
     weights = np.ones(k) if weights is None else weights
     out = [np.empty((h, w), dtype=F) for _ in range(3)] + [np.empty((h, w), dtype=np.uint16) for _ in range(3)]
     codes = np.empty((k, h, w), dtype=np.uint8)
     nothing = np.zeros(k, dtype=F)
-    kernel.combine_tile(
+    robust_start.combine_tile(
         cube, median, mad, spread, curve, weights.astype(F), np.full(k, floor, dtype=F), nothing, 0.0, nothing, nothing,
         nothing, nothing, kappa, dof, reject, *out, codes,
     )  # fmt: skip
@@ -218,7 +218,7 @@ class TestRobustStart:
         cube = rng.normal(0, 10, (k, 5, 7)).astype(F)
         cube[rng.random(cube.shape) < holes] = np.nan
         median, mad = np.empty((5, 7), dtype=F), np.empty((5, 7), dtype=F)
-        kernel.median_and_mad(cube, median, mad)
+        robust_start.median_and_mad(cube, median, mad)
         for j in range(5):
             for i in range(7):
                 values = cube[:, j, i][np.isfinite(cube[:, j, i])]
@@ -238,14 +238,14 @@ class TestRobustStart:
         samples[rng.random(samples.shape) < holes] = np.nan
         weights = rng.uniform(0.5, 2, k)
         mean, m2, weight, count, low, high, codes, _, _ = combine(samples, weights=weights, reject=reject)
-        used = np.isfinite(samples) & (codes == kernel.ACCEPTED)
+        used = np.isfinite(samples) & (codes == sample_rows.ACCEPTED)
         expected = moments(samples.astype(F).astype(float), weights.astype(F).astype(float), used)
         np.testing.assert_allclose(mean, expected[0], atol=1e-4)
         np.testing.assert_allclose(m2, expected[1], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(weight, expected[2], rtol=1e-5)
         np.testing.assert_array_equal(count, used.sum(axis=0))
-        np.testing.assert_array_equal(low, (codes == kernel.LOW).sum(axis=0))
-        np.testing.assert_array_equal(high, (codes == kernel.HIGH).sum(axis=0))
+        np.testing.assert_array_equal(low, (codes == sample_rows.LOW).sum(axis=0))
+        np.testing.assert_array_equal(high, (codes == sample_rows.HIGH).sum(axis=0))
         # nobody is sent away who holds the only sample
         np.testing.assert_array_equal(count > 0, np.isfinite(samples).any(axis=0))
         if not reject:
@@ -260,7 +260,7 @@ class TestRobustStart:
         samples[2, 4:6, 10:20] -= 15
         *_, codes, _, _ = combine(samples)
         samples = samples.astype(F).astype(float)
-        used = codes == kernel.ACCEPTED
+        used = codes == sample_rows.ACCEPTED
         wrong = 0
         for k in range(10):
             others = used.copy()
@@ -269,8 +269,8 @@ class TestRobustStart:
             _, limit = prediction(mean, squares, n, n, np.zeros((20, 30)), np.zeros((20, 30)), 3.5, 12, 1, 0, 0, 0, 0)
             wrong += np.count_nonzero((np.abs(samples[k] - mean) <= limit) != used[k])
         assert wrong <= 2
-        assert (codes[0, :, 3:6] == kernel.HIGH).mean() > 0.99
-        assert (codes[2, 4:6, 10:20] == kernel.LOW).all()
+        assert (codes[0, :, 3:6] == sample_rows.HIGH).mean() > 0.99
+        assert (codes[2, 4:6, 10:20] == sample_rows.LOW).all()
 
     def test_clean_samples_are_kept(self):
         samples = np.random.default_rng(6).normal(0, 1, (10, 100, 100))

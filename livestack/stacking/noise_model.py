@@ -1,0 +1,54 @@
+"""The noise to expect of a sample, and what a frame's samples are tested with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseModel:
+    """Variance of one sample of the reference: floor + slope * max(mean above sky, 0) + (structure * local range)^2.
+
+    Attributes
+    ----------
+    floor, slope : (C,) ADU^2 and ADU.
+    structure : share of the 3 x 3 range, left by registration, interpolation and shape when seeing is allowed for; None
+        where too few stars tell.
+    """
+
+    floor: np.ndarray
+    slope: np.ndarray
+    structure: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """What a frame's samples are tested with: the noise model on this frame's scale, and allowances around stars.
+
+    Attributes
+    ----------
+    floor, slope, structure : noise model, see there.
+    excess : share of the 3 x 3 range by which this frame may be out beyond that.
+    blur : how much wider this frame's stars are than the stack's: its samples are expected at the mean plus blur times
+        the mean's Laplacian (px^2; for small changes half the difference of sigma^2).
+    """
+
+    floor: np.ndarray
+    slope: np.ndarray
+    structure: float
+    excess: float
+    blur: float
+    kappa: float
+    prior_dof: float
+
+    def of_channel(self, channel: int) -> np.ndarray:
+        """(7,) float32, as the kernels want them; see `kernels.sample_rows`."""
+        return np.array(
+            [
+                self.kappa**2, self.prior_dof, self.floor[channel], self.slope[channel], self.structure**2,
+                self.excess**2, self.blur,
+            ],
+            dtype=np.float32,
+        )  # fmt: skip
