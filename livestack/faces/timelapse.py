@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from livestack.base.errors import SessionError, UsageError
+from livestack.faces.follower import SlotFollower
 from livestack.session.snapshot import Slot, Snapshot
 
 Entry = TypeVar("Entry")
@@ -142,7 +143,7 @@ def _write_video(
         temporary.unlink(missing_ok=True)
 
 
-class Timelapse:
+class Timelapse(SlotFollower):
     """Follows a slot and keeps a thinned album of its pictures until `write`.
 
     Parameters
@@ -153,27 +154,12 @@ class Timelapse:
     """
 
     def __init__(self, slot: Slot, limit: int = 200, longest_side: int = 1280) -> None:
-        self._slot = slot
+        super().__init__(slot, "livestack-timelapse", SHORTEST_INTERVAL_S)
         self._album: ThinnedAlbum[bytes] = ThinnedAlbum(limit)
         self._longest_side = longest_side
         self._group: str | None = None
         self._picture_sequence = -1
-        self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin to follow the slot."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="livestack-timelapse", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Take the last picture and end the thread."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
-            self._thread = None
 
     def add(self, snapshot: Snapshot) -> bool:
         """Take a snapshot's picture where it is a new one; another group begins a new film."""
@@ -197,12 +183,7 @@ class Timelapse:
         """Write the film; see `write_film`."""
         return write_film(self.pictures, path, frames_per_s)
 
-    def _run(self) -> None:
-        seen = -1
-        while not self._stop.is_set():
-            latest = self._slot.wait_newer(seen, 0.2)
-            if latest.sequence != seen:
-                seen = latest.sequence
-                self.add(latest)
-                self._stop.wait(SHORTEST_INTERVAL_S)
-        self.add(self._slot.latest)
+    def take(self, snapshot: Snapshot) -> bool:
+        """Take a snapshot's picture, if it is a new one."""
+        self.add(snapshot)
+        return True

@@ -25,9 +25,10 @@ from livestack.engine.ledger import Member
 from livestack.engine.live_stack import LiveStack
 from livestack.engine.reference import Reference
 from livestack.engine.results import composite_of
-from livestack.formats.wcs import Cards, ObjectLabel, is_wcs_card, label_objects, solve_plate, wcs_cards
+from livestack.formats.wcs import Cards, is_wcs_card, wcs_cards
 from livestack.picture import Picture, encode_png, measure_look, remove_gradient, render
 from livestack.picture.composite import OFF, Composite
+from livestack.products.plate_solving import ObjectLabel, label_objects, solve_plate
 from livestack.products.stack_files import isot, set_names, set_place, span, write_formats
 
 LABEL_COLOUR = (255, 214, 120)

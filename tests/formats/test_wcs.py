@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import stat
-import sys
 
 import numpy as np
 import pytest
 from astropy.io.fits import Header
 from astropy.wcs import WCS
 
-from livestack.base.errors import FrameError
-from livestack.formats.wcs import label_objects, parse_header, read_wcs, solve_plate, wcs_cards
+from livestack.formats.wcs import parse_header, read_wcs, wcs_cards
 
 WIDTH, HEIGHT = 640, 480
 CORNERS = np.array([[0.0, 0.0], [WIDTH - 1, 0], [WIDTH - 1, HEIGHT - 1], [0, HEIGHT - 1], [200.3, 117.8]])
@@ -128,77 +125,6 @@ def test_a_transform_that_is_not_affine_is_refused(bad):
         wcs_cards(sky_cards(), bad)
 
 
-def put_solver(folder, name, body):
-    script = folder / name
-    script.write_text(f"#!{sys.executable}\nimport sys, time\n{body}\n")
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-
-
-@pytest.fixture
-def only_path(tmp_path, monkeypatch):
-    """An empty folder that is all there is on PATH."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    return folder
-
-
-def header_of_sky() -> Header:
-    header = Header()
-    for keyword, value, comment in sky_cards():
-        header[keyword] = (value, comment)
-    return header
-
-
-def test_without_a_solver_there_is_a_sentence(only_path, tmp_path):
-    solution, sentence = solve_plate(tmp_path / "stack.fits")
-    assert solution is None
-    assert "astap_cli" in sentence
-
-
-def test_astap_is_asked_and_its_text_header_read(only_path, tmp_path):
-    text = header_of_sky().tostring(sep="\r\n", padding=False, endcard=True)
-    put_solver(
-        only_path,
-        "astap_cli",
-        f"args = sys.argv\nopen({str(tmp_path / 'asked')!r}, 'w').write(' '.join(args[1:]))\n"
-        f"open(args[args.index('-o') + 1] + '.wcs', 'w', newline='').write({text!r})",
-    )
-    solution, sentence = solve_plate(tmp_path / "stack.fits", 299.9, 22.7, scale_arcsec_px=1.8, height_px=HEIGHT)
-    assert solution is not None
-    assert solution.solver == "astap_cli"
-    assert worst_arcsec(wcs_from(sky_cards()), wcs_from(solution.cards), np.eye(3)) < 1e-5
-    assert "OBJECT" not in {card[0] for card in solution.cards}
-    assert "1.800 arcsec" in sentence
-    words = (tmp_path / "asked").read_text().split()
-    assert words[words.index("-fov") + 1] == "0.2400"
-    assert float(words[words.index("-ra") + 1]) == pytest.approx(299.9 / 15)
-    assert float(words[words.index("-spd") + 1]) == pytest.approx(112.7)
-
-
-def test_solve_field_is_asked_and_its_fits_header_read(only_path, tmp_path):
-    raw = header_of_sky().tostring()
-    put_solver(
-        only_path,
-        "solve-field",
-        f"args = sys.argv\nopen(args[args.index('--wcs') + 1], 'wb').write({raw.encode()!r})",
-    )
-    solution, _ = solve_plate(tmp_path / "stack.fits")
-    assert solution is not None
-    assert worst_arcsec(wcs_from(sky_cards()), wcs_from(solution.cards), np.eye(3)) < 1e-5
-
-
-def test_a_solver_that_fails_or_hangs_costs_nothing_but_time(only_path, tmp_path):
-    put_solver(only_path, "astap", "sys.exit(1)")
-    solution, sentence = solve_plate(tmp_path / "stack.fits")
-    assert solution is None
-    assert "exit status 1" in sentence
-    put_solver(only_path, "astap", "time.sleep(60)")
-    solution, sentence = solve_plate(tmp_path / "stack.fits", timeout_s=0.3)
-    assert solution is None
-    assert "0.3 s" in sentence
-
-
 def test_rubbish_in_a_header_costs_only_its_card():
     cards = parse_header(
         b"CRVAL1  =                  1.5 / ok\nRUBBISH = 'never ends\nCRVAL2  = 2.5\nEND\nCRPIX1  = 9.0"
@@ -207,42 +133,6 @@ def test_rubbish_in_a_header_costs_only_its_card():
     assert values["CRVAL1"] == 1.5
     assert values["CRVAL2"] == 2.5
     assert "CRPIX1" not in values
-
-
-class TestLabels:
-    @pytest.fixture(autouse=True)
-    def catalogue(self):
-        pytest.importorskip("pyongc", reason="object names need pyongc")
-
-    def test_the_dumbbell_is_named_where_it_is(self):
-        cards = sky_cards()
-        found = {label.name: label for label in label_objects(cards, WIDTH, HEIGHT)}
-        label = found["M 27 (Dumbbell Nebula)"]
-        # SIMBAD: 19 59 36.36 +22 43 16.3
-        x, y = wcs_from(cards).all_world2pix([[299.9015, 22.7212]], 0)[0]
-        assert math.hypot(label.x - x, label.y - y) < 2
-        assert label.size_px == pytest.approx(6.7 * 60 / 1.8, rel=0.01)
-
-    def test_nothing_is_named_outside_the_picture(self):
-        labels = label_objects(sky_cards(ra=187.7, dec=12.4, scale_arcsec=6.0), WIDTH, HEIGHT)
-        assert len(labels) > 5
-        assert all(0 <= label.x < WIDTH and 0 <= label.y < HEIGHT for label in labels)
-        sizes = [label.size_px or 0 for label in labels]
-        assert sizes == sorted(sizes, reverse=True)
-
-    @pytest.mark.parametrize("ra", [0.02, 359.98])
-    def test_a_field_across_zero_hours_is_whole(self, ra):
-        names = {label.name for label in label_objects(sky_cards(ra=ra, dec=-15.4, scale_arcsec=30), WIDTH, HEIGHT)}
-        around = {label.name for label in label_objects(sky_cards(ra=0.0, dec=-15.4, scale_arcsec=30), WIDTH, HEIGHT)}
-        assert len(names & around) > 0.9 * len(around) > 3
-
-    def test_a_field_at_the_pole_works(self):
-        names = {label.name for label in label_objects(sky_cards(ra=40, dec=89.0, scale_arcsec=60), WIDTH, HEIGHT)}
-        assert "NGC 3172 (Polarissima Borealis)" in names or "NGC 3172" in names
-
-    def test_without_a_wcs_there_are_no_names(self):
-        with pytest.raises(FrameError, match="solve"):
-            label_objects((("OBJECT", "M27", ""),), WIDTH, HEIGHT)
 
 
 def test_read_wcs_of_a_usual_header():

@@ -14,8 +14,8 @@ from astropy.wcs import WCS
 
 from livestack.base.settings import Settings
 from livestack.engine.live_stack import LiveStack
-from livestack.formats.wcs import ObjectLabel
 from livestack.products.extras import draw_labels, put_wcs, write_flattened, write_products
+from livestack.products.plate_solving import ObjectLabel
 from livestack.products.stack_files import build_header, write_pictures, write_stack
 from livestack.simulate import named_scenario, simulate_frame
 

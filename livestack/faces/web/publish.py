@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from livestack.faces.follower import SlotFollower
 from livestack.faces.timelapse import encode_jpeg
 from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot
@@ -40,7 +40,7 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-class Publisher:
+class Publisher(SlotFollower):
     """Writes a slot's public view into a folder, at most every five seconds.
 
     Parameters
@@ -51,47 +51,22 @@ class Publisher:
     """
 
     def __init__(self, slot: Slot, folder: Path, interval_s: float = SHORTEST_INTERVAL_S) -> None:
-        self._slot = slot
+        super().__init__(slot, "livestack-publish", interval_s)
         self._folder = folder
-        self._interval_s = interval_s
-        self._seen: int | None = None
         self._number = 0
         self._written: dict[str, np.ndarray] = {}
         self._versions: dict[str, int] = {}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self.failure: str | None = None
         """Why the last writing failed, None where it did not."""
 
-    def start(self) -> None:
-        """Begin to follow the slot."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="livestack-publish", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Write the last state and end."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
-            self._thread = None
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            latest = self._slot.wait_newer(-1 if self._seen is None else self._seen, 0.25)
-            if latest.sequence != self._seen:
-                self._try(latest)
-                self._stop.wait(self._interval_s)
-        if self._slot.latest.sequence != self._seen or self.failure:
-            self._try(self._slot.latest)
-
-    def _try(self, snapshot: Snapshot) -> None:
+    def take(self, snapshot: Snapshot) -> bool:
+        """Write a snapshot; what cannot be written is tried again."""
         try:
             self.write(snapshot)
             self.failure = None
         except OSError as error:
             self.failure = f"{self._folder}: the page could not be written ({error.strerror}); trying again."
-        self._seen = snapshot.sequence
+        return self.failure is None
 
     def write(self, snapshot: Snapshot) -> None:
         """Write one snapshot: pictures first, then the status that names them.
