@@ -9,13 +9,14 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(RUN) -m livestack demo
 
+# up to four tests at a time; tests of one file stay together, since they share what was costly to make
 test: $(STAMP)
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: lint types test
 
 lint: $(STAMP)
-	$(RUN) -m ruff check livestack tests benchmarks
+	$(RUN) -m ruff check livestack tests benchmarks docs
 
 types: $(STAMP)
 	$(RUN) -m mypy

@@ -122,7 +122,7 @@ if sys.platform != "win32":
     _context.set_forkserver_preload(["livestack.session.session", "livestack.faces.cli"])
 
 
-def in_process(target: Callable[..., None], *arguments: object, timeout: float = 60) -> int:
+def in_process(target: Callable[..., None], *arguments: object, timeout: float = 200) -> int:
     """Run a function of a test module in a process of its own; its exit status, negative when a signal ended it."""
     process = _context.Process(target=target, args=arguments)
     process.start()

@@ -7,7 +7,7 @@ under its name and version, beside the stack's own, so that an observer can be a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from livestack.engine.events import Event
@@ -35,6 +35,27 @@ class Observer(Protocol):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         ...
+
+
+STUMBLES = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError)
+"""What goes wrong in an observer that is not the session's own error."""
+
+
+def guarded(observer: Observer, say: Callable[[str], None]) -> Callable[[Event], None]:
+    """What to subscribe for an observer that the night can do without: one that stumbles is told of and let go."""
+    let_go: list[Exception] = []
+
+    def hear(event: Event) -> None:
+        if let_go:
+            return
+        try:
+            observer.on_event(event)
+        except STUMBLES as error:
+            let_go.append(error)
+            kind = type(error).__name__
+            say(f"{observer.name}: stumbled ({kind}: {error}) and is left out from now on; stacking goes on.")
+
+    return hear
 
 
 def states_of(observers: Iterable[Observer]) -> dict[str, Any]:

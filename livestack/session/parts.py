@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from livestack.base.settings import Settings
 from livestack.detection.psf import PSFModel
 from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
-from livestack.observers.observer import Observer
+from livestack.observers.observer import Observer, guarded
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
 from livestack.products.saver import Saver
@@ -29,11 +29,16 @@ class SessionParts:
     ----------
     measured : (group, number of frames) of PSFs that the journal tells already.
     say_later : tells a sentence from another thread.
+    more : observers that a program has added.
+
+    Attributes
+    ----------
+    measuring : observers that measure, which hear of frames that are replayed, too.
     """
 
     def __init__(
         self, output: Path, settings: Settings, stack: LiveStack, status: StatusFeed, journal: JournalWriter,
-        measured: Iterable[tuple[str, int]], say_later: Callable[[str], None],
+        measured: Iterable[tuple[str, int]], say_later: Callable[[str], None], more: Sequence[Observer] = (),
     ) -> None:  # fmt: skip
         self.output, self.settings, self.stack, self.status, self.journal = output, settings, stack, status, journal
         self._say_later = say_later
@@ -41,7 +46,8 @@ class SessionParts:
         self.saver = Saver(output, settings, stack, status.say, self._tell_psf)
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
-        self.observers: tuple[Observer, ...] = (self.psf, journal, status, self.preview)
+        self.measuring: tuple[Observer, ...] = (self.psf, *more)
+        self.observers: tuple[Observer, ...] = (self.psf, journal, status, self.preview, *more)
         self.masks: MaskStore | None = None
         self.checkpoints: Checkpoints | None = None
 
@@ -58,8 +64,12 @@ class SessionParts:
     def subscribe(self) -> None:
         """Let all parts hear what happens to frames."""
         assert self.checkpoints is not None
-        for observer in (self.checkpoints, *self.observers):
-            self.stack.events.subscribe(observer.on_event)
+        # those that a program added come first: a checkpoint holds what they made of the frame that it holds
+        added = self.measuring[1:]
+        rest = [one for one in self.observers if one not in added]
+        for observer in (*added, self.checkpoints, *rest):
+            needed = observer in (self.checkpoints, self.journal, self.status)
+            self.stack.events.subscribe(observer.on_event if needed else guarded(observer, self.status.say))
 
     def collect_checkpoint(self, wait: bool = True) -> None:
         """Tell of the checkpoint that was under way; with `wait`, the accumulators may be changed afterwards."""

@@ -26,7 +26,7 @@ from livestack.engine.live_stack import LiveStack
 from livestack.engine.views import StackView
 from livestack.engine.warmup import finish_warmup
 from livestack.formats import read_frame
-from livestack.observers.observer import restore_all
+from livestack.observers.observer import guarded, restore_all
 from livestack.session.checkpoint import MASKS_NAME, load_newest
 from livestack.session.journal_writer import JournalWriter
 from livestack.session.parts import SessionParts
@@ -144,13 +144,14 @@ def go_on(parts: SessionParts, interrupted: Interrupted, folder: Path, stopped: 
         status.publish()
         checkpoints.writer.count_frame()
 
-    unsubscribe = stack.events.subscribe(parts.psf.on_event)
+    subscribed = [stack.events.subscribe(guarded(one, status.say)) for one in parts.measuring]
     try:
         first = loaded.n_events if loaded is not None else 0
         if not Replay(interrupted, stack, journal, after_frame).run(first, stopped):
             return
     finally:
-        unsubscribe()
+        for unsubscribe in subscribed:
+            unsubscribe()
     message = f"Going on with {stack.n_stacked} frame(s) stacked."
     journal.append(ResumeRecord(version=version(), n_stacked=stack.n_stacked, message=message))
     status.say(message)

@@ -29,6 +29,7 @@ from livestack.base.settings import Settings
 from livestack.base.version import software, version
 from livestack.engine.live_stack import LiveStack
 from livestack.kernels.bands import Bands
+from livestack.observers.observer import Observer
 from livestack.picture.composite import check_palette
 from livestack.session.checkpoint import FOLDER_NAME, MASKS_NAME, remove_checkpoints
 from livestack.session.commands import Commands
@@ -65,6 +66,7 @@ class Session:
     slot : where snapshots are published.
     tell : called with each journal record, for `--json`.
     resumed : go on with the interrupted session whose folder `output` is.
+    observers : more that want to know what happens to frames; see `observers.observer`.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class Session:
         slot: Slot | None = None,
         tell: Callable[[Record], None] | None = None,
         resumed: bool = False,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.settings = settings
         self.output = output
@@ -90,6 +93,7 @@ class Session:
         self._base = first.parent if first.is_file() else first
         self._one_shot = one_shot
         self._resumed = resumed
+        self._observers = tuple(observers)
         self._tell = tell
         self._watcher: Watcher | None = None if resumed else self._make_watcher(frozenset(), None)
         check_palette(settings.render.palette)
@@ -210,7 +214,7 @@ class Session:
         measured = {(record.group, record.n_frames) for record in records if isinstance(record, PsfRecord)}
         parts = SessionParts(
             self.output, self.settings, stack, status, writer, measured,
-            say_later=lambda said: self._commands.put(lambda parts: parts.status.say(said)),
+            say_later=lambda said: self._commands.put(lambda parts: parts.status.say(said)), more=self._observers,
         )  # fmt: skip
         return parts
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from astropy.io import fits
 
 from tests.small_sessions import checksums, lines, simulate_night
+from tests.waiting import until
 
 FRAMES = 6
 
@@ -46,24 +47,16 @@ def watching(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path, Path
     folder = tmp_path / "lights"
     folder.mkdir()
     process = start("watch", folder, "--output", tmp_path / "out", "--no-final-pass", "--json")
-    wait(lambda: bool(lines(tmp_path / "out", "session_start")), process)
+    until(lambda: bool(lines(tmp_path / "out", "session_start")), ended(process))
     yield process, folder, tmp_path / "out"
     if process.poll() is None:
         process.kill()
     process.communicate()
 
 
-def wait(condition, process: subprocess.Popen[str], timeout: float = 90) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise AssertionError("did not come about in time")
+def ended(process: subprocess.Popen[str]) -> Callable[[], str]:
+    """What a process said at its end; nothing while it lives."""
+    return lambda: "" if process.poll() is None else str(process.communicate())
 
 
 def one_sentence(err: str) -> str:
@@ -190,7 +183,7 @@ def test_masters_and_published_pictures_in_the_folder_are_no_frames(night: Path,
         hdus.writeto(folder / "m" / "master_dark.fits")
     words = ("--masters", folder / "m", "--publish", folder / "pub", "--output", tmp_path / "out")
     process = start("watch", folder, *words, "--no-final-pass", "--json")
-    wait(lambda: (folder / "pub" / "picture.jpg").exists(), process)
+    until(lambda: (folder / "pub" / "picture.jpg").exists(), ended(process))
     time.sleep(1)  # long enough for a look at it
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
@@ -207,7 +200,7 @@ def test_resume_wants_the_masters_that_it_began_with(night: Path, tmp_path: Path
         hdus[0].data[:] = 300
         hdus.writeto(master)
     process = start("watch", night, "--output", tmp_path / "out", "--masters", "m", "--json", cwd=tmp_path)
-    wait(lambda: len(lines(tmp_path / "out", "frame")) >= 3, process)
+    until(lambda: len(lines(tmp_path / "out", "frame")) >= 3, ended(process))
     process.kill()
     process.communicate()
     before = master.read_bytes()
@@ -236,7 +229,7 @@ def test_first_signal_drains_and_saves(
     process, folder, output = watching
     for path in sorted(night.glob("*.fits")):
         shutil.copy2(path, folder)
-    wait(lambda: len(lines(output, "frame")) >= 2, process)
+    until(lambda: len(lines(output, "frame")) >= 2, ended(process))
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -252,7 +245,7 @@ def test_second_signal_stops_at_once_and_resume_goes_on(
     process, folder, output = watching
     for path in sorted(night.glob("*.fits"))[:4]:
         shutil.copy2(path, folder)
-    wait(lambda: len(lines(output, "frame")) >= 4, process)
+    until(lambda: len(lines(output, "frame")) >= 4, ended(process))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)  # two of one kind at once would be one
     _, err = process.communicate(timeout=120)
@@ -270,7 +263,7 @@ def test_second_signal_stops_at_once_and_resume_goes_on(
 def test_watch_offers_an_unfinished_session(night: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(night, tmp_path / "lights"))
     process = start("watch", folder, "--json")
-    wait(lambda: any(len(lines(path, "frame")) >= 2 for path in (folder / "livestack").iterdir()), process)
+    until(lambda: any(len(lines(path, "frame")) >= 2 for path in (folder / "livestack").iterdir()), ended(process))
     process.kill()
     process.communicate()
     session = next((folder / "livestack").iterdir())
@@ -300,7 +293,7 @@ def test_files_a_byte_at_a_time_moved_in_in_a_burst_and_deleted_at_once(
         shutil.copy2(path, folder)
     shutil.copy2(paths[0], folder / "gone.fits")
     (folder / "gone.fits").unlink()
-    wait(lambda: sum(line["status"] == "stacked" for line in lines(output, "frame")) >= FRAMES, process)
+    until(lambda: sum(line["status"] == "stacked" for line in lines(output, "frame")) >= FRAMES, ended(process))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     frames = lines(output, "frame")

@@ -12,6 +12,7 @@ from rich.console import Console
 from livestack.base.text import clean_text, say_duration, say_exposure
 from livestack.faces.terminal import Dashboard, draw, event_lines, new_messages, sparkline
 from livestack.session.snapshot import Slot, Snapshot, TrendPoint
+from tests.waiting import until
 
 
 def point(frame: int, status: str = "stacked", message: str | None = None, fwhm: float | None = 3.0) -> TrendPoint:
@@ -49,16 +50,6 @@ def rendered(snapshot: Snapshot, width: int, height: int, **options: bool) -> st
     out = io.StringIO()
     Console(file=out, width=width, height=height, color_system=None).print(draw(snapshot, width, height, **options))
     return out.getvalue()
-
-
-def until(condition, timeout_s: float = 5.0) -> bool:  # type: ignore[no-untyped-def]
-    """Wait for a condition, a bounded time."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.mark.parametrize(

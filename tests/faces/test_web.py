@@ -33,6 +33,7 @@ from livestack.faces.web.status import PLAIN_WORDS, host_status, public_status, 
 from livestack.quality.reasons import REASONS
 from livestack.session.snapshot import Slot, Snapshot, TrendPoint
 from tests.fake_session import FakeSession
+from tests.waiting import until
 
 TOKEN = "correct-horse-battery"
 ACTIONS = {
@@ -74,16 +75,6 @@ def client(session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[ht
     monkeypatch.setattr(WebServer, "is_open", True)
     with serving(session) as server, httpx.Client(base_url=server.public_url) as visitor:
         yield visitor
-
-
-def until(condition, timeout_s: float = 8.0) -> bool:  # type: ignore[no-untyped-def]
-    """Wait for a condition, a bounded time."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def same_colours(found: np.ndarray, truth: np.ndarray) -> bool:
@@ -415,7 +406,7 @@ class TestServer:
             try:
                 assert until(lambda: server._server is not None and len(server._server.server_state.connections) == 3)
                 with socket.create_connection(address) as turned_away:
-                    turned_away.settimeout(5)
+                    turned_away.settimeout(60)
                     with contextlib.suppress(ConnectionError):
                         assert turned_away.recv(10) == b""
             finally:
@@ -428,7 +419,7 @@ class TestServer:
         monkeypatch.setattr(connection_limits, "SILENCE_S", 0.3)
         with serving(session) as server, socket.create_connection(("127.0.0.1", server._port)) as silent:
             silent.sendall(b"GET / HTTP/1.1\r\nHost:")
-            silent.settimeout(5)
+            silent.settimeout(60)
             assert silent.recv(10) == b""
 
     def test_stop_is_quick_and_the_port_is_free_again(self, session: FakeSession) -> None:
@@ -438,7 +429,7 @@ class TestServer:
                 next(stream.iter_lines())
                 began = time.monotonic()
                 server.stop()
-                assert time.monotonic() - began < 4
+                assert time.monotonic() - began < 30  # a visitor who listens would hold it for ever
         with serving(session, port) as second:
             assert second._port == port
             assert httpx.get(f"{second.public_url}status.json").status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from livestack.faces.web.publish import Publisher
 from livestack.faces.web.server import WebServer
 from tests.fake_session import FakeSession
+from tests.waiting import until
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed (extra `test`)")
 from selenium import webdriver  # noqa: E402
@@ -74,15 +75,6 @@ def server(session: FakeSession, driver: Any, monkeypatch: pytest.MonkeyPatch) -
     yield running
     driver.get("about:blank")
     running.stop()
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 12.0) -> Any:
-    """Wait until the condition holds, and return what it gave."""
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 class Page:
@@ -253,7 +245,7 @@ def test_connection_lost_and_found(
     again = WebServer(session.slot, session.controls, "127.0.0.1", port, TOKEN)
     again.start()
     try:
-        until(lambda: page.text("frames") == "6", 20)
+        until(lambda: page.text("frames") == "6")
         assert not page.is_shown("link")
         session.step()
         until(lambda: page.text("frames") == "7")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -233,10 +233,12 @@ def test_what_is_written_is_what_stood_when_it_began(
     fill(stack, frames["mono"][:6])
     before = arrays_of(stack, "m-27")
     sync = masks.sync
-    monkeypatch.setattr(masks, "sync", lambda: (time.sleep(0.2), sync()))
+    go = threading.Event()
+    monkeypatch.setattr(masks, "sync", lambda: (go.wait(60), sync()))
     writer = Checkpointer(tmp_path, masks, 1, 1.0)
     writer.begin(stack, 6, 5, {})
     assert not writer.is_done
+    go.set()
     writer.settle()  # whoever changes the stack waits for this
     fill(stack, frames["mono"][6:])
     masks.close()

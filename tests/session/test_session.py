@@ -31,19 +31,6 @@ from tests.small_sessions import (
 FRAMES = 14
 
 
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate_night(tmp_path_factory.mktemp("night") / "lights", FRAMES)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of a session that nothing happened to."""
-    output = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert run_session(night, output).status == 0
-    return output
-
-
 def files(output: Path) -> list[str]:
     return [line["file"] for line in lines(output, "frame")]
 

@@ -21,6 +21,7 @@ from livestack.base.errors import TruncatedFrame, UnreadableFrame, UsageError, V
 from livestack.base.folder import FileKey
 from livestack.base.settings import IngestSettings
 from livestack.session.watcher import Arrival, Idle, Notice, Refusal, Watcher
+from tests.waiting import until
 
 WHOLE = b"SIMPLE" + b"x" * 94 + b"END"
 
@@ -749,17 +750,15 @@ class TestRealEvents:
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
 
-        def until(count: int) -> list:
-            deadline = time.monotonic() + 10
-            while len(items) < count and time.monotonic() < deadline:
-                time.sleep(0.02)
+        def until_there(count: int) -> list:
+            until(lambda: len(items) >= count)
             return items
 
-        yield SimpleNamespace(folder=folder, elsewhere=tmp_path / "elsewhere", items=items, until=until)
+        yield SimpleNamespace(folder=folder, elsewhere=tmp_path / "elsewhere", items=items, until=until_there)
         stop.set()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
     def test_a_night(self, watched: SimpleNamespace) -> None:

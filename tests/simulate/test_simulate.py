@@ -8,7 +8,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +39,7 @@ from livestack.simulate import (
 )
 from livestack.simulate.files import SINGLE_FILE_FORMATS, encode_frame
 from livestack.simulate.session import Style
+from tests.waiting import until
 
 STEADY = {"drift_px": (0.0, 0.0), "jitter_px": 0.0, "seeing_jitter": 0.0, "transparency_jitter": 0.0}
 EMPTY = {"stars": 0, "nebula_e": 0.0}
@@ -580,11 +580,9 @@ def test_slow_files_are_whole_in_the_end(tmp_path: Path, style: Style) -> None:
 def test_interrupted_command_leaves_the_truth_of_what_it_wrote(tmp_path: Path) -> None:
     words = ["--frames", "500", "--size", "64x48", "--pace", "0.05"]
     with subprocess.Popen([sys.executable, "-m", "livestack", "simulate", str(tmp_path), *words]) as process:
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "mono_0002.fits").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until((tmp_path / "mono_0002.fits").exists)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
     told = json.loads((tmp_path / "truth.json").read_text())["frames"]
     assert 3 <= len(told) < 500
     assert sorted(p.name for p in tmp_path.glob("*.fits")) == [f["file"] for f in told]
