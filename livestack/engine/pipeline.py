@@ -33,6 +33,7 @@ from livestack.base.frame import Frame
 from livestack.engine.developer import Developer
 from livestack.engine.grid import lands, make_room
 from livestack.engine.group import Group
+from livestack.engine.hits import without_hits
 from livestack.engine.ledger import Member
 from livestack.engine.reference import exposure_ratio, extend
 from livestack.engine.states import (
@@ -117,6 +118,9 @@ def register(group: Group, detected: Detected) -> Registered | Refused:
         warnings = tuple(group.alerts.update(measures, None))
         outcome = replace(outcome, warnings=warnings)
         return _refused(group, outcome, refuse("no_registration", detail=found.message), changed)
+    clean, found = without_hits(detected, found)
+    if clean is not detected:
+        detected, outcome = clean, _begin(group, clean, outcome.timings_s)
     outcome = replace(
         outcome, transform=found.matrix, distortion=found.distortion, method=found.method, n_matched=found.n_matched
     )
@@ -246,14 +250,14 @@ def measure(group: Group, registered: Registered, ratio: float | None) -> FrameM
     )
 
 
-def _begin(group: Group, detected: Detected) -> Outcome:
+def _begin(group: Group, detected: Detected, timings_s: dict[str, float] | None = None) -> Outcome:
     """The outcome's fields that are known before anything is compared."""
     frame, stars = detected.frame, detected.stars
     return Outcome(
         name=frame.name, path=frame.path, index=frame.index, group=group.name, status="refused", n_stars=len(stars),
         fwhm_px=stars.fwhm_px, eccentricity=stars.median_eccentricity, elongation_deg=stars.elongation_deg,
         sky_adu=detected.sky.level_adu, noise_adu=detected.sky.noise_adu, exposure_s=frame.info.exposure_s,
-        date_obs=frame.info.date_obs, timings_s=dict(detected.timings_s),
+        date_obs=frame.info.date_obs, timings_s=dict(detected.timings_s if timings_s is None else timings_s),
     )  # fmt: skip
 
 

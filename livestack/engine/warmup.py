@@ -16,6 +16,7 @@ import numpy as np
 from livestack.base.settings import StackSettings
 from livestack.engine.developer import Developer
 from livestack.engine.grid import make_room
+from livestack.engine.hits import clean_first
 from livestack.engine.ledger import Member
 from livestack.engine.limits import INTERPOLATION_GAIN, stacked_fwhm_px
 from livestack.engine.reference import carry_over, find_better, refine_positions, weigh_anew
@@ -63,6 +64,7 @@ def finish_warmup(group: Group) -> None:
     _choose_reference(group)
     assert group.reference is not None
     assert group.stack is not None
+    warmup.held = clean_first(warmup.held, group.reference.name)
     own = next((one.measures for one in warmup.held if one.member.name == group.reference.name), warmup.chosen)
     assert own is not None
     group.judge.set_reference(own)

@@ -20,7 +20,7 @@ from livestack.kernels import match as kernel
 from livestack.registration import transform as tf
 from livestack.registration.asterisms import ASTERISM_STARS, asterisms
 from livestack.registration.distortion import Distortion
-from livestack.registration.few import PAIR_STARS, Witness, by_few, by_solid_stars
+from livestack.registration.few import PAIR_STARS, Witness, by_few, by_solid_stars, by_stars_of_one_width
 from livestack.registration.lens import bend, straightened
 from livestack.registration.reference import StarReference
 from livestack.registration.transform import Registration, Unregistered
@@ -118,6 +118,8 @@ def _by_matrix(
         found = by_few(reference, stars, last, settings, witness)
     if found is None and few:
         found = by_solid_stars(reference, stars, last, settings, witness)
+    if found is None and few:
+        found = by_stars_of_one_width(reference, stars, last, settings, witness)
     if found is not None:
         return found
     return Unregistered(

@@ -30,6 +30,12 @@ ONE_STAR_FLUX = math.log(3.0)
 HINT_TURN_RAD = math.radians(2.0)
 WIDE_REACH, NEAR_REACH = 0.25, 0.08
 """Farthest believed move of a field with one star or two, as a share of it: with the pixels' word and without."""
+LEAST_ALIKE = 3
+"""So many sources of one width are stars, if any are."""
+WIDTH_SPREAD = 0.2
+"""Widths of well measured stars of one frame lie within this, in ln from the least to the largest."""
+MOST_SEEING = 1.8
+"""Ratio of the widths of stars of two frames of a night."""
 Witness = Callable[[np.ndarray], bool] | None
 """Whether the pixels bear a transform (3, 3) out; None where they cannot be asked."""
 
@@ -64,6 +70,47 @@ def by_solid_stars(
         frame_index=np.flatnonzero(mine)[found.frame_index],
         reference_index=np.flatnonzero(theirs)[found.reference_index],
     )
+
+
+def by_stars_of_one_width(
+    reference: StarReference,
+    stars: StarCatalog,
+    last: np.ndarray | None,
+    settings: RegistrationSettings,
+    witness: Witness,
+) -> Registration | None:
+    """The same with what shares a width, the widest first: cosmic rays and hot pixels are narrower than any star."""
+    for theirs in _of_one_width(reference.stars):
+        for mine in _of_one_width(stars):
+            if mine.all() and theirs.all():
+                continue
+            widths = [float(np.nanmedian(c.fwhm[kept])) for c, kept in ((stars, mine), (reference.stars, theirs))]
+            if not 1 / MOST_SEEING < widths[0] / widths[1] < MOST_SEEING:
+                continue
+            clean = StarReference(reference.stars.select(theirs), reference.width, reference.height)
+            found = by_few(clean, stars.select(mine), last, settings, witness)
+            if found is not None and found.n_matched >= LEAST_ALIKE:
+                return replace(
+                    found,
+                    frame_index=np.flatnonzero(mine)[found.frame_index],
+                    reference_index=np.flatnonzero(theirs)[found.reference_index],
+                )
+    return None
+
+
+def _of_one_width(stars: StarCatalog) -> list[np.ndarray]:
+    """(n,) bool each: the sources that share a width, the widest first; two such groups at most."""
+    groups: list[np.ndarray] = []
+    left = np.isfinite(stars.fwhm) & (stars.fwhm > 0)
+    while left.any() and len(groups) < 2:
+        widest = float(stars.fwhm[left].max())
+        alike = left & (stars.fwhm > widest * math.exp(-WIDTH_SPREAD))
+        if alike.sum() >= LEAST_ALIKE:
+            groups.append(alike)
+            left &= ~alike
+        else:
+            left &= stars.fwhm < widest
+    return groups
 
 
 def _solid(stars: StarCatalog) -> np.ndarray:

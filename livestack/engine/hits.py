@@ -1,0 +1,65 @@
+"""Cosmic rays and hot pixels among a handful of stars: what is narrower than the stars that matched is no star.
+
+In a frame of many stars a few hits change nothing; beside three stars they are the majority, and the frame's FWHM, its
+number of stars and its weight would be theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from livestack.detection import StarCatalog
+from livestack.engine.states import Detected, Held
+from livestack.registration.transform import Registration
+
+FEW = 40
+"""Above so many stars hits do not matter."""
+NARROW = 0.75
+"""Of the width of the stars."""
+LEAST_MATCHED = 3
+
+
+def without_hits(detected: Detected, found: Registration) -> tuple[Detected, Registration]:
+    """A registered frame without what is narrower than its matched stars."""
+    stars = detected.stars
+    widths = stars.fwhm[found.frame_index]
+    if len(stars) > FEW or np.isfinite(widths).sum() < LEAST_MATCHED:
+        return detected, found
+    keep = ~_narrow(stars, float(np.nanmedian(widths)))
+    keep[found.frame_index] = True
+    if keep.all():
+        return detected, found
+    places = np.cumsum(keep) - 1
+    return replace(detected, stars=stars.select(keep)), replace(found, frame_index=places[found.frame_index])
+
+
+def clean_first(held: Sequence[Held], name: str) -> list[Held]:
+    """The frames of a warm-up, the one called `name`, which all others were registered to, without hits as they are."""
+    others = [one.stars.fwhm_px for one in held if one.member.name != name and one.stars.fwhm_px]
+    if len(others) < LEAST_MATCHED:
+        return list(held)
+    return [_clean(one, float(np.median(others))) if one.member.name == name else one for one in held]
+
+
+def _clean(one: Held, width: float) -> Held:
+    if len(one.stars) > FEW or one.measures.fwhm_px is None:
+        return one
+    hits = _narrow(one.stars, width)
+    if not hits.any() or (~hits).sum() < LEAST_MATCHED:
+        return one
+    stars = one.stars.select(~hits)
+    measures = replace(
+        one.measures, n_stars=len(stars), n_matched=len(stars), fwhm_px=stars.fwhm_px,
+        eccentricity=stars.median_eccentricity, elongation_deg=stars.elongation_deg,
+    )  # fmt: skip
+    member = replace(one.member, fwhm_px=stars.fwhm_px)
+    return replace(one, member=member, measures=measures, detected=replace(one.detected, stars=stars))
+
+
+def _narrow(stars: StarCatalog, width: float) -> np.ndarray:
+    """(n,) bool: measured, and much narrower than stars of FWHM `width`."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(stars.fwhm) & (stars.fwhm < NARROW * width))
