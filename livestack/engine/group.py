@@ -26,6 +26,7 @@ from livestack.engine.warmup import WarmUp
 from livestack.kernels.bands import Bands
 from livestack.quality import Alerts, Judge
 from livestack.registration.features import FeatureReference, find_disc
+from livestack.registration.features.smoothed import Smoothed, smooth_rows
 from livestack.registration.transform import Registration
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.noise_model import Limits
@@ -82,6 +83,23 @@ class Group:
     def luminance(self, developer: Developer) -> np.ndarray:
         """(H, W) float32, the mean of a frame's planes."""
         return np.asarray(np.mean(developer.whole(self.defects.known, self.bands), axis=0, dtype=np.float32))
+
+    def deep_details(self) -> Smoothed:
+        """The smoothed details of the stack, on the reference's grid."""
+        assert self.stack is not None
+        stack, canvas = self.stack, self.stack.canvas
+        height, width = canvas.field
+
+        def read(rows: slice) -> np.ndarray:
+            out = np.full((rows.stop - rows.start, width), np.nan, dtype=np.float32)
+            y0, y1 = max(rows.start, canvas.top), min(rows.stop, canvas.top + canvas.height)
+            x0, x1 = max(0, canvas.left), min(width, canvas.left + canvas.width)
+            if y0 < y1 and x0 < x1:
+                part = stack.image(slice(y0 - canvas.top, y1 - canvas.top), slice(x0 - canvas.left, x1 - canvas.left))
+                out[y0 - rows.start : y1 - rows.start, x0:x1] = np.mean(part, axis=0)
+            return out
+
+        return smooth_rows(read, (height, width))
 
     def set_reference(
         self, detected: Detected, developer: Developer, found: Registration, why: str, to_new: np.ndarray | None = None

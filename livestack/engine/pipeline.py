@@ -108,6 +108,8 @@ def register(group: Group, detected: Detected) -> Registered | Refused:
     else:
         pixels = partial(group.luminance, developer)
         found, patch = group.tracker.register(group.reference, detected, pixels)
+        settled = group.tracker.register_soft(group.reference, detected, found, pixels, group.deep_details)
+        found, patch = settled, patch if settled is found else None
     outcome.timings_s["register"] = time.perf_counter() - begin
     if isinstance(found, Unregistered):
         changed = group.tracker.note_unmatched(detected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +16,31 @@ from livestack.engine.place import expect, place
 from livestack.engine.reference import FEW_STARS, Patch, Reference
 from livestack.engine.states import Detected
 from livestack.registration import StarReference, register_stars
+from livestack.registration import transform as tf
 from livestack.registration.distortion import Distortion
+from livestack.registration.features.smoothed import Smoothed, register_smoothed, smooth
 from livestack.registration.transform import Registration, Unregistered
 
 UNMATCHED_KEPT = 3
 """So many frames in a row that fit each other, and not the group, are another field, or of another size for good."""
+
+SOFT_STARS, SOFT_SNR = 30, 15.0
+"""A match of fewer stars than this, in the middle fainter than that, is asked about."""
+LEAST_SOFT = 3
+"""So many detections at least: in a cloud there is nothing to ask about."""
+SOFT_PX = 3.0
+"""The stars of soft frames wander by so much."""
+STILLS_KEPT = 6
+"""Transforms of the last frames, where the pattern of a sensor that stood still would lie."""
+
+
+def _is_weak(detected: Detected, found: Registration | Unregistered) -> bool:
+    """Whether a frame's stars were too few and too faint to be believed without being asked about."""
+    stars = detected.stars
+    if isinstance(found, Unregistered):
+        return len(stars) >= LEAST_SOFT and float(np.median(stars.snr)) < SOFT_SNR
+    few = 0 < found.n_matched < SOFT_STARS
+    return few and float(np.median(stars.snr[found.frame_index])) < SOFT_SNR
 
 
 class Tracker(OwnState):
@@ -32,6 +53,7 @@ class Tracker(OwnState):
         self._last: np.ndarray | None = None
         self._before: np.ndarray | None = None
         self._lens: Distortion | None = None
+        self._stills: list[np.ndarray] = []
         self._unmatched: list[StarReference] = []
         self._misfits: list[tuple[int, int, int]] = []
 
@@ -41,6 +63,26 @@ class Tracker(OwnState):
         """Where a frame lies on the group's reference, and the patch it was matched to; see `place.place`."""
         hints = expect(self._last, self._before)
         return place(reference, detected, luminance, hints, self._settings, self._lens)
+
+    def register_soft(
+        self, reference: Reference, detected: Detected, found: Registration | Unregistered,
+        luminance: Callable[[], np.ndarray], deep: Callable[[], Smoothed],
+    ) -> Registration | Unregistered:  # fmt: skip
+        """The last resort, and the arbiter where stars say little: all of a frame's light against that of the stack.
+
+        Parameters
+        ----------
+        found : what the stars have said.
+        deep : gives the details of the stack, on the reference's grid.
+        """
+        if self._settings.method not in ("auto", "stars") or reference.starless or not _is_weak(detected, found):
+            return found
+        still = [np.eye(3), *self._stills]
+        by_light = register_smoothed(deep(), smooth(luminance()), self._last, still)
+        if by_light is None:
+            return found
+        index, its = reference.stars.match_near(tf.apply(by_light.matrix, detected.stars.xy), np.eye(3), SOFT_PX)
+        return replace(by_light, frame_index=index, reference_index=its)
 
     def register_sibling(
         self, reference: Reference, detected: Detected, luminance: Callable[[], np.ndarray]
@@ -52,12 +94,14 @@ class Tracker(OwnState):
     def accept(self, found: Registration) -> None:
         """The frame is in the stack: the next one is looked for from here."""
         self._before, self._last, self._lens = self._last, found.matrix, found.distortion
+        self._stills = [*self._stills, found.matrix][-STILLS_KEPT:]
         self._unmatched.clear()
         self._misfits.clear()
 
     def go_on_from(self, members: Sequence[Member]) -> None:
         """The reference has changed: the last frames lie so on the new one."""
         self._last, self._lens = members[-1].matrix, members[-1].distortion
+        self._stills = [member.matrix for member in members][-STILLS_KEPT:]
         self._before = members[-2].matrix
 
     def recognises(self, reference: Reference | None, detected: Detected) -> bool:
