@@ -93,7 +93,8 @@ class FakeSession:
         self._mean += (raw - self._mean) / n
         full = self._show(self._mean)
         self.publish(
-            n_stacked=n, picture_sequence=before.picture_sequence + 1, picture=np.ascontiguousarray(full[::2, ::2]),
+            n_stacked=n, n_session=n, picture_sequence=before.picture_sequence + 1,
+            picture=np.ascontiguousarray(full[::2, ::2]),
             region=lambda x, y, w, h: full[y : y + h, x : x + w].copy(), exposure_s={"L": 30.0 * n},
             fwhm_px=point.fwhm_px, fwhm_arcsec=2.2, eccentricity=0.41, sky_adu=point.sky_adu, snr_gain=0.97 * n**0.5,
             snr_ideal=n**0.5,

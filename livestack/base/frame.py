@@ -138,7 +138,15 @@ def with_bayer(frame: Frame, pattern: str | None) -> Frame:
     ----------
     pattern : of the pixels as stored, "none" for a mono sensor, None to believe the header.
     """
+    info = frame.info if frame.data.ndim == 3 else info_with_bayer(frame.info, pattern)
+    return frame if info is frame.info else replace(frame, info=info)
+
+
+def info_with_bayer(info: FrameInfo, pattern: str | None) -> FrameInfo:
+    """The same for a header alone; its `oddities` say what was corrected."""
     bayer = None if pattern == "none" else pattern
-    if pattern is None or frame.data.ndim == 3 or frame.info.bayer == bayer:
-        return frame
-    return replace(frame, info=replace(frame.info, bayer=bayer))
+    if pattern is None or info.planes == 3 or info.bayer == bayer:
+        return info
+    theirs = info.bayer or "no Bayer pattern"
+    said = f"the header says {theirs}; taken for {bayer or 'mono'}, as --bayer says"
+    return replace(info, bayer=bayer, oddities=(*info.oddities, said))

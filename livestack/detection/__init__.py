@@ -8,7 +8,7 @@ cell, one of every colour, so that no chromatic checkerboard pulls a centroid. W
 
 from livestack.detection.catalogue import FWHM_PER_SIGMA, StarCatalog
 from livestack.detection.detect import find_stars, luminance
-from livestack.detection.sky import MESH_SAMPLES, Sky, measure_sky, phase_planes
+from livestack.detection.sky import MESH_SAMPLES, Sky, measure_sky, phase_planes, terraces_of
 
 __all__ = [
     "FWHM_PER_SIGMA",
@@ -19,4 +19,6 @@ __all__ = [
     "luminance",
     "measure_sky",
     "phase_planes",
+    "terraces_of",
+
 ]

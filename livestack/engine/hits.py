@@ -1,7 +1,7 @@
-"""Cosmic rays and hot pixels among a handful of stars: what is narrower than the stars that matched is no star.
+"""Cosmic rays, hot pixels and pieces of a trail among a handful of stars: what has another width is no star.
 
-In a frame of many stars a few hits change nothing; beside three stars they are the majority, and the frame's FWHM, its
-number of stars and its weight would be theirs.
+In a frame of many stars a few of them change nothing; beside three stars they are the majority, and the frame's FWHM,
+its number of stars and its weight would be theirs.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from livestack.registration.transform import Registration
 
 FEW = 40
 """Above so many stars hits do not matter."""
-NARROW = 0.75
-"""Of the width of the stars."""
+NARROW, WIDE = 0.75, 1.6
+"""Of the width of the stars: hits are narrower than this, pieces of a trail wider."""
 LEAST_MATCHED = 3
 
 
 def without_hits(detected: Detected, found: Registration) -> tuple[Detected, Registration]:
-    """A registered frame without what is narrower than its matched stars."""
+    """A registered frame without what is much narrower or wider than its matched stars."""
     stars = detected.stars
     widths = stars.fwhm[found.frame_index]
     if len(stars) > FEW or np.isfinite(widths).sum() < LEAST_MATCHED:
         return detected, found
-    keep = ~_narrow(stars, float(np.nanmedian(widths)))
+    keep = ~_unlike(stars, float(np.nanmedian(widths)))
     keep[found.frame_index] = True
     if keep.all():
         return detected, found
@@ -47,7 +47,7 @@ def clean_first(held: Sequence[Held], name: str) -> list[Held]:
 def _clean(one: Held, width: float) -> Held:
     if len(one.stars) > FEW or one.measures.fwhm_px is None:
         return one
-    hits = _narrow(one.stars, width)
+    hits = _unlike(one.stars, width)
     if not hits.any() or (~hits).sum() < LEAST_MATCHED:
         return one
     stars = one.stars.select(~hits)
@@ -59,7 +59,8 @@ def _clean(one: Held, width: float) -> Held:
     return replace(one, member=member, measures=measures, detected=replace(one.detected, stars=stars))
 
 
-def _narrow(stars: StarCatalog, width: float) -> np.ndarray:
-    """(n,) bool: measured, and much narrower than stars of FWHM `width`."""
+def _unlike(stars: StarCatalog, width: float) -> np.ndarray:
+    """(n,) bool: measured, and much narrower or wider than stars of FWHM `width`."""
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.isfinite(stars.fwhm) & (stars.fwhm < NARROW * width))
+        other = (stars.fwhm < NARROW * width) | (stars.fwhm > WIDE * width)
+    return np.asarray(np.isfinite(stars.fwhm) & other)

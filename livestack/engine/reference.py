@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from livestack.base.frame import FrameInfo
+from livestack.detection import terraces_of
 from livestack.engine.ledger import Member
 from livestack.engine.states import Detected, Held
 from livestack.quality import FrameMeasures, content_stats, frame_weight
@@ -63,6 +64,8 @@ class Reference:
     from_previous: np.ndarray | None = None
     """(3, 3) the reference before -> this one, where it took over; transforms told earlier speak of that one."""
     patches: tuple[Patch, ...] = ()
+    terraces: np.ndarray | None = None
+    """(C,) half the steps that its sky is made of, where noise does not blur them; see `detection.terraces_of`."""
 
 
 def is_starless(detected: Detected) -> bool:
@@ -102,6 +105,7 @@ def make_reference(
         starless=starless,
         features=features,
         from_previous=from_previous,
+        terraces=None if detected.data is None else terraces_of(detected.data, detected.sky),
     )
 
 

@@ -69,6 +69,11 @@ class StackView:
         """The upright picture begins with the last row."""
         return bool(self.reference and self.reference.info.bottom_up)
 
+    @property
+    def terraces(self) -> np.ndarray | None:
+        """What `picture.measure_look` wants to know of the sky."""
+        return self.reference.terraces if self.reference is not None else None
+
     def image(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
         """(C, h, w) float32, ADU, NaN where nothing was stacked; a copy."""
         return self._stack.image(rows, columns)

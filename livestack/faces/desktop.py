@@ -147,7 +147,9 @@ class Window:
         before, self._shown = self._shown, latest
         name = clean_text(latest.object_name or latest.session_name or "livestack")
         state = "" if latest.state == "watching" else f"   ({latest.state})"
-        self._title.set_text(f"{name}   {latest.n_stacked} frames{state}")
+        more = latest.n_session > latest.n_stacked
+        others = f" ({latest.n_session} in the session)" if more else ""
+        self._title.set_text(f"{name}   {latest.n_stacked} frames{others}{state}")
         self._facts.set_text(clean_text(self._say_facts(latest)))
         words = latest.warnings[-1:] or latest.messages[-1:]
         self._message.set_text(clean_text(self.answer or (words[0] if words else ""))[:150])

@@ -88,13 +88,13 @@ def event_lines(before: Snapshot, after: Snapshot) -> list[str]:
             lines.append(_frame_line(point))
     lines += told
     lines += [f"warning  {clean_text(w)}" for w in after.warnings if w not in before.warnings]
-    if after.n_stacked > before.n_stacked:
+    if after.n_session > before.n_session:
         gain = ""
         if after.snr_gain:
             gain = f"  SNR gain {say_number(after.snr_gain, 2)} of {say_number(after.snr_ideal, 2)}"
         lines.append(
-            f"total  {after.n_stacked} stacked  {after.n_refused} refused  {after.n_waiting} waiting  "
-            f"exposure {clean_text(say_exposure(after.exposure_s))}{gain}"
+            f"total  {after.n_stacked} stacked{_session_total(after)}  {after.n_refused} refused  "
+            f"{after.n_waiting} waiting  exposure {clean_text(say_exposure(after.exposure_s))}{gain}"
         )
     if after.state != before.state:
         lines.append(f"state  {after.state}")
@@ -136,7 +136,8 @@ def draw(snapshot: Snapshot, width: int, height: int, ascii_only: bool = False) 
     facts.add_column(overflow="ellipsis", no_wrap=True)
     refused_style = "bold yellow" if snapshot.n_refused else "bold"
     counts = Text.assemble(
-        (str(snapshot.n_stacked), "bold green"), " stacked   ", (str(snapshot.n_refused), refused_style), " refused   ",
+        (str(snapshot.n_stacked), "bold green"), f" stacked{_session_total(snapshot)}   ",
+        (str(snapshot.n_refused), refused_style), " refused   ",
         (str(snapshot.n_waiting), "bold"), " waiting",
     )  # fmt: skip
     facts.add_row("frames", counts)
@@ -259,3 +260,8 @@ class Dashboard:
             if ending:
                 return
             self._stop.wait(REDRAW_INTERVAL_S)
+
+
+def _session_total(snapshot: Snapshot) -> str:
+    """How many frames all targets have, where there are others beside the one that is shown."""
+    return f" ({snapshot.n_session} in the session)" if snapshot.n_session > snapshot.n_stacked else ""

@@ -165,7 +165,7 @@ class PreviewRenderer:
     def _make(self, request: _Request) -> Drawing:
         view, settings = request.view, request.settings
         small = view.shrunk(settings.preview_width, self._bands)
-        look = measure_small(small, settings, self._looks.get(view.group))
+        look = measure_small(small, settings, self._looks.get(view.group), view.terraces)
         self._looks[view.group] = look
         noise: tuple[float, float] | None = None
         one: np.ndarray | None = None

@@ -28,6 +28,8 @@ from livestack.picture.balance import measure_balance, mix_luma, normalise_gains
 from livestack.picture.families import MAX_ORDER
 from livestack.picture.reduction import Small, shrink
 
+STEP_SHARE = 2.0
+"""What is this share of half a step high counts as noise to the stretch."""
 FOLLOW = 0.3
 """Share of a new measurement of colour, shape of the sky and white point that is taken over."""
 
@@ -77,8 +79,9 @@ class Look:
 
 
 def measure_look(
-    linear: np.ndarray, settings: RenderSettings, previous: Look | None = None, bands: Bands | None = None
-) -> Look:
+    linear: np.ndarray, settings: RenderSettings, previous: Look | None = None, bands: Bands | None = None,
+    terraces: np.ndarray | None = None,
+) -> Look:  # fmt: skip
     """Measure how data should be shown.
 
     Parameters
@@ -87,15 +90,19 @@ def measure_look(
     settings : stretch, strength of colour ...; these take effect at once, whatever was before.
     previous : the look of the picture before this one; it is blended in where size and kind agree.
     bands : threads to share the reading of large data.
+    terraces : (C,) ADU, half the height of the steps that the data's sky is made of (`detection.terraces_of`): the
+        stretch does not amplify what is lower.
 
     Raises
     ------
     ValueError : `linear` has another shape or dtype.
     """
-    return measure_small(shrink(linear, settings.preview_width, bands), settings, previous)
+    return measure_small(shrink(linear, settings.preview_width, bands), settings, previous, terraces)
 
 
-def measure_small(small: Small, settings: RenderSettings, previous: Look | None = None) -> Look:
+def measure_small(
+    small: Small, settings: RenderSettings, previous: Look | None = None, terraces: np.ndarray | None = None
+) -> Look:
     """`measure_look` of data that are reduced to about `settings.preview_width` already."""
     # An infinity, as a division in somebody's calibration leaves it, says as little as NaN.
     infinite = np.isinf(small.planes)
@@ -105,7 +112,7 @@ def measure_small(small: Small, settings: RenderSettings, previous: Look | None 
     if is_bright(planes, was_bright=previous is not None and previous.kind == "bright"):
         look = _measure_bright(planes, settings, small.size)
     else:
-        look = _measure_sky_look(replace(small, planes=planes), settings, previous)
+        look = _measure_sky_look(replace(small, planes=planes), settings, previous, terraces)
     if previous is None or previous.kind != look.kind:
         return look
     share = FOLLOW if look.kind == "sky" else 0.5
@@ -164,7 +171,9 @@ def _filled(lit: np.ndarray) -> float:
     return float((lit > 0.25).sum() / max(1, (lit > 0.05).sum()))
 
 
-def _measure_sky_look(data: Small, settings: RenderSettings, previous: Look | None) -> Look:
+def _measure_sky_look(
+    data: Small, settings: RenderSettings, previous: Look | None, terraces: np.ndarray | None
+) -> Look:
     small, scale = data.planes, data.scale
     surface = fit_background(small, MAX_ORDER if settings.gradient_removal else 0)
     if (
@@ -186,7 +195,10 @@ def _measure_sky_look(data: Small, settings: RenderSettings, previous: Look | No
     luma = mix_luma(above, gains)
     top = _near_the_top(luma, luma[::stride, ::stride])
     # Two limits on the stretch: noise never fills the range, and a very deep stack is not torn up to its last photon.
-    noise = max(measure_sky(luma[::stride, ::stride])[1], 2e-4 * top, 1e-6)
+    # Nor are the steps of a sky that the file's whole numbers made terraces of.
+    steps = np.zeros(len(small)) if terraces is None else terraces
+    least = STEP_SHARE * float(mix_luma(steps[:, None, None].astype(np.float32), gains)[0, 0])
+    noise = max(measure_sky(luma[::stride, ::stride])[1], 2e-4 * top, 1e-6, least)
     white = max(top, 250 * noise)
     by_scale = ((1.0, noise),) if scale <= 1 else ((1.0, max(noise, _full_noise(data, gains))), (scale, noise))
     return Look("sky", data.size, surface, gains, by_scale, 0.0, white, 0.5, n_stars, settings)

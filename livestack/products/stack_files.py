@@ -154,7 +154,7 @@ def render_result(result: Result, settings: Settings, bands: Bands, look: Look |
     """The stretched picture, 16 bit, full size."""
     planes = result.mean if result.mean.ndim == 3 else result.mean[None]
     if look is None:
-        look = measure_look(planes, settings.render, None, bands)
+        look = measure_look(planes, settings.render, None, bands, result.reference.terraces)
     return look, render(planes, look, depth=16, bottom_up=result.reference.info.bottom_up, bands=bands)
 
 

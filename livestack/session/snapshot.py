@@ -51,7 +51,9 @@ class Snapshot:
     full_size : (width, height) of the stack in true pixels.
     region : (x, y, w, h) in true pixels of the upright picture -> (h, w, 3) uint8, stretched like `picture`; None
         before the first frame. Cheap for small regions; may be called from any thread.
-    exposure_s : total accepted exposure by filter name ("" when the headers name none).
+    n_stacked : frames in the stacks of the target that is shown, through all its filters; n_session : in all stacks.
+    n_refused : frames refused in the whole session.
+    exposure_s : accepted exposure of that target by filter name ("" when the headers name none).
     snr_gain : measured gain in signal to noise over a single frame; `snr_ideal` is the square root of N.
     noise_history : (frames stacked, measured noise of the stack over that of one frame) as the stack grew.
     messages : newest last: what was refused, warnings, what was saved.
@@ -65,6 +67,7 @@ class Snapshot:
     object_name: str = ""
     group: str = ""
     n_stacked: int = 0
+    n_session: int = 0
     n_refused: int = 0
     n_waiting: int = 0
     exposure_s: dict[str, float] = field(default_factory=dict)

@@ -40,16 +40,17 @@ class StatusFeed:
     Attributes
     ----------
     psf : latest measurement by group, of whoever measures.
+    noise : by group, (frames stacked, measured noise of the stack over that of one frame) as the stack grew.
     sequence : frames and files told so far; frame_size : (width, height) of the frame that comes next.
     """
 
     name: ClassVar[str] = "status"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, slot: Slot, name: str, output: Path, targets: Targets, n_waiting: Callable[[], int]) -> None:
         self.slot = slot
         self.trend: deque[TrendPoint] = deque(maxlen=TREND_KEPT)
-        self.noise: list[tuple[int, float]] = []
+        self.noise: dict[str, list[tuple[int, float]]] = {}
         self.psf: dict[str, PSFModel] = {}
         self.active_group = ""
         self.object_override = ""
@@ -94,7 +95,8 @@ class StatusFeed:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.noise, self.object_override = list(state["noise"]), str(state["object"])
+        self.noise = {str(name): list(history) for name, history in state["noise"].items()}
+        self.object_override = str(state["object"])
 
     def _note(self, outcome: Outcome) -> None:
         self.sequence += 1
@@ -168,7 +170,8 @@ class StatusFeed:
         psf = self.psf.get(self.active_group)
         info = group.reference.info if group is not None and group.reference is not None else None
         exposure = self._targets.exposure_of(self.active_group)
-        ratio = self.noise[-1][1] if self.noise else None
+        noise = self.noise.get(self.active_group, [])
+        ratio = noise[-1][1] if noise else None
         fwhm = psf.fwhm_px if psf else (point.fwhm_px if point else None)
         scale = info.scale_arcsec_px if info else None
         self._snapshot = replace(
@@ -178,7 +181,8 @@ class StatusFeed:
             state=state or ("paused" if self.paused else old.state if old.state != "paused" else "watching"),
             object_name=self.object_override or (info.object_name or "" if info else ""),
             group=self.active_group,
-            n_stacked=sum(one.n_stacked for one in self._groups.values()),
+            n_stacked=sum(one.n_stacked for one in self._targets.on_grid_of(self.active_group)),
+            n_session=sum(one.n_stacked for one in self._groups.values()),
             n_refused=self.n_refused,
             n_waiting=self._n_waiting(),
             exposure_s=exposure,
@@ -188,7 +192,7 @@ class StatusFeed:
             sky_adu=point.sky_adu if point else None,
             snr_gain=1.0 / ratio if ratio else None,
             snr_ideal=float(group.n_stacked) ** 0.5 if group is not None and group.n_stacked else None,
-            noise_history=tuple(self.noise),
+            noise_history=tuple(noise),
             trend=tuple(self.trend),
             messages=tuple(self._messages),
             warnings=group.alerts.active if group is not None else (),
@@ -201,10 +205,11 @@ class StatusFeed:
         self.slot.publish(self._snapshot)
 
     def _note_noise(self, drawing: Drawing) -> None:
-        if drawing.noise and min(drawing.noise) > 0 and (not self.noise or drawing.n_frames != self.noise[-1][0]):
-            self.noise.append((drawing.n_frames, drawing.noise[1] / drawing.noise[0]))
-            if len(self.noise) > HISTORY_POINTS:
-                del self.noise[1::2]
+        noise = self.noise.setdefault(drawing.group, [])
+        if drawing.noise and min(drawing.noise) > 0 and (not noise or drawing.n_frames != noise[-1][0]):
+            noise.append((drawing.n_frames, drawing.noise[1] / drawing.noise[0]))
+            if len(noise) > HISTORY_POINTS:
+                del noise[1::2]
 
     def _region(self, x: int, y: int, w: int, h: int) -> np.ndarray:
         """True pixels of the upright picture, for zooming; called from faces' threads."""

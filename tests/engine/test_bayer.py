@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from typer.testing import CliRunner
 
 from livestack import Frame, Settings
 from livestack.base.frame import with_bayer
+from livestack.base.settings import CalibrationSettings
+from livestack.calibration.masters import load_masters
 from livestack.faces.cli import app
-from livestack.simulate import named_scenario, simulate_frame
+from livestack.formats import read_info
+from livestack.simulate import named_scenario, simulate_frame, write_session
 from tests.heard import HeardStack
 
 NIGHT = named_scenario("osc", frames=4, width=320, height=240, seed=3)
@@ -50,3 +54,19 @@ def test_other_words_are_refused_with_the_choices() -> None:
     ended = CliRunner().invoke(app, ["stack", ".", "--bayer", "RGBG"])
     assert ended.exit_code == 2
     assert "RGGB" in ended.output
+
+
+def test_info_and_masters_take_the_pattern_too(tmp_path: Path) -> None:
+    night = named_scenario("osc", frames=3, width=160, height=120, seed=2, bayer="RGGB")
+    write_session(night, tmp_path / "night", calibration=3)
+    darks = sorted((tmp_path / "night").rglob("dark*.fits"))
+    assert darks
+    said = CliRunner().invoke(app, ["info", str(darks[0]), "--bayer", "BGGR"], env={"COLUMNS": "160"})
+    assert said.exit_code == 0
+    assert "BGGR" in said.output
+    assert "as --bayer says" in said.output
+    made = CliRunner().invoke(app, ["masters", *map(str, darks), "--output", str(tmp_path / "m"), "--bayer", "BGGR"])
+    assert made.exit_code == 0, made.output
+    master = next((tmp_path / "m").glob("*.fits"))
+    assert read_info(master).bayer == "BGGR"
+    assert load_masters(tmp_path / "m", CalibrationSettings(bayer="GRBG")).masters[0].info.bayer == "GRBG"

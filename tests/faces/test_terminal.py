@@ -38,7 +38,7 @@ def point(frame: int, status: str = "stacked", message: str | None = None, fwhm:
 def night(sequence: int = 1, frames: int = 3, **more: object) -> Snapshot:
     """A snapshot after so many frames."""
     values: dict[str, object] = {
-        "sequence": sequence, "state": "watching", "object_name": "M 27", "n_stacked": frames,
+        "sequence": sequence, "state": "watching", "object_name": "M 27", "n_stacked": frames, "n_session": frames,
         "exposure_s": {"L": 30.0 * frames, "Ha": 300.0}, "fwhm_px": 3.12, "fwhm_arcsec": 2.41, "sky_adu": 1234.5,
         "snr_gain": 1.7, "snr_ideal": 1.732, "trend": tuple(point(n) for n in range(frames)),
     }  # fmt: skip

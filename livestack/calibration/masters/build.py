@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from livestack.base.errors import FrameError, MasterError, UsageError
-from livestack.base.frame import FrameInfo, FrameKind
+from livestack.base.frame import FrameInfo, FrameKind, with_bayer
 from livestack.base.settings import CalibrationSettings
 from livestack.calibration.masters.combine import Combiner
 from livestack.calibration.masters.files import Master, master_file_name, write_master
@@ -104,7 +104,7 @@ def build_masters(
     refused: list[tuple[Path, str]] = []
     for number, (path, root) in enumerate(files):
         tell(number, steps, f"looking at {path.name}")
-        _examine(path, root, candidates, refused)
+        _examine(path, root, settings.bayer, candidates, refused)
 
     groups = group_candidates(candidates, settings.temperature_tolerance_c)
     groups.sort(key=lambda group: ORDER.index(group[0].kind))
@@ -151,10 +151,13 @@ def _find_files(paths: list[Path], output: Path) -> list[tuple[Path, Path]]:
     return list(found.items())
 
 
-def _examine(path: Path, root: Path, candidates: list[Candidate], refused: list[tuple[Path, str]]) -> None:
-    """Find out what the frames of a file are."""
+def _examine(
+    path: Path, root: Path, bayer: str | None, candidates: list[Candidate], refused: list[tuple[Path, str]]
+) -> None:
+    """Find out what the frames of a file are; `bayer` corrects their headers."""
     try:
-        for frame in read_frames(path):
+        for read in read_frames(path):
+            frame = with_bayer(read, bayer)
             info = frame.info
             if info.is_master:
                 refused.append((path, f"{frame.name} is a master already: copy it into the folder of masters."))

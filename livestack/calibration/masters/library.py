@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from livestack.base.errors import FrameError, MasterError, UsageError
-from livestack.base.frame import FrameInfo, FrameKind
+from livestack.base.frame import FrameInfo, FrameKind, info_with_bayer
 from livestack.base.settings import CalibrationSettings
 from livestack.calibration.calibrate import MatchedMasters, describe_sensor
 from livestack.calibration.masters.files import Master
@@ -43,7 +43,7 @@ def load_masters(folder: Path | str, settings: CalibrationSettings | None = None
     masters, ignored = [], []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and is_frame_name(p)):
         try:
-            info = read_info(path)
+            info = info_with_bayer(read_info(path), None if settings is None else settings.bayer)
         except FrameError as error:
             ignored.append(f"{path.name} is no use as a master: {error}")
             continue

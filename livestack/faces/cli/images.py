@@ -11,17 +11,20 @@ import typer
 from livestack.base import choices
 from livestack.base.errors import FrameError
 from livestack.faces.cli.app import app
+from livestack.faces.cli.options import Bayer
 
 
 @app.command()
 def info(
     files: Annotated[list[Path], typer.Argument(help="frames of any kind that we read", show_default=False)],
+    bayer: Bayer = None,
 ) -> None:
     """Show what we understood of each file, and what is odd about it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from livestack.base.frame import info_with_bayer
     from livestack.formats import check_complete, count_frames, read_info
     from livestack.formats.words import describe_info
 
@@ -29,7 +32,7 @@ def info(
     for path in files:
         try:
             check_complete(path)
-            rows = describe_info(read_info(path), count_frames(path))
+            rows = describe_info(info_with_bayer(read_info(path), bayer), count_frames(path))
         except FrameError as error:
             print(f"livestack: {error}", file=sys.stderr)
             unreadable += 1

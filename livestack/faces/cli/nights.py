@@ -9,7 +9,7 @@ import typer
 
 from livestack.base import choices
 from livestack.faces.cli.app import app
-from livestack.faces.cli.options import Config
+from livestack.faces.cli.options import Bayer, Config
 
 
 @app.command(name="config")
@@ -84,6 +84,7 @@ def masters(
     ],
     output: Annotated[Path, typer.Option(help="folder for the masters; made if it is not there", show_default=False)],
     config: Config = None,
+    bayer: Bayer = None,
 ) -> None:
     """Build master frames: sorted out by header, name or content, averaged without extremes."""
     from rich.console import Console
@@ -96,7 +97,7 @@ def masters(
     from livestack.calibration.masters import build_masters
     from livestack.kernels.bands import Bands
 
-    settings = load_settings(config, {})
+    settings = load_settings(config, {} if bayer is None else {"bayer": bayer})
     errors = Console(stderr=True)
     quiet = not errors.is_terminal
     with Bands(thread_count()) as bands, Progress(console=errors, transient=True, disable=quiet) as bar:

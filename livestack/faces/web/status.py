@@ -73,6 +73,7 @@ def public_status(snapshot: Snapshot) -> dict[str, Any]:
         "note": clean_text(snapshot.note),
         "card": asdict(card) if card else None,
         "frames": snapshot.n_stacked,
+        "frames_session": snapshot.n_session,
         "refused": snapshot.n_refused,
         "waiting": snapshot.n_waiting,
         "exposure": {clean_text(name): finite(t, 1) for name, t in snapshot.exposure_s.items()},

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from livestack.base.errors import FrameError
+from livestack.base.frame import with_bayer
 from livestack.base.journal import FrameRecord
 from livestack.calibration.debayer import debayer, debayer_region
 from livestack.formats import read_frame
@@ -45,15 +46,15 @@ class Samples:
     n_wanted: int
 
 
-def read_planes(path: Path, index: int, method: str = "mhc") -> np.ndarray:
-    """A file as (C, H, W) float32, mosaics debayered, not calibrated.
+def read_planes(path: Path, index: int, method: str = "mhc", bayer: str | None = None) -> np.ndarray:
+    """A file as (C, H, W) float32, mosaics debayered, not calibrated; `bayer` corrects its header.
 
     Raises
     ------
     FrameError
         It is no frame that can be read.
     """
-    frame = read_frame(path, index)
+    frame = with_bayer(read_frame(path, index), bayer)
     data = np.ascontiguousarray(frame.data, dtype=np.float32)
     if frame.info.bayer is not None and data.ndim == 2:
         return debayer(data, frame.info.bayer, method)  # type: ignore[arg-type]
@@ -69,6 +70,7 @@ def frame_on_grid(
     ----------
     shape : of the stack; first_pixel : reference (x, y) of its first pixel.
     """
+    how = night.settings.calibration
     best = sorted(group.stacked, key=lambda f: -(f.weight or 0.0))
     if group.reference is not None:
         best.sort(key=lambda f: f.file != group.reference.file)  # type: ignore[union-attr]
@@ -76,7 +78,7 @@ def frame_on_grid(
         if record.transform is None:
             continue
         try:
-            planes = read_planes(night.source(record), record.index, night.settings.calibration.debayer)
+            planes = read_planes(night.source(record), record.index, how.debayer, how.bayer)
         except (FrameError, OSError):
             continue
         if len(planes) != shape[0]:
@@ -131,10 +133,10 @@ def sample_piece(
     chosen = registered
     if len(registered) > MOST_FRAMES:
         chosen = [registered[i] for i in np.linspace(0, len(registered) - 1, MOST_FRAMES).astype(int)]
-    layers, names = [], []
+    layers, names, how = [], [], night.settings.calibration
     for record in chosen:
         try:
-            layer = _piece_of(night.source(record), record, place, night.settings.calibration.debayer)
+            layer = _piece_of(night.source(record), record, place, how.debayer, how.bayer)
         except (FrameError, OSError):
             continue
         if layer is not None and np.isfinite(layer).mean() > 0.9:
@@ -150,7 +152,9 @@ def sample_piece(
     return Samples(cube, names, corner, len(registered))
 
 
-def _piece_of(path: Path, record: FrameRecord, corner: tuple[int, int], method: str) -> np.ndarray | None:
+def _piece_of(
+    path: Path, record: FrameRecord, corner: tuple[int, int], method: str, bayer: str | None
+) -> np.ndarray | None:
     """One frame's piece, (PIECE, PIECE) float32, its green or its mean; None when it lies outside."""
     matrix = np.array(record.transform, dtype=np.float64)
     inverse = np.linalg.inv(matrix)
@@ -158,12 +162,12 @@ def _piece_of(path: Path, record: FrameRecord, corner: tuple[int, int], method: 
     box = np.array([[x, y, 1], [x + PIECE, y, 1], [x, y + PIECE, 1], [x + PIECE, y + PIECE, 1]], dtype=np.float64).T
     seen = inverse @ box
     seen = seen[:2] / seen[2]
-    frame = read_frame(path, record.index)
+    frame = with_bayer(read_frame(path, record.index), bayer)
     height, width = frame.data.shape[-2:]
     x0, y0 = (max(int(np.floor(v.min())) - 6, 0) // 2 * 2 for v in seen)
     x1, y1 = (min(int(np.ceil(v.max())) + 7, n) for v, n in zip(seen, (width, height), strict=True))
     if method == "superpixel" and frame.info.bayer is not None:
-        plane = read_planes(path, record.index, method).mean(axis=0)
+        plane = read_planes(path, record.index, method, bayer).mean(axis=0)
         x0 = y0 = 0
     elif x1 - x0 < 16 or y1 - y0 < 16:
         return None

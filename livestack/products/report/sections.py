@@ -208,7 +208,7 @@ def refused(night: Night, group: Group) -> str:
 
 def _thumbnail(night: Night, frame: FrameRecord) -> str:
     try:
-        planes = read_planes(night.source(frame), frame.index, "superpixel")
+        planes = read_planes(night.source(frame), frame.index, "superpixel", night.settings.calibration.bayer)
     except (FrameError, OSError, ValueError):
         return ""
     bottom_up = False

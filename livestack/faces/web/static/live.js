@@ -95,6 +95,7 @@
     const rows = Object.keys(s.exposure).sort().map((f) => [f || "Exposure", duration(s.exposure[f])]);
     if (rows.length > 1) rows.push(["Together", duration(s.exposure_total)]);
     rows.push(["Frames stacked", String(s.frames)]);
+    if (s.frames_session > s.frames) rows.push(["In the whole session", String(s.frames_session)]);
     if (s.waiting) rows.push(["Waiting", String(s.waiting)]);
     if (s.fwhm_px !== null) rows.push(["Star size", s.fwhm_arcsec !== null ? s.fwhm_arcsec.toFixed(1) + "″" : s.fwhm_px.toFixed(1) + " px"]);
     if (s.gain !== null) rows.push(["Clearer than one frame", s.gain.toFixed(1) + " ×"]);
@@ -102,7 +103,7 @@
   };
 
   const showRefused = (s) => {
-    const total = s.frames + s.refused;
+    const total = Math.max(s.frames, s.frames_session || 0) + s.refused;  // refused are those of the whole session
     say("refused-word", s.refused
       ? s.refused + " of " + total + (s.last_refusal ? "; the last because " + s.last_refusal : "")
       : "Nothing was left out so far.");
@@ -216,10 +217,12 @@
     press("zoom-full", !viewer.fitting);
     say("zoom-word", viewer.fitting || !viewer.zoom ? "1:1" : Math.round(100 * viewer.zoom) + " %");
   };
+  const moreWord = $("host") ? "Host" : "About";
+  say("more", moreWord);
   $("more").addEventListener("click", () => {
     const open = document.body.classList.toggle("open");
     $("more").setAttribute("aria-expanded", open ? "true" : "false");
-    say("more", open ? "Close" : "About");
+    say("more", open ? "Close" : moreWord);
   });
 
   let sleep = null;

@@ -1,0 +1,77 @@
+"""What faces are told: everything beside a picture speaks of that picture's target."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from livestack import LiveStack, Settings
+from livestack.engine.events import Event, FrameDone
+from livestack.engine.views import StackView
+from livestack.faces.terminal import draw
+from livestack.faces.web.status import public_status
+from livestack.observers.preview import Drawing, PreviewRenderer
+from livestack.session.snapshot import Slot
+from livestack.session.status_feed import StatusFeed
+from livestack.simulate import named_scenario, simulate_frame
+
+FRAMES = 12
+
+
+def walk(tmp_path: Path) -> StatusFeed:
+    """Two targets one after the other, filters in turn; every picture is drawn and published."""
+    night = named_scenario("filters", frames=FRAMES, width=320, height=240, seed=3, filters=("L", "R"))
+    drawn: list[Drawing] = []
+    with LiveStack(Settings.model_validate({"stack": {"warmup_frames": 2}})) as stack:
+        status = StatusFeed(Slot(), "night", tmp_path, stack.targets, lambda: 0)
+        stack.events.subscribe(status.on_event)
+        views: dict[str, StackView] = {}
+
+        def look(event: Event) -> None:
+            if isinstance(event, FrameDone) and event.view is not None:
+                views[event.view.group] = event.view
+
+        stack.events.subscribe(look)
+        for number in range(FRAMES):
+            outcome = stack.add(simulate_frame(night, number).frame)
+            assert outcome.stacked
+            renderer = PreviewRenderer(drawn.append, lambda said: None)
+            renderer.draw(views[outcome.group], stack.settings.render)
+            renderer.finish()
+            status.draw(drawn[-1])
+            status.publish()
+    return status
+
+
+def test_what_stands_beside_a_picture_is_of_its_target(tmp_path: Path) -> None:
+    status = walk(tmp_path)
+    shown = status.slot.latest
+    groups = status._targets.groups
+    mine = [group for name, group in groups.items() if group.grid.root == groups[shown.group].grid.root]
+    assert len({group.grid.root for group in groups.values()}) == 2, "two targets"
+    assert shown.n_stacked == sum(group.n_stacked for group in mine) < FRAMES
+    assert shown.n_session == FRAMES
+    np.testing.assert_allclose(sum(shown.exposure_s.values()), sum(group.ledger.exposure_s for group in mine))
+    newest = groups[shown.group]
+    assert [n for n, _ in shown.noise_history] == sorted({n for n, _ in shown.noise_history})
+    assert shown.noise_history[-1][0] <= newest.n_stacked, "the chart does not go on from another target"
+    assert shown.snr_ideal == newest.n_stacked**0.5
+    assert shown.snr_gain is not None
+    assert shown.snr_gain < 1.3 * shown.snr_ideal
+
+    told = public_status(shown)
+    assert (told["frames"], told["frames_session"]) == (shown.n_stacked, FRAMES)
+    out = io.StringIO()
+    Console(file=out, width=120, height=30, color_system=None).print(draw(shown, 120, 30))
+    assert f"{shown.n_stacked} stacked ({FRAMES} in the session)" in out.getvalue()
+
+
+def test_its_memory_survives(tmp_path: Path) -> None:
+    status = walk(tmp_path)
+    other = StatusFeed(Slot(), "night", tmp_path, status._targets, lambda: 0)
+    other.restore(status.state())
+    assert other.noise == status.noise
+    assert len(other.noise) == 4
