@@ -39,7 +39,7 @@ from livestack.registration.distortion import Distortion
 
 
 class JournalWriter:
-    """Writes the journal of one session.
+    """Writes the journal of one session. Its many members are the kinds of lines, one each.
 
     Parameters
     ----------

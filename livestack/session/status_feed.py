@@ -28,7 +28,7 @@ HISTORY_POINTS = 200
 
 
 class StatusFeed:
-    """Keeps what faces show, and publishes it.
+    """Keeps what faces show, and publishes it. Its many members are the things shown; commands set some of them.
 
     Parameters
     ----------
