@@ -31,6 +31,7 @@ from livestack.picture.enhance import (
     full_coverage,
     sharpen,
 )
+from livestack.products.stack_files import terraces_in
 
 Target = Literal["auto", "deep-sky", "moon"]
 MIN_STARS = 8
@@ -259,8 +260,9 @@ def _write(
     hdu = fits.PrimaryHDU(np.ascontiguousarray(flat, dtype=np.float32), header)
     bottom_up = str(header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP"
     settings = RenderSettings()
-    look = measure_look(before, settings)
-    new_look = measure_look(after, settings)
+    terraces = terraces_in(header, len(before))
+    look = measure_look(before, settings, terraces=terraces)
+    new_look = measure_look(after, settings, terraces=terraces)
     full = render(after, new_look, bottom_up=bottom_up, depth=16)
     made = Enhanced(
         output / f"{path.stem}_enhanced.fits",

@@ -235,7 +235,7 @@ def _label_group(folder: Path, group: Group, settings: Settings, stack: LiveStac
     assert group.stack is not None
     assert group.reference is not None
     planes = group.stack.on(filled_canvas(group)).image()
-    look = measure_look(planes, settings.render, None, stack.bands)
+    look = measure_look(planes, settings.render, None, stack.bands, group.reference.terraces)
     picture = render(planes, look, bottom_up=group.reference.info.bottom_up, bands=stack.bands)
     return _label(folder / "stack_labelled.png", picture, cards, group.reference.info.bottom_up)
 

@@ -45,6 +45,15 @@ def span(members: Sequence[Member]) -> tuple[datetime | None, datetime | None]:
     return min(start for start, _ in starts), max(ends)
 
 
+STEP_CARD = "SKYSTEP"
+"""Where noise does not blur the steps of the files' whole numbers; pictures do not stretch what is lower."""
+
+
+def terraces_in(header: fits.Header, channels: int) -> np.ndarray:
+    """What `picture.measure_look` wants to know of the sky of a stack that was saved."""
+    return np.full(channels, 0.5 * float(header.get(STEP_CARD, 0.0)))
+
+
 def build_header(
     result: Result, settings: Settings, version: str, psf: PSFModel | None, history: Sequence[str], final: bool
 ) -> fits.Header:
@@ -72,6 +81,9 @@ def build_header(
     header["NREFUSED"] = (int(numbers["NREFUSED"]), "frames refused")
     header["EXPTIME"] = (float(numbers["EXPTIME"]), "[s] exposure of one frame")
     header["EXPTOTAL"] = (float(numbers["EXPTOTAL"]), "[s] exposure of all stacked frames")
+    terraces = result.reference.terraces
+    if terraces is not None and terraces.any():
+        header[STEP_CARD] = (2 * float(terraces.max()), "[adu] step of the sky, wider than its noise")
     name = _ascii(str(numbers["REFFRAME"]))
     header["REFFRAME"] = (name, _fitting(name, "frame that set the scale of brightness"))
     grid_name = _ascii(result.grid_frame)

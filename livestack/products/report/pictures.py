@@ -23,14 +23,15 @@ def jpeg_address(rgb: np.ndarray, quality: int = 82) -> str:
 
 
 def draw_pair(
-    stack: np.ndarray, single: np.ndarray | None, settings: RenderSettings, bottom_up: bool
+    stack: np.ndarray, single: np.ndarray | None, settings: RenderSettings, bottom_up: bool,
+    terraces: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Stack and single frame (C, H, W) in one and the same stretch, (h, w, 3) uint8 each, at most `STACK_SIDE` wide.
 
     The single frame must be on the stack's grid; its sky is brought to the stack's, channel by channel, because it may
     not be calibrated.
     """
-    look = look_of(stack, settings)
+    look = look_of(stack, settings, terraces)
     picture = render(stack, look, STACK_SIDE, bottom_up=bottom_up).rgb
     if single is None:
         return picture, None
@@ -38,7 +39,8 @@ def draw_pair(
 
 
 def draw_crop_pair(
-    stack: np.ndarray, single: np.ndarray, settings: RenderSettings, bottom_up: bool, centre: tuple[int, int]
+    stack: np.ndarray, single: np.ndarray, settings: RenderSettings, bottom_up: bool, centre: tuple[int, int],
+    terraces: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same at full resolution, around `centre` (x, y in stored pixels)."""
     _, height, width = stack.shape
@@ -46,16 +48,16 @@ def draw_crop_pair(
     x = int(np.clip(centre[0] - w // 2, 0, width - w))
     y = int(np.clip(centre[1] - h // 2, 0, height - h))
     region = (x, height - y - h if bottom_up else y, w, h)
-    look = look_of(stack, settings)
+    look = look_of(stack, settings, terraces)
     return (
         render(stack, look, region=region, bottom_up=bottom_up).rgb,
         render(same_sky(single, stack), look, region=region, bottom_up=bottom_up).rgb,
     )
 
 
-def look_of(stack: np.ndarray, settings: RenderSettings) -> Look:
+def look_of(stack: np.ndarray, settings: RenderSettings, terraces: np.ndarray | None = None) -> Look:
     """The stretch of a stack."""
-    return measure_look(stack, settings)
+    return measure_look(stack, settings, terraces=terraces)
 
 
 def same_sky(single: np.ndarray, stack: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from livestack.products.report.pictures import (
     jpeg_address,
 )
 from livestack.products.report.samples import read_planes
+from livestack.products.stack_files import terraces_in
 
 MOST_THUMBNAILS = 24
 REASON_WORDS = {
@@ -48,13 +49,16 @@ def first_view(night: Night, group: Group, single: np.ndarray | None, single_nam
     if group.stack is None:
         return '<p class="warn">This group left no stack.</p>'
     stack = group.stack
-    whole, lone = draw_pair(stack.image, single, night.settings.render, stack.bottom_up)
+    terraces = terraces_in(stack.header, len(stack.image))
+    whole, lone = draw_pair(stack.image, single, night.settings.render, stack.bottom_up, terraces)
     n = len(group.stacked)
     label = f"{n} frames stacked" if n else "the stack"
     if lone is None or single is None:
         return picture(jpeg_address(whole), f"the finished picture: {label}")
     _, height, width = stack.image.shape
-    near = draw_crop_pair(stack.image, single, night.settings.render, stack.bottom_up, _lively(stack.image))
+    near = draw_crop_pair(
+        stack.image, single, night.settings.render, stack.bottom_up, _lively(stack.image), terraces
+    )
     return (
         slider(jpeg_address(lone, 74), jpeg_address(whole, 82), "one frame", label)
         + f'<p class="soft">Drag across the picture. Left: {escape(single_name)}, one frame as it came from the '
