@@ -20,7 +20,7 @@ calibration detection
 registration
 quality
 stacking
-picture
+photometry picture
 engine
 observers products
 session

@@ -15,6 +15,8 @@ from typing import Literal
 
 import numpy as np
 
+from livestack.photometry import Curves
+
 State = Literal["starting", "watching", "paused", "saving", "ended"]
 
 
@@ -58,6 +60,7 @@ class Snapshot:
     noise_history : (frames stacked, measured noise of the stack over that of one frame) as the stack grew.
     messages : newest last: what was refused, warnings, what was saved.
     warnings : those in force now.
+    curves : light of the stars of `group`, None while there is none.
     """
 
     sequence: int = 0
@@ -86,6 +89,7 @@ class Snapshot:
     full_size: tuple[int, int] = (0, 0)
     region: Callable[[int, int, int, int], np.ndarray] | None = None
     output: Path | None = None
+    curves: Curves | None = None
     note: str = ""
     """A few words of the host for the public."""
 

@@ -88,6 +88,24 @@ def test_two_nights_on_different_grids(tmp_path, bands, flip):
         assert np.isfinite(found["VARIANCE"].data[both]).all()
 
 
+def test_a_night_in_mirror_image_is_merged_and_told(tmp_path, bands):
+    """Another telescope with a diagonal: turned over, said so, and as deep as both nights together."""
+    first, second = save(tmp_path / "a.fits", [1, 2, 3]), save(tmp_path / "b.fits", [4, 5, 6])
+    with fits.open(second) as file:
+        for hdu in file:
+            hdu.data = np.ascontiguousarray(hdu.data[:, ::-1])
+        file[0].header["REFFRAME"] = "another.fits"
+        file.writeto(tmp_path / "mirrored.fits")
+    plain = merge_stacks([first, second], tmp_path / "plain.fits", bands)
+    turned = merge_stacks([first, tmp_path / "mirrored.fits"], tmp_path / "turned.fits", bands)
+    assert "mirror image" in turned.words[0]
+    assert "mirror image" not in plain.words[0]
+    one, other = fits.getdata(plain.path), fits.getdata(turned.path)
+    inside = np.s_[20:-20, 20:-20]
+    away = np.abs(one - other)[inside]
+    assert np.nanmedian(away) < 0.1 * 1.4826 * np.nanmedian(np.abs(one - np.nanmedian(one)))
+
+
 def test_reading_back_loses_nothing(tmp_path):
     path = save(tmp_path / "s.fits", [0, 1, 2])
     saved = read_saved(path)

@@ -47,6 +47,18 @@ def test_a_shadow_across_the_moon_does_not_move_its_middle() -> None:
         assert found.radius_px == pytest.approx(130, abs=1.5)
 
 
+def test_of_a_crescent_the_middle_is_known_by_the_radius_of_the_full_disc() -> None:
+    """Of a short arc the radius is a guess, and an error in it would move the middle by as much."""
+    alone, held = [], []
+    for seed, row in enumerate((110.0, 118.0, 126.0, 134.0)):
+        image = disc(240.4, 175.2, 130.0, shadow=row, seed=seed + 1).astype(np.float32)
+        for found, off in ((find_disc(image), alone), (find_disc(image, 130.0), held)):
+            assert found is not None
+            off.append(float(np.hypot(found.x - 240.4, found.y - 175.2)))
+    assert max(held) < 0.5
+    assert max(held) < 0.5 * max(alone)
+
+
 def test_what_is_no_disc_on_black() -> None:
     rng = np.random.default_rng(3)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]

@@ -24,6 +24,8 @@ MOST_SPREAD = 1.4
 """Area at half the level of the outline over that within it: the edge is sharp, not the slope of a galaxy's core."""
 TOLERANCE_PX = 1.0
 TRIALS = 400
+HELD_WITHIN = 0.08
+"""Discs whose radii differ by less are the same one, seen through other air."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ class Disc:
     brightness: float = 1.0
 
 
-def find_disc(image: np.ndarray) -> Disc | None:
+def find_disc(image: np.ndarray, radius_px: float | None = None) -> Disc | None:
     """The one disc in a picture, or None when it shows no black sky, several things, or nothing round.
 
     Parameters
     ----------
     image : (H, W) float32, NaN = no data.
+    radius_px : of the same disc in another frame. Where only a part of the limb is seen the circle keeps it: of a short
+        arc the radius is known badly, and an error in it moves the middle by as much.
     """
     plane = cv2.GaussianBlur(np.nan_to_num(image.astype(np.float32)), (0, 0), 1.0)
     sky = float(np.median(plane))
@@ -75,7 +79,7 @@ def find_disc(image: np.ndarray) -> Disc | None:
     left, upper, width, height = (int(v) for v in stats[largest, :4])
     points = _outline(rise, level, left, upper, width, height)
     points = points[(points > 1.5).all(axis=1) & (points < (plane.shape[1] - 2.5, plane.shape[0] - 2.5)).all(axis=1)]
-    found = None if len(points) < 16 else _ellipse(points) or _circle(points)
+    found = None if len(points) < 16 else _ellipse(points) or _circle(points, radius_px)
     return None if found is None else replace(found, brightness=float(np.percentile(rise[rise > level], 80)))
 
 
@@ -123,8 +127,8 @@ def _ellipse(points: np.ndarray) -> Disc | None:
     return Disc(float(x), float(y), 0.25 * float(axes[0] + axes[1]), float(np.sqrt(np.mean(off[good] ** 2))), arc)
 
 
-def _circle(points: np.ndarray) -> Disc | None:
-    """The circle that most of the outline lies on."""
+def _circle(points: np.ndarray, held: float | None = None) -> Disc | None:
+    """The circle that most of the outline lies on; of the radius `held`, where that is near to what is seen."""
     random = np.random.default_rng(0)
     best = np.zeros(len(points), dtype=bool)
     for _ in range(TRIALS):
@@ -142,10 +146,26 @@ def _circle(points: np.ndarray) -> Disc | None:
         best = np.abs(off) < TOLERANCE_PX
         if best.sum() < 16:
             return None
+    if held is not None and abs(radius / held - 1) < HELD_WITHIN:
+        radius = held
+        for _ in range(5):
+            x, y = _middle(points[best], x, y, radius)
+            off = np.hypot(points[:, 0] - x, points[:, 1] - y) - radius
+            best = np.abs(off) < TOLERANCE_PX
+            if best.sum() < 16:
+                return None
     arc = _arc(points[best], x, y)
     if arc < LEAST_ARC or radius < LEAST_RADIUS_PX:
         return None
     return Disc(x, y, radius, float(np.sqrt(np.mean(off[best] ** 2))), arc)
+
+
+def _middle(points: np.ndarray, x: float, y: float, radius: float) -> tuple[float, float]:
+    """Where the middle of a circle of a known radius lies by points (n, 2): one Gauss-Newton step for their distances."""
+    away = points - (x, y)
+    distance = np.hypot(away[:, 0], away[:, 1])
+    step = np.linalg.lstsq(away / distance[:, None], distance - radius, rcond=None)[0]
+    return x + float(step[0]), y + float(step[1])
 
 
 def _through(points: np.ndarray) -> tuple[float, float, float]:

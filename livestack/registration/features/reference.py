@@ -101,7 +101,7 @@ class FeatureReference:
         Registration
             Method "disc"; `rms_px` is the limb's scatter. None when either shows no disc, or another one.
         """
-        mine = find_disc(image) if self.disc is not None else None
+        mine = find_disc(image, self.disc.radius_px) if self.disc is not None else None
         if mine is None or self.disc is None:
             return None
         if abs(math.log(mine.radius_px / self.disc.radius_px)) > DISC_SCALE:
