@@ -140,6 +140,13 @@ class PSFSettings(Section):
     )
 
 
+class PhotometrySettings(Section):
+    """Light curves of the stars."""
+
+    enabled: bool = Field(True, description="measure the stars of each frame, and save their light curves")
+    max_stars: int = Field(2000, ge=10, description="follow at most so many of the brightest")
+
+
 class RenderSettings(Section):
     """From linear data to a picture."""
 
@@ -204,6 +211,7 @@ class Settings(Section):
     quality: QualitySettings = QualitySettings()
     stack: StackSettings = StackSettings()
     psf: PSFSettings = PSFSettings()
+    photometry: PhotometrySettings = PhotometrySettings()
     render: RenderSettings = RenderSettings()
     save: SaveSettings = SaveSettings()
     face: FaceSettings = FaceSettings()

@@ -4,6 +4,7 @@ Whoever wants to know subscribes a callable to the `Events` of a `LiveStack`; th
 frame that is carried through come, in this order:
 
     ReferenceChanged, CanvasGrown     (while it is on its way, where they apply)
+    FrameRegistered                   (where it is; whatever becomes of it)
     FrameStacked or FrameRefused
     FrameTakenOut                     (of other frames, where one had to go)
     Notice, Alert                     (sentences)
@@ -19,9 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from livestack.engine.ledger import Member
 from livestack.engine.reference import Reference
-from livestack.engine.states import Outcome
+from livestack.engine.states import Detected, Outcome
+from livestack.registration.transform import Registration
 from livestack.stacking.canvas import Canvas
 
 if TYPE_CHECKING:
@@ -43,6 +47,22 @@ class CanvasGrown:
 
     group: str
     canvas: Canvas
+
+
+@dataclass(frozen=True, eq=False)
+class FrameRegistered:
+    """A frame lies on the reference of a group; whether it is good enough is not known yet.
+
+    Attributes
+    ----------
+    detected : the frame; its pixels cannot be written, and are to be read before the call returns.
+    defects : sorted flat indices of the pixels that are known to be defective by now.
+    """
+
+    group: str
+    detected: Detected
+    registration: Registration
+    defects: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +110,10 @@ class FrameDone:
     view: StackView | None
 
 
-Event = ReferenceChanged | CanvasGrown | FrameStacked | FrameRefused | FrameTakenOut | Notice | Alert | FrameDone
+Event = (
+    ReferenceChanged | CanvasGrown | FrameRegistered | FrameStacked | FrameRefused | FrameTakenOut | Notice | Alert
+    | FrameDone
+)  # fmt: skip
 Subscriber = Callable[[Event], None]
 
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from livestack.base.frame import Frame
 from livestack.engine.developer import Developer
+from livestack.engine.events import FrameRegistered
 from livestack.engine.grid import lands, make_room
 from livestack.engine.group import Group
 from livestack.engine.hits import without_hits
@@ -126,7 +127,18 @@ def register(group: Group, detected: Detected) -> Registered | Refused:
     outcome = replace(
         outcome, transform=found.matrix, distortion=found.distortion, method=found.method, n_matched=found.n_matched
     )
+    _tell_registered(group, detected, found)
     return Registered(detected, developer, found, patch, outcome)
+
+
+def _tell_registered(group: Group, detected: Detected, found: Registration) -> None:
+    """Show the frame to those who measure it, whatever becomes of it; nobody can write its pixels."""
+    assert detected.data is not None
+    pixels = detected.data.view()
+    pixels.flags.writeable = False
+    known = group.defects.known
+    defects = np.empty(0, dtype=np.int64) if known is None else known.indices
+    group.events.publish(FrameRegistered(group.name, replace(detected, data=pixels), found, defects))
 
 
 def judge(group: Group, registered: Registered) -> Judged | Refused:

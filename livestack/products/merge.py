@@ -184,8 +184,8 @@ def _carry(other: SavedStack, onto: _Stars, bands: Bands) -> tuple[Stack, str]:
     moved = tf.decompose(found.matrix, stars.width, stars.height)
     over = "a mirror image, turned over and " if moved.mirrored else ""
     return carried, (
-        f"{over}resampled by {found.n_matched} stars (rms {found.rms_px:.3f} px): turned {moved.rotation_deg:.2f} degrees, "
-        f"scaled {moved.scale:.4f}, flux times {float(normalisation.factor[0]):.4f}"
+        f"{over}resampled by {found.n_matched} stars (rms {found.rms_px:.3f} px): turned {moved.rotation_deg:.2f} "
+        f"degrees, scaled {moved.scale:.4f}, flux times {float(normalisation.factor[0]):.4f}"
     )
 
 

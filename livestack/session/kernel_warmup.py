@@ -22,6 +22,7 @@ from livestack.engine.restack import test_anew
 from livestack.engine.states import Calibrated
 from livestack.kernels.accumulate import accumulate_strip
 from livestack.kernels.bands import Bands
+from livestack.observers.photometry import Photometry
 from livestack.picture import measure_look, render
 
 SIDE = 160
@@ -40,6 +41,8 @@ def compile_loops(stopped: Callable[[], bool]) -> None:
     settings = Settings(stack=StackSettings(warmup_frames=2))
     for bayer in (None, "RGGB"):
         with LiveStack(settings) as stack:
+            stars = Photometry(settings.photometry, stack.bands, lambda said: None)
+            stack.events.subscribe(stars.on_event)
             frames = invented_frames(bayer)
             for frame in frames:
                 if stopped():

@@ -12,10 +12,12 @@ from livestack.detection.psf import PSFModel
 from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
 from livestack.observers.observer import Observer, guarded
+from livestack.observers.photometry import Photometry
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
 from livestack.products.saver import Saver
 from livestack.products.stack_files import write_preview
+from livestack.products.star_files import write_curves
 from livestack.session.checkpoint import Checkpointer, Checkpoints
 from livestack.session.journal_writer import JournalWriter
 from livestack.session.status_feed import StatusFeed
@@ -46,8 +48,10 @@ class SessionParts:
         self.saver = Saver(output, settings, stack, status.say, self._tell_psf)
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
-        self.measuring: tuple[Observer, ...] = (self.psf, *more)
-        self.observers: tuple[Observer, ...] = (self.psf, journal, status, self.preview, *more)
+        self.photometry = Photometry(settings.photometry, stack.bands, status.say)
+        status.curves = self.photometry.curves
+        self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, *more)
+        self.observers: tuple[Observer, ...] = (self.psf, self.photometry, journal, status, self.preview, *more)
         self.masks: MaskStore | None = None
         self.checkpoints: Checkpoints | None = None
 
@@ -64,7 +68,7 @@ class SessionParts:
     def subscribe(self) -> None:
         """Let all parts hear what happens to frames."""
         assert self.checkpoints is not None
-        # those that a program added come first: a checkpoint holds what they made of the frame that it holds
+        # those that measure frames come first: a checkpoint holds what they made of the frame that it holds
         added = self.measuring[1:]
         rest = [one for one in self.observers if one not in added]
         for observer in (*added, self.checkpoints, *rest):
@@ -81,6 +85,15 @@ class SessionParts:
         model = self.saver.save_group(group, final)
         if model is not None:
             self.psf.latest[group.name] = model
+
+    def save_curves(self, group: Group) -> None:
+        """Write the light curves of a group's stars, where there are any."""
+        solution = self.photometry.finish(group.name)
+        reference = self.photometry.references.get(group.name)
+        if solution is not None and reference is not None:
+            night = self.photometry.nights[group.name]
+            written = write_curves(self.output / group.name, solution, night, reference.info, self.journal.spoken)
+            self.saver.results.extend(path for path in written if path not in self.saver.results)
 
     def draw_active(self, otherwise: Group | None = None) -> None:
         """Draw the stack that is being filled."""

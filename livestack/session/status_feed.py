@@ -19,6 +19,7 @@ from livestack.engine.states import Outcome
 from livestack.engine.targets import Targets
 from livestack.engine.views import StackView
 from livestack.observers.preview import Drawing
+from livestack.photometry import Curves
 from livestack.registration import transform as tf
 from livestack.session.snapshot import Slot, Snapshot, State, TrendPoint
 
@@ -58,6 +59,7 @@ class StatusFeed:
         self.n_refused = 0
         self.sequence = 0
         self.frame_size = (1, 1)
+        self.curves: Callable[[str], Curves | None] = lambda group: None
         self._targets = targets
         self._groups = targets.groups
         self._n_waiting = n_waiting
@@ -201,6 +203,7 @@ class StatusFeed:
             full_size=(drawing.canvas.width, drawing.canvas.height) if drawing is not None else (0, 0),
             region=self._region if picture is not None else None,
             note=old.note if note is None else note,
+            curves=self.curves(self.active_group),
         )
         self.slot.publish(self._snapshot)
 

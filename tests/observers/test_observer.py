@@ -15,6 +15,7 @@ from livestack.engine.events import (
     Event,
     FrameDone,
     FrameRefused,
+    FrameRegistered,
     FrameStacked,
     FrameTakenOut,
     Notice,
@@ -68,9 +69,9 @@ def test_what_is_told_of_a_frame_and_in_which_order() -> None:
         for number in range(3):
             stack.add(simulate_frame(night, number).frame)
         kinds = [[type(event) for event in events] for events in heard[:-1]]
-        assert kinds[0] == [ReferenceChanged, FrameStacked, FrameDone]
+        assert kinds[0] == [ReferenceChanged, FrameRegistered, FrameStacked, FrameDone]
         assert kinds[1] == kinds[2] == [FrameRefused, FrameDone]
-        assert kinds[3] == [ReferenceChanged, FrameStacked, FrameTakenOut, Notice, FrameDone]
+        assert kinds[3] == [ReferenceChanged, FrameRegistered, FrameStacked, FrameTakenOut, Notice, FrameDone]
         assert all(kind is not Alert for events in kinds for kind in events)
         done = heard[3][-1]
         assert isinstance(done, FrameDone)

@@ -53,6 +53,9 @@ Bayer = Annotated[
 Debayer = Annotated[
     choices.Debayering | None, typer.Option(help="how a colour mosaic becomes a picture", show_default=False)
 ]
+Photometry = Annotated[
+    choices.Switch | None, typer.Option(help="measure the stars of each frame: light curves", show_default=False)
+]
 FinalPass = Annotated[
     bool | None,
     typer.Option("--final-pass/--no-final-pass", help="test all frames again at the end", show_default=False),
@@ -124,6 +127,7 @@ SESSION: dict[str, Any] = {
     "registration": Registration,
     "bayer": Bayer,
     "debayer": Debayer,
+    "photometry": Photometry,
     "final_pass": FinalPass,
     "window": Window,
     "web": Web,

@@ -161,7 +161,7 @@ def _circle(points: np.ndarray, held: float | None = None) -> Disc | None:
 
 
 def _middle(points: np.ndarray, x: float, y: float, radius: float) -> tuple[float, float]:
-    """Where the middle of a circle of a known radius lies by points (n, 2): one Gauss-Newton step for their distances."""
+    """Middle of a circle of a known radius through points (n, 2): one Gauss-Newton step for their distances."""
     away = points - (x, y)
     distance = np.hypot(away[:, 0], away[:, 1])
     step = np.linalg.lstsq(away / distance[:, None], distance - radius, rcond=None)[0]

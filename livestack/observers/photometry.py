@@ -1,0 +1,203 @@
+"""Light curves while the night goes on: each registered frame's stars measured, and compared with all others.
+
+What is measured is kept frame by frame. The whole night is solved anew when it has grown by a quarter, and at the end;
+in between a frame is compared with what the last solution knows of its stars. Nothing here changes the stack.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import numpy as np
+
+from livestack.base.frame import FrameInfo
+from livestack.base.settings import PhotometrySettings
+from livestack.calibration.calibrate import saturation_after
+from livestack.engine.events import Event, FrameRefused, FrameRegistered, FrameStacked, ReferenceChanged
+from livestack.engine.reference import Reference
+from livestack.engine.states import Outcome
+from livestack.kernels.bands import Bands
+from livestack.photometry.curves import Curves
+from livestack.photometry.measure import Exposure, measure_frame
+from livestack.photometry.night import LEAST_SNR, SAME_PX, Measured, Solution, StarNight, go_on, solve_night
+from livestack.photometry.watch import Sudden
+from livestack.registration.distortion import to_frame, to_reference
+
+FIRST_SOLUTION = 8
+GROWTH = 1.25
+UNIX_EPOCH_JD = 2440587.5
+
+
+class Photometry:
+    """Measures the stars of all groups.
+
+    Parameters
+    ----------
+    bands : threads of the kernels.
+    say : tells a sentence to whoever looks, on a star that changes suddenly.
+
+    Attributes
+    ----------
+    nights : what was measured, by group.
+    """
+
+    name: ClassVar[str] = "photometry"
+    version: ClassVar[int] = 1
+
+    def __init__(self, settings: PhotometrySettings, bands: Bands, say: Callable[[str], None]) -> None:
+        self.nights: dict[str, StarNight] = {}
+        self.references: dict[str, Reference] = {}
+        self._settings, self._bands, self._say = settings, bands, say
+        self._pending: tuple[str, Measured] | None = None
+        self._solutions: dict[str, Solution] = {}
+        self._sudden: dict[str, Sudden] = {}
+        self._task: tuple[str, threading.Thread, list[Solution | None]] | None = None
+
+    def on_event(self, event: Event) -> None:
+        """Measure a frame when it is registered; keep it when it is told what became of it."""
+        if not self._settings.enabled:
+            return
+        if isinstance(event, ReferenceChanged):
+            self._begin(event.group, event.reference)
+        elif isinstance(event, FrameRegistered):
+            self._measure(event)
+        elif isinstance(event, FrameStacked | FrameRefused):
+            self._keep(event.outcome)
+
+    def state(self) -> Mapping[str, Any]:
+        """All that was measured."""
+        return {
+            "nights": {name: night.state() for name, night in self.nights.items()},
+            "references": dict(self.references),
+            "told": {name: sudden.state() for name, sudden in self._sudden.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.nights = {str(name): StarNight.restored(saved) for name, saved in state["nights"].items()}
+        self.references = dict(state["references"])
+        self._sudden = {str(name): Sudden(saved) for name, saved in state["told"].items()}
+
+    def curves(self, group: str) -> Curves | None:
+        """The light of a group's stars as it is known now; None while there is too little."""
+        self._collect(wait=False)
+        solution = self._solutions.get(group)
+        return solution.curves if solution is not None else None
+
+    def finish(self, group: str) -> Solution | None:
+        """The whole night solved: what is saved."""
+        self._collect(wait=True)
+        night = self.nights.get(group)
+        solution = solve_night(night, group) if night is not None else None
+        if solution is not None:
+            self._solutions[group] = solution
+        return solution
+
+    # Frames
+
+    def _begin(self, group: str, reference: Reference) -> None:
+        """A reference: its stars are followed; where it took over from another, those of that one go on."""
+        self.references[group] = replace(reference, features=None, patches=())
+        stars = reference.stars.stars
+        keep = stars.snr >= LEAST_SNR
+        x, y, flux = stars.x[keep], stars.y[keep], stars.flux[keep]
+        size = reference.shape[1], reference.shape[0]
+        known = self.nights.get(group)
+        if reference.starless or (known is not None and reference.from_previous is None):
+            self.nights.pop(group, None)
+            self._solutions.pop(group, None)
+            known = None
+        if reference.starless:
+            return
+        if known is None or reference.from_previous is None:
+            most = self._settings.max_stars
+            self.nights[group] = StarNight(x[:most], y[:most], flux[:most], size, per_photon_of(reference.info))
+            return
+        known.move(reference.from_previous, size)
+        away = np.hypot(x[:, None] - known.x[None, :], y[:, None] - known.y[None, :]).min(axis=1, initial=math.inf)
+        new = np.flatnonzero(away > SAME_PX)[: max(0, self._settings.max_stars - len(known))]
+        known.extend(x[new], y[new], flux[new])
+
+    def _measure(self, event: FrameRegistered) -> None:
+        night, detected, found = self.nights.get(event.group), event.detected, event.registration
+        self._pending = None
+        if night is None or not len(night) or detected.data is None:
+            return
+        info, stars = detected.frame.info, detected.stars
+        places = to_frame(found.matrix, found.distortion, night.xy)
+        exposure = Exposure(
+            detected.data, info.bayer, saturation_after(info, detected.masters), night.per_photon, event.defects,
+            stars.fwhm_px, detected.sky.noise_adu,
+        )  # fmt: skip
+        light = measure_frame(exposure, places, np.maximum(night.flux, 1e-3), self._bands)
+        if light is None:
+            return
+        if len(stars):
+            seen = to_reference(found.matrix, found.distortion, stars.xy)
+            night.refine(seen, stars.flux, stars.snr, self._settings.max_stars)
+        name = detected.frame.path.as_posix() if detected.frame.path is not None else detected.frame.name
+        jd = jd_of(info.date_obs, info.exposure_s)
+        measured = Measured.of(light, places, info.size, name, detected.frame.index, jd, info.exposure_s or math.nan)
+        self._pending = (event.group, measured)
+
+    def _keep(self, outcome: Outcome) -> None:
+        pending, self._pending = self._pending, None
+        if pending is None or pending[0] != outcome.group:
+            return
+        group, measured = pending
+        night = self.nights.get(group)
+        if night is None:
+            return
+        night.frames.append(measured)
+        self._collect(wait=False)
+        solution = self._solutions.get(group)
+        if solution is not None:
+            self._solutions[group] = solution = go_on(solution, night)
+            for sentence in self._sudden.setdefault(group, Sudden()).look(solution):
+                self._say(sentence)
+        solved = solution.n_solved if solution is not None else 0
+        due = len(night.frames) >= max(FIRST_SOLUTION, GROWTH * solved)
+        if due and self._task is None:
+            self._solve_beside(group, night)
+
+    def _solve_beside(self, group: str, night: StarNight) -> None:
+        """Solve the night as it stands, in a thread of its own."""
+        frozen = StarNight.restored(night.state())
+        found: list[Solution | None] = []
+        worker = threading.Thread(
+            target=lambda: found.append(solve_night(frozen, group)), name="livestack-photometry", daemon=True
+        )
+        worker.start()
+        self._task = (group, worker, found)
+
+    def _collect(self, wait: bool) -> None:
+        """Take over what the thread has found."""
+        if self._task is None or (self._task[1].is_alive() and not wait):
+            return
+        group, worker, found = self._task
+        self._task = None
+        worker.join()
+        night = self.nights.get(group)
+        if found and found[0] is not None and night is not None:
+            self._solutions[group] = go_on(found[0], night)
+
+
+def jd_of(date_obs: datetime | None, exposure_s: float | None) -> float:
+    """Julian date, UTC, of the middle of an exposure; NaN without a date."""
+    if date_obs is None:
+        return math.nan
+    return UNIX_EPOCH_JD + (date_obs.astimezone(UTC).timestamp() + 0.5 * (exposure_s or 0.0)) / 86400.0
+
+
+def per_photon_of(info: FrameInfo) -> float | None:
+    """ADU^2 of variance per ADU of light, by the header's EGAIN (e-/ADU); None where it is silent or senseless."""
+    for keyword, value, _ in info.cards:
+        if keyword == "EGAIN" and isinstance(value, int | float) and 1e-3 < value < 1e3:
+            return 1.0 / float(value)
+    return None
+

@@ -1,0 +1,155 @@
+"""The light curves of a night as files: `stars.csv`, `lightcurves.csv`, and one with the colours of a colour camera.
+
+Tables of more rows than a spreadsheet takes are written as a FITS binary table, which the field's programs open.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from livestack.base.durable import replacing, storage_error
+from livestack.base.frame import FrameInfo
+from livestack.formats.wcs import read_wcs
+from livestack.photometry.night import Solution, StarNight
+from livestack.photometry.times import airmass, bjd_tdb, site_of
+
+STAR_COLUMNS = (
+    "star", "x", "y", "ra_deg", "dec_deg", "g_mag", "n", "mag", "rms_mmag", "expected_mmag", "variability",
+)  # fmt: skip
+CURVE_COLUMNS = (
+    "star", "file", "index", "jd_utc_mid", "bjd_tdb", "airmass", "flux_adu", "mag", "mag_err", "flag",
+)  # fmt: skip
+COLOUR_COLUMNS = ("star", "file", "index", "colour", "flux_adu", "flux_err_adu")
+MOST_ROWS = 1_000_000
+"""Longer tables are written as FITS: spreadsheets end here."""
+
+
+def write_curves(
+    folder: Path, solution: Solution, night: StarNight, info: FrameInfo, spoken: Callable[[Path], str]
+) -> list[Path]:
+    """Write a group's light curves.
+
+    Parameters
+    ----------
+    info : of the reference: position, site and WCS in its header.
+    spoken : how the journal calls a file.
+
+    Raises
+    ------
+    SessionError : disk full, or not writable.
+    """
+    curves = solution.curves
+    names = [spoken(Path(name)) for name in curves.files]
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written.append(_write_csv(folder / "stars.csv", STAR_COLUMNS, _star_rows(solution, info)))
+        times = _times(solution, info)
+        if curves.mags.size > MOST_ROWS:
+            written.append(_write_fits(folder / "lightcurves.fits", solution, names, times))
+        else:
+            written.append(_write_csv(folder / "lightcurves.csv", CURVE_COLUMNS, _curve_rows(solution, names, times)))
+        if night.n_colours and curves.mags.size * night.n_colours <= MOST_ROWS:
+            rows = _colour_rows(solution, night, names)
+            written.append(_write_csv(folder / "lightcurves_colour.csv", COLOUR_COLUMNS, rows))
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    return written
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> Path:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return path
+
+
+def _number(value: float, digits: int) -> str:
+    """A number as text, nothing where it is unknown."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
+
+
+def _sky_places(solution: Solution, info: FrameInfo) -> np.ndarray:
+    """(n, 2) RA and Dec, degrees; NaN without a WCS."""
+    curves = solution.curves
+    wcs = read_wcs(info.cards)
+    if wcs is None or not len(curves):
+        return np.full((len(curves), 2), np.nan)
+    return np.asarray(wcs.all_pix2world(np.column_stack([curves.x, curves.y]), 0))
+
+
+def _star_rows(solution: Solution, info: FrameInfo) -> Iterator[tuple[object, ...]]:
+    curves, sky = solution.curves, _sky_places(solution, info)
+    for k in range(len(curves)):
+        yield (
+            k, _number(curves.x[k], 3), _number(curves.y[k], 3), _number(sky[k, 0], 6), _number(sky[k, 1], 6), "",
+            int(curves.n_good[k]), _number(curves.mag[k], 5), _number(curves.rms_mmag[k], 3),
+            _number(curves.expected_mmag[k], 3), _number(curves.variability[k], 2),
+        )  # fmt: skip
+
+
+def _times(solution: Solution, info: FrameInfo) -> tuple[np.ndarray, np.ndarray]:
+    """(t,) BJD in TDB, and airmass; NaN where position, site or time are unknown."""
+    jd = solution.curves.jd
+    unknown = np.full(len(jd), np.nan)
+    ra, dec, site = info.ra_deg, info.dec_deg, site_of(info)
+    wcs = read_wcs(info.cards)
+    if wcs is not None:
+        ra, dec = (float(v) for v in wcs.all_pix2world([[(info.width - 1) / 2, (info.height - 1) / 2]], 0)[0])
+    if ra is None or dec is None or not np.isfinite(jd).any():
+        return unknown, unknown
+    place = np.array(ra), np.array(dec)
+    return bjd_tdb(jd, *place, site), unknown if site is None else airmass(jd, *place, site)
+
+
+def _curve_rows(
+    solution: Solution, names: list[str], times: tuple[np.ndarray, np.ndarray]
+) -> Iterator[tuple[object, ...]]:
+    curves, (bjd, air) = solution.curves, times
+    stamps = [(_number(curves.jd[j], 8), _number(bjd[j], 8), _number(air[j], 4)) for j in range(len(names))]
+    for k in range(len(curves)):
+        for j in np.flatnonzero(np.isfinite(curves.flux[k])):
+            yield (
+                k, names[j], int(curves.index[j]), *stamps[j], _number(curves.flux[k, j], 2),
+                _number(curves.mags[k, j], 5), _number(curves.errors[k, j], 5), int(curves.flags[k, j]),
+            )  # fmt: skip
+
+
+def _write_fits(
+    path: Path, solution: Solution, names: list[str], times: tuple[np.ndarray, np.ndarray]
+) -> Path:
+    curves, (bjd, air) = solution.curves, times
+    star, frame = np.nonzero(np.isfinite(curves.flux))
+    width = max((len(name) for name in names), default=1)
+    columns = [
+        fits.Column("star", "J", array=star), fits.Column("file", f"{width}A", array=np.array(names)[frame]),
+        fits.Column("index", "J", array=curves.index[frame]), fits.Column("jd_utc_mid", "D", array=curves.jd[frame]),
+        fits.Column("bjd_tdb", "D", array=bjd[frame]), fits.Column("airmass", "E", array=air[frame]),
+        fits.Column("flux_adu", "E", array=curves.flux[star, frame]),
+        fits.Column("mag", "E", array=curves.mags[star, frame]),
+        fits.Column("mag_err", "E", array=curves.errors[star, frame]),
+        fits.Column("flag", "B", array=curves.flags[star, frame]),
+    ]  # fmt: skip
+    with replacing(path) as temporary:
+        fits.BinTableHDU.from_columns(columns, name="LIGHTCURVES").writeto(temporary, overwrite=True)
+    return path
+
+
+def _colour_rows(solution: Solution, night: StarNight, names: list[str]) -> Iterator[tuple[object, ...]]:
+    """The light in each colour of a mosaic or colour frame, by its own pixels."""
+    curves = solution.curves
+    for c in range(night.n_colours):
+        flux, sky_variance, photon = (night.colour_table(c, part) for part in range(3))
+        error = np.sqrt(sky_variance + solution.noise.per_photon * photon)
+        for k in range(len(curves)):
+            for j in np.flatnonzero(np.isfinite(flux[k])):
+                yield k, names[j], int(curves.index[j]), "RGB"[c], _number(flux[k, j], 2), _number(error[k, j], 2)
+
+
