@@ -1,7 +1,8 @@
 """Light curves while the night goes on: each registered frame's stars measured, and compared with all others.
 
-What is measured is kept frame by frame. The whole night is solved anew when it has grown by a quarter, and at the end;
-in between a frame is compared with what the last solution knows of its stars. Nothing here changes the stack.
+What is measured is kept frame by frame. The whole night is solved anew, in a thread, when it has grown by a quarter,
+and at the end; in between a frame is compared with what the last solution knows of its stars. Nothing here changes the
+stack.
 """
 
 from __future__ import annotations
@@ -30,7 +31,29 @@ from livestack.registration.distortion import to_frame, to_reference
 
 FIRST_SOLUTION = 8
 GROWTH = 1.25
+WAIT_FRAMES = 2
+"""So many frames after it was begun a solution is taken over, or waited for: counted in frames, not by the clock, so
+that the same night tells the same of its stars."""
 UNIX_EPOCH_JD = 2440587.5
+
+
+class _Task:
+    """A solution that is being made of the frames that a night had when it was begun."""
+
+    def __init__(self, group: str, night: StarNight, n_frames: int) -> None:
+        self.group, self.n_frames, self.age = group, n_frames, 0
+        self._found: Solution | None = None
+        frozen = night.as_of(n_frames)
+        self._worker = threading.Thread(target=self._run, args=(frozen,), name="livestack-photometry", daemon=True)
+        self._worker.start()
+
+    def _run(self, night: StarNight) -> None:
+        self._found = solve_night(night, self.group)
+
+    def result(self) -> Solution | None:
+        """What it found; waits for it."""
+        self._worker.join()
+        return self._found
 
 
 class Photometry:
@@ -39,7 +62,7 @@ class Photometry:
     Parameters
     ----------
     bands : threads of the kernels.
-    say : tells a sentence to whoever looks, on a star that changes suddenly.
+    say : tells a sentence, once, on a star that changes suddenly.
 
     Attributes
     ----------
@@ -56,7 +79,7 @@ class Photometry:
         self._pending: tuple[str, Measured] | None = None
         self._solutions: dict[str, Solution] = {}
         self._sudden: dict[str, Sudden] = {}
-        self._task: tuple[str, threading.Thread, list[Solution | None]] | None = None
+        self._task: _Task | None = None
 
     def on_event(self, event: Event) -> None:
         """Measure a frame when it is registered; keep it when it is told what became of it."""
@@ -71,10 +94,13 @@ class Photometry:
 
     def state(self) -> Mapping[str, Any]:
         """All that was measured."""
+        task = self._task
         return {
             "nights": {name: night.state() for name, night in self.nights.items()},
             "references": dict(self.references),
             "told": {name: sudden.state() for name, sudden in self._sudden.items()},
+            "solved": {name: solution.n_solved for name, solution in self._solutions.items()},
+            "task": None if task is None else (task.group, task.n_frames, task.age),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -82,16 +108,23 @@ class Photometry:
         self.nights = {str(name): StarNight.restored(saved) for name, saved in state["nights"].items()}
         self.references = dict(state["references"])
         self._sudden = {str(name): Sudden(saved) for name, saved in state["told"].items()}
+        for name, n_frames in state["solved"].items():
+            solution = solve_night(self.nights[name].as_of(n_frames), name)
+            if solution is not None:
+                self._solutions[name] = go_on(solution, self.nights[name])
+        if state["task"] is not None:
+            group, n_frames, age = state["task"]
+            self._task = _Task(group, self.nights[group], n_frames)
+            self._task.age = age
 
     def curves(self, group: str) -> Curves | None:
         """The light of a group's stars as it is known now; None while there is too little."""
-        self._collect(wait=False)
         solution = self._solutions.get(group)
         return solution.curves if solution is not None else None
 
     def finish(self, group: str) -> Solution | None:
         """The whole night solved: what is saved."""
-        self._collect(wait=True)
+        self._collect()
         night = self.nights.get(group)
         solution = solve_night(night, group) if night is not None else None
         if solution is not None:
@@ -154,7 +187,10 @@ class Photometry:
         if night is None:
             return
         night.frames.append(measured)
-        self._collect(wait=False)
+        if self._task is not None:
+            self._task.age += 1
+            if self._task.age >= WAIT_FRAMES:
+                self._collect()
         solution = self._solutions.get(group)
         if solution is not None:
             self._solutions[group] = solution = go_on(solution, night)
@@ -163,28 +199,17 @@ class Photometry:
         solved = solution.n_solved if solution is not None else 0
         due = len(night.frames) >= max(FIRST_SOLUTION, GROWTH * solved)
         if due and self._task is None:
-            self._solve_beside(group, night)
+            self._task = _Task(group, night, len(night.frames))
 
-    def _solve_beside(self, group: str, night: StarNight) -> None:
-        """Solve the night as it stands, in a thread of its own."""
-        frozen = StarNight.restored(night.state())
-        found: list[Solution | None] = []
-        worker = threading.Thread(
-            target=lambda: found.append(solve_night(frozen, group)), name="livestack-photometry", daemon=True
-        )
-        worker.start()
-        self._task = (group, worker, found)
-
-    def _collect(self, wait: bool) -> None:
+    def _collect(self) -> None:
         """Take over what the thread has found."""
-        if self._task is None or (self._task[1].is_alive() and not wait):
+        task, self._task = self._task, None
+        found = task.result() if task is not None else None
+        if task is None or found is None:
             return
-        group, worker, found = self._task
-        self._task = None
-        worker.join()
-        night = self.nights.get(group)
-        if found and found[0] is not None and night is not None:
-            self._solutions[group] = go_on(found[0], night)
+        night = self.nights.get(task.group)
+        if night is not None and len(night.frames) >= task.n_frames:
+            self._solutions[task.group] = go_on(found, night)
 
 
 def jd_of(date_obs: datetime | None, exposure_s: float | None) -> float:

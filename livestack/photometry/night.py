@@ -171,6 +171,12 @@ class StarNight:
         """3 where colours were measured, else 0."""
         return max((len(frame.colours) for frame in self.frames if frame.colours.ndim == 3), default=0)
 
+    def as_of(self, n_frames: int) -> StarNight:
+        """The night when it had so many frames, to be worked on in another thread."""
+        frozen = StarNight(self.x, self.y, self.flux, self.size, self.per_photon)
+        frozen.frames = self.frames[:n_frames]
+        return frozen
+
     def state(self) -> Mapping[str, Any]:
         """What `restored` needs."""
         frames = [tuple(getattr(f, name) for name in Measured.__dataclass_fields__) for f in self.frames]

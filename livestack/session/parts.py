@@ -48,7 +48,7 @@ class SessionParts:
         self.saver = Saver(output, settings, stack, status.say, self._tell_psf)
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
-        self.photometry = Photometry(settings.photometry, stack.bands, status.say)
+        self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
         status.curves = self.photometry.curves
         self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, *more)
         self.observers: tuple[Observer, ...] = (self.psf, self.photometry, journal, status, self.preview, *more)
