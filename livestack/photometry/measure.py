@@ -24,8 +24,9 @@ LEAST_PROFILE_STARS = 3
 APERTURE_FWHM = 2.1
 """Pixels within so many FWHM are used."""
 LONELY_FWHM = 4.0
-BLENDED_SHARE = 0.25
-"""A star that takes in more than this share of its own light from neighbours cannot be measured by itself."""
+BLENDED_SHARE, LEFT_SHARE = 0.25, 0.04
+"""A star that takes in more than this share of its own light from neighbours cannot be measured by itself; nor one to
+which more than that share is left when they have been taken off by a profile that fits badly."""
 MASKED_SHARE = 0.08
 """Share of a star's light in pixels that are left out from which it is flagged."""
 RING_PIXELS = 700
@@ -126,7 +127,7 @@ def measure_frame(exposure: Exposure, places: np.ndarray, brightness: np.ndarray
     flux, sky_variance, photon = (np.full((len(channels), N_WEIGHTS, n), np.nan) for _ in range(3))
     flags = np.zeros((len(channels), n), dtype=np.uint8)
     sky = np.full(len(channels), np.nan)
-    first, others, blended = _neighbours(tree, places, brightness, fwhm)
+    first, others, blended = _neighbours(tree, places, brightness, fwhm, misfit)
     for c, (plane, colours, channel) in enumerate(channels):
         share = float(np.mean(colours == channel))
         table, spread = _measure(
@@ -171,7 +172,7 @@ def _lonely(tree: cKDTree, places: np.ndarray, brightness: np.ndarray, within: f
 
 
 def _neighbours(
-    tree: cKDTree, places: np.ndarray, brightness: np.ndarray, fwhm: float
+    tree: cKDTree, places: np.ndarray, brightness: np.ndarray, fwhm: float, misfit: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each star those whose light reaches its pixels or its sky, as first (n + 1,) and others; and which are too
     near to a brighter one to be told apart."""
@@ -182,7 +183,8 @@ def _neighbours(
     ratio = brightness[both[:, 1]] / brightness[both[:, 0]]
     # what the profile takes in of a neighbour's light: the product of two profiles, about as wide as both together
     taken = ratio * (1.0 + (away / (1.37 * fwhm)) ** 2) ** -2.5
-    blended = np.bincount(both[:, 0], taken, n) > BLENDED_SHARE
+    share = np.bincount(both[:, 0], taken, n)
+    blended = (share > BLENDED_SHARE) | (share * misfit > LEFT_SHARE)
     # light falls with about the third power of the square of the distance
     both = both[ratio / np.maximum(1.0, 2.0 * away / fwhm) ** 4 > 1e-3]
     both = both[np.lexsort((both[:, 1], both[:, 0]))]

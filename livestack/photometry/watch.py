@@ -13,7 +13,8 @@ FRAMES = 3
 """So many good frames in a row have to agree."""
 SIGMA = 6.0
 """Each of them is off by so much, against its error and the star's usual scatter; chance makes that once in 10^25."""
-LEAST_MAG = 0.01
+LEAST_MAG = 0.03
+"""Smaller changes are left to the table of what varies: they may still turn out to be the sky's."""
 MOST_AT_ONCE = 3
 """More stars at once are no stars' doing, but the sky's."""
 
