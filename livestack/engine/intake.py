@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from livestack.base.errors import FrameError, MasterError, UnreadableFrame, UsageError
-from livestack.base.frame import Frame, FrameInfo, with_bayer
+from livestack.base.frame import Frame, FrameInfo, say_mosaic, with_bayer
 from livestack.base.settings import Settings
 from livestack.calibration.calibrate import MatchedMasters
 from livestack.engine.ledger import Member
@@ -24,6 +24,11 @@ from livestack.quality import refuse
 
 if TYPE_CHECKING:
     from livestack.calibration.masters import MasterLibrary
+
+XTRANS_TOLD = (
+    "the headers say that the frames have an X-Trans mosaic, 6 x 6: they are stacked in colour, each colour averaged "
+    "from its own pixels nearby, with the finest detail that green shows."
+)
 
 
 def slug(text: str) -> str:
@@ -103,9 +108,11 @@ class Intake:
         """The frame with the Bayer pattern of the settings, which corrects the header's."""
         told = with_bayer(frame, self._settings.calibration.bayer)
         if told is not frame:
-            theirs = frame.info.bayer or "no Bayer pattern"
+            theirs = say_mosaic(frame.info) or "no Bayer pattern"
             taken = told.info.bayer or "mono"
             self._tell(f"the headers say {theirs}; the frames are taken for {taken}, as --bayer says.")
+        if told.info.xtrans is not None:
+            self._tell(XTRANS_TOLD)
         return told
 
     @cached_property
@@ -129,7 +136,7 @@ class Intake:
         if self._masters is None:
             return None
         key = (
-            info.size, info.bayer, info.binning, info.gain, info.offset, info.filter_name, info.exposure_s,
+            info.size, info.mosaic, info.binning, info.gain, info.offset, info.filter_name, info.exposure_s,
             None if info.temperature_c is None else round(info.temperature_c, 1), info.camera,
         )  # fmt: skip
         if key not in self._matches:

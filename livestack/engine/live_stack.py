@@ -242,8 +242,9 @@ class LiveStack:
         info, masters = first.frame.info, first.masters
         if masters is not None:
             group.history = masters.history
-            if masters.defects is not None and masters.defects.shape == (info.height, info.width):
-                group.defects.by_masters = masters.defects  # else repaired before the frame was made smaller
+            alike = masters.info.size == info.size and masters.info.planes == info.planes
+            if masters.defects is not None and alike:
+                group.defects.by_masters = masters.defects  # else dealt with before it was made smaller or colour
         chosen = self.intake.chosen
         if chosen is None:
             return
