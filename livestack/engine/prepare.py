@@ -50,7 +50,7 @@ def detect(calibrated: Calibrated, raw: np.ndarray, settings: Settings, bands: B
     info, data = calibrated.frame.info, calibrated.data
     sky = measure_sky(data, info.bayer, bands)
     saturation = saturation_after(info, calibrated.masters)
-    stars = find_stars(data, info.bayer, sky, saturation, settings.detection, bands)
+    stars = find_stars(data, info.bayer, sky, saturation, settings.detection, bands, calibrated.grainy)
     return Detected(
         frame=calibrated.frame, data=data, masters=calibrated.masters, sky=sky, stars=stars,
         fingerprint=fingerprint(raw), timings_s={**calibrated.timings_s, "detect": time.perf_counter() - begin},
@@ -64,9 +64,10 @@ def calibrate(frame: Frame, masters: MatchedMasters | None, settings: Settings, 
     ------
     MasterError : the masters do not fit it.
     """
-    begin = time.perf_counter()
+    begin, grainy = time.perf_counter(), frame.info.xtrans is not None
     frame, data = _calibrated(frame, masters, settings, bands)
-    return Calibrated(frame=frame, data=data, masters=masters, timings_s={"calibrate": time.perf_counter() - begin})
+    timings_s = {"calibrate": time.perf_counter() - begin}
+    return Calibrated(frame=frame, data=data, masters=masters, timings_s=timings_s, grainy=grainy)
 
 
 def _calibrated(
