@@ -259,7 +259,8 @@ class LiveStack:
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had been; see `Group.state`."""
-        own = {"n_refused_elsewhere": self.n_refused_elsewhere, "told": self.intake.told}
+        intake = {"told": self.intake.told, "mosaics": self.intake.mosaics}
+        own = {"n_refused_elsewhere": self.n_refused_elsewhere, **intake}
         groups = {name: group.state() for name, group in self.groups.items()}
         return {"own": own, "targets": self.targets.state(), "groups": groups}
 
@@ -273,6 +274,7 @@ class LiveStack:
         """
         lost = []
         self.n_refused_elsewhere, self.intake.told = state["own"]["n_refused_elsewhere"], state["own"]["told"]
+        self.intake.mosaics = state["own"].get("mosaics", {})
         self.targets.restore(state["targets"])
         for name, saved in state["groups"].items():
             self.groups[name] = group = self._make(name)

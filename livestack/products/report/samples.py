@@ -76,6 +76,7 @@ def frame_on_grid(
     shape : of the stack; first_pixel : reference (x, y) of its first pixel.
     """
     how = night.settings.calibration
+    bayer = "none" if shape[0] == 1 else how.bayer  # a header may name a mosaic that was binned away
     best = sorted(group.stacked, key=lambda f: -(f.weight or 0.0))
     if group.reference is not None:
         best.sort(key=lambda f: f.file != group.reference.file)  # type: ignore[union-attr]
@@ -83,7 +84,7 @@ def frame_on_grid(
         if record.transform is None:
             continue
         try:
-            planes = read_planes(night.source(record), record.index, how.debayer, how.bayer)
+            planes = read_planes(night.source(record), record.index, how.debayer, bayer)
         except (FrameError, OSError):
             continue
         if len(planes) != shape[0]:
@@ -125,13 +126,14 @@ def choose_piece(stack: StackFile) -> tuple[int, int] | None:
 
 
 def sample_piece(
-    night: Night, group: Group, corner: tuple[int, int], first_pixel: tuple[int, int] = (0, 0)
+    night: Night, group: Group, corner: tuple[int, int], first_pixel: tuple[int, int] = (0, 0), mono: bool = False
 ) -> Samples | None:
     """Read the piece from every frame, or from 60 evenly chosen; None when fewer than three can be read.
 
     Parameters
     ----------
     corner : (x, y) of the piece in the stack; first_pixel : reference (x, y) of the stack's first pixel.
+    mono : the stack has one channel, whatever mosaic the headers name.
     """
     place = corner[0] + first_pixel[0], corner[1] + first_pixel[1]
     registered = [f for f in group.stacked if f.transform is not None]
@@ -141,7 +143,7 @@ def sample_piece(
     layers, names, how = [], [], night.settings.calibration
     for record in chosen:
         try:
-            layer = _piece_of(night.source(record), record, place, how.debayer, how.bayer)
+            layer = _piece_of(night.source(record), record, place, how.debayer, "none" if mono else how.bayer)
         except (FrameError, OSError):
             continue
         if layer is not None and np.isfinite(layer).mean() > 0.9:
