@@ -10,10 +10,12 @@ import pytest
 from astropy.io import fits
 
 from livestack import Settings
-from livestack.base.frame import Frame, FrameInfo
+from livestack.base.errors import MasterError
+from livestack.base.frame import Frame, FrameInfo, FrameKind
 from livestack.base.resources import session_bytes
 from livestack.calibration.calibrate import MatchedMasters
 from livestack.calibration.defects import DefectMap
+from livestack.calibration.masters import build_masters, load_masters
 from livestack.calibration.masters.library import inverse_flat
 from livestack.engine.prepare import file_to_stack_pixels, prepare
 from livestack.formats import read_frame, read_info
@@ -127,3 +129,29 @@ def test_the_report_reads_them_in_colour(tmp_path: Path) -> None:
     assert read_planes(path, 0).shape == (3, HEIGHT, WIDTH)
     assert read_planes(path, 0, "superpixel").shape == (3, HEIGHT // 2, WIDTH // 2)
     assert read_planes(path, 0, bayer="none").shape == (1, HEIGHT, WIDTH)
+
+
+def test_masters_are_built_and_fit_by_the_pattern(tmp_path: Path) -> None:
+    lamp = np.array([14000.0, 30000.0, 9000.0])[:, None, None] * np.linspace(0.9, 1.1, WIDTH)
+    field = mosaic_of(np.broadcast_to(lamp, (3, HEIGHT, WIDTH)), PATTERN)
+    (tmp_path / "flats").mkdir()
+    for number in range(5):
+        data = np.random.default_rng(number).normal(field, 50).astype(np.uint16)
+        data[90, 91] = 100
+        cards = fits.Header([("BAYERPAT", PATTERN), ("IMAGETYP", "Flat"), ("ROWORDER", "BOTTOM-UP")])
+        fits.PrimaryHDU(data[::-1].copy(), cards).writeto(tmp_path / "flats" / f"flat_{number}.fits")
+    report = build_masters([tmp_path / "flats"], tmp_path / "masters")
+    assert [built.kind.value for built in report.masters] == ["flat"]
+    library = load_masters(tmp_path / "masters")
+    light = read_info(next((tmp_path / "flats").glob("*.fits")))
+    assert read_info(report.masters[0].path).xtrans == light.xtrans
+    matched = library.match(replace(light, kind=FrameKind.LIGHT))
+    assert matched.inverse_flat is not None
+    assert matched.defects is not None
+    slope = np.broadcast_to(1 / np.linspace(0.9, 1.1, WIDTH), (HEIGHT, WIDTH))
+    good = np.isfinite(matched.inverse_flat)
+    np.testing.assert_allclose(matched.inverse_flat[good], slope[good], rtol=0.03)
+    assert matched.defects.indices.tolist() == [(HEIGHT - 1 - 90) * WIDTH + 91]
+    turned = "".join(np.array(list(PATTERN)).reshape(6, 6).T.ravel())
+    with pytest.raises(MasterError, match="X-Trans"):
+        library.match(replace(light, xtrans=turned))
