@@ -152,6 +152,11 @@ def test_masters_are_built_and_fit_by_the_pattern(tmp_path: Path) -> None:
     good = np.isfinite(matched.inverse_flat)
     np.testing.assert_allclose(matched.inverse_flat[good], slope[good], rtol=0.03)
     assert matched.defects.indices.tolist() == [(HEIGHT - 1 - 90) * WIDTH + 91]
+    data = np.ascontiguousarray(exposure(0, 0, 1)[::-1])
+    with HeardStack(masters=library) as stack:
+        assert stack.add(Frame(data, FrameInfo(WIDTH, HEIGHT, xtrans=light.xtrans))).status == "stacked"
+        # they had no weight in the mosaic: planes are not repaired again
+        assert [group.defects.by_masters for group in stack.groups.values()] == [None]
     turned = "".join(np.array(list(PATTERN)).reshape(6, 6).T.ravel())
     with pytest.raises(MasterError, match="X-Trans"):
         library.match(replace(light, xtrans=turned))
