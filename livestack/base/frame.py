@@ -39,6 +39,7 @@ class FrameInfo:
     planes : 3 for colour, 1 for mono and mosaic.
     bayer : colour of the pixels at [0, 0], [0, 1], [1, 0], [1, 1] of the array *as stored*, e.g. "RGGB": offsets
         (`XBAYROFF`, `YBAYROFF`) and row order are already resolved. None for mono and for colour frames.
+    xtrans : the same for a mosaic of 6 x 6 (Fujifilm's X-Trans): 36 letters, row by row; `bayer` is None then.
     bottom_up : True when row 0 is the bottom of the picture (`ROWORDER = 'BOTTOM-UP'`); only pictures care.
     saturation_adu : value at which the sensor or the file clips.
     pedestal_adu : constant still in the pixels that stands for no light (a raw file's black level); None if not told.
@@ -75,6 +76,12 @@ class FrameInfo:
     cards: tuple[tuple[str, str | int | float | bool, str], ...] = ()
     oddities: tuple[str, ...] = ()
     planes: int = 1
+    xtrans: str | None = None
+
+    @property
+    def mosaic(self) -> str | None:
+        """The colours of the mosaic's cell, row by row, 4 or 36 letters; None where there is no mosaic."""
+        return self.bayer or self.xtrans
 
     @property
     def size(self) -> tuple[int, int]:
@@ -128,7 +135,7 @@ class Frame:
     @property
     def channels(self) -> int:
         """Number of channels of the finished picture: 3 for colour and mosaic, 1 for mono."""
-        return 3 if self.is_colour or self.info.bayer else 1
+        return 3 if self.is_colour or self.info.mosaic else 1
 
 
 def with_bayer(frame: Frame, pattern: str | None) -> Frame:
@@ -145,8 +152,13 @@ def with_bayer(frame: Frame, pattern: str | None) -> Frame:
 def info_with_bayer(info: FrameInfo, pattern: str | None) -> FrameInfo:
     """The same for a header alone; its `oddities` say what was corrected."""
     bayer = None if pattern == "none" else pattern
-    if pattern is None or info.planes == 3 or info.bayer == bayer:
+    if pattern is None or info.planes == 3 or info.mosaic == bayer:
         return info
-    theirs = info.bayer or "no Bayer pattern"
+    theirs = say_mosaic(info) or "no Bayer pattern"
     said = f"the header says {theirs}; taken for {bayer or 'mono'}, as --bayer says"
-    return replace(info, bayer=bayer, oddities=(*info.oddities, said))
+    return replace(info, bayer=bayer, xtrans=None, oddities=(*info.oddities, said))
+
+
+def say_mosaic(info: FrameInfo) -> str | None:
+    """The mosaic as people say it, "RGGB" or "X-Trans"; None where there is none."""
+    return "X-Trans" if info.xtrans else info.bayer

@@ -63,11 +63,12 @@ def session_bytes(info: FrameInfo, settings: Settings, binning: int = 1) -> floa
     binning : 2 when the frames are binned 2 x 2.
     """
     pixels = info.width * info.height / binning**2
-    channels = 3 if info.bayer or info.planes == 3 else 1
-    raw = binning == 1 and info.bits <= 16 and settings.calibration.masters is None
-    held = (2 if raw else 4) * info.planes * settings.stack.warmup_frames
+    channels = _channels(info)
+    raw = binning == 1 and info.bits <= 16 and settings.calibration.masters is None and info.xtrans is None
+    planes = 3 if info.xtrans else info.planes  # an X-Trans frame is held as colour
+    held = (2 if raw else 4) * planes * settings.stack.warmup_frames
     held += 0 if settings.calibration.masters is None else MASTERS_BYTES * info.planes
-    incoming = 0 if binning == 1 else info.width * info.height * info.planes * 8
+    incoming = 0 if binning == 1 else info.width * info.height * planes * 8
     return PROGRAM_BYTES + pixels * (held + BYTES_PER_SAMPLE * channels) + incoming
 
 
@@ -78,7 +79,7 @@ def canvas_pixels(info: FrameInfo, settings: Settings, binning: int = 1) -> floa
     most = settings.stack.canvas_max * pixels
     if limit is None:
         return most
-    channels = 3 if info.bayer or info.planes == 3 else 1
+    channels = _channels(info)
     spare = limit * 1e6 - session_bytes(info, settings, binning)
     return min(most, pixels + max(0.0, spare) / (BYTES_PER_SAMPLE * channels))
 
@@ -93,7 +94,7 @@ def memory_sentence(info: FrameInfo, settings: Settings, available: float | None
     """What is said at the start: what is needed and what there is; and whether that is cause for concern."""
     limit = settings.save.memory_limit_mb
     need = session_bytes(info, settings)
-    size = f"{info.width} x {info.height}{' in colour' if info.bayer or info.planes == 3 else ''}"
+    size = f"{info.width} x {info.height}{' in colour' if _channels(info) == 3 else ''}"
     said = f"Memory: frames of {size} need about {need / 1e9:.1f} GB"
     if bins_frames(info, settings):
         need = session_bytes(info, settings, 2)
@@ -101,7 +102,7 @@ def memory_sentence(info: FrameInfo, settings: Settings, available: float | None
         if limit is not None and need > limit * 1e6:
             return f"{said}; that is still more than the limit: bin the camera.", True
     if settings.stack.canvas == "union":
-        channels = 3 if info.bayer or info.planes == 3 else 1
+        channels = _channels(info)
         binning = 2 if bins_frames(info, settings) else 1
         spread = canvas_pixels(info, settings, binning) - info.width * info.height / binning**2
         said += f", {(need + BYTES_PER_SAMPLE * channels * spread) / 1e9:.1f} GB where the canvas grows to its limit"
@@ -111,6 +112,11 @@ def memory_sentence(info: FrameInfo, settings: Settings, available: float | None
     if need <= available:
         return f"{said}.", False
     return f"{said}: close other programs, or begin again with --memory-limit {available / 1.2e6:.0f}.", True
+
+
+def _channels(info: FrameInfo) -> int:
+    """Of the stack of such frames."""
+    return 3 if info.mosaic or info.planes == 3 else 1
 
 
 def _windows_memory() -> float | None:

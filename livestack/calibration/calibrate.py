@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from livestack.base.errors import MasterError
-from livestack.base.frame import Frame, FrameInfo
+from livestack.base.frame import Frame, FrameInfo, say_mosaic
 from livestack.calibration.defects import DefectMap
 from livestack.kernels import calibrate as kernels
 from livestack.kernels.bands import Bands, run_bands
@@ -116,7 +116,7 @@ def check_fit(frame: Frame, masters: MatchedMasters) -> None:
     there, here = masters.info, frame.info
     shapes = [a.shape for a in (masters.dark, masters.inverse_flat) if a is not None]
     same_shape = all(shape == frame.data.shape for shape in shapes)
-    if there.size != here.size or there.bayer != here.bayer or not same_shape:
+    if there.size != here.size or there.mosaic != here.mosaic or not same_shape:
         raise MasterError(
             f"masters for {describe_sensor(there)} do not fit {frame.name}, which is {describe_sensor(here)}: "
             "use masters of this camera and binning."
@@ -126,7 +126,7 @@ def check_fit(frame: Frame, masters: MatchedMasters) -> None:
 def describe_sensor(info: FrameInfo) -> str:
     """Size and colours as people say them: "1304 x 976 RGGB"."""
     plain = "in colour" if info.planes == 3 else "without a colour mosaic"
-    return f"{info.width} x {info.height} {info.bayer or plain}"
+    return f"{info.width} x {info.height} {say_mosaic(info) or plain}"
 
 
 def saturation_after(info: FrameInfo, masters: MatchedMasters | None) -> float | None:

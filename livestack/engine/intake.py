@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from livestack.base.errors import FrameError, MasterError, UnreadableFrame, UsageError
-from livestack.base.frame import Frame, FrameInfo, with_bayer
+from livestack.base.frame import Frame, FrameInfo, say_mosaic, with_bayer
 from livestack.base.settings import Settings
+from livestack.calibration.binned_mosaic import is_mosaic_still
 from livestack.calibration.calibrate import MatchedMasters
 from livestack.engine.ledger import Member
 from livestack.engine.prepare import calibrate, prepare
@@ -24,6 +26,11 @@ from livestack.quality import refuse
 
 if TYPE_CHECKING:
     from livestack.calibration.masters import MasterLibrary
+
+XTRANS_TOLD = (
+    "the headers say that the frames have an X-Trans mosaic, 6 x 6: they are stacked in colour, each colour averaged "
+    "from its own pixels nearby, with the finest detail that green shows."
+)
 
 
 def slug(text: str) -> str:
@@ -55,6 +62,8 @@ class Intake:
         self._matches: dict[tuple[object, ...], MatchedMasters] = {}
         self.told: set[str] = set()
         """Sentences that were told already."""
+        self.mosaics: dict[tuple[object, ...], bool] = {}
+        """Of a binned camera that names a mosaic: whether its frames are one."""
 
     def prepare(self, frame: Frame) -> Detected | Outcome:
         """Calibrate and measure a frame; the outcome says why where its masters do not fit."""
@@ -100,13 +109,36 @@ class Intake:
         return self.calibrate(read_frame(member.path, member.index))
 
     def as_told(self, frame: Frame) -> Frame:
-        """The frame with the Bayer pattern of the settings, which corrects the header's."""
+        """The frame with the Bayer pattern of the settings, which corrects the header's; else that of its content."""
         told = with_bayer(frame, self._settings.calibration.bayer)
         if told is not frame:
-            theirs = frame.info.bayer or "no Bayer pattern"
+            theirs = say_mosaic(frame.info) or "no Bayer pattern"
             taken = told.info.bayer or "mono"
             self._tell(f"the headers say {theirs}; the frames are taken for {taken}, as --bayer says.")
+        if self._settings.calibration.bayer is None:
+            told = self._as_seen(told)
+        if told.info.xtrans is not None:
+            self._tell(XTRANS_TOLD)
         return told
+
+    def _as_seen(self, frame: Frame) -> Frame:
+        """The frame without its mosaic, where the camera has binned the colours together; decided once for a camera."""
+        info = frame.info
+        if info.bayer is None or frame.is_colour or max(info.binning) < 2:
+            return frame
+        key = (info.size, info.bayer, info.binning, info.camera)
+        if key not in self.mosaics:
+            still = is_mosaic_still(frame.data, info.bayer, info.saturation_adu)
+            if still is None:  # a blank frame: the header counts until one shows more
+                return frame
+            self.mosaics[key] = still
+        said = f"the headers say {info.bayer}, binned {info.binning[0]} x {info.binning[1]}; "
+        if self.mosaics[key]:
+            self._tell(f"{said}the colours differ, so the frames are a mosaic still and stacked in colour.")
+            return frame
+        said += "all four pixels see the same, so the colours were summed and the frames are taken for mono"
+        self._tell(f"{said} (--bayer {info.bayer} if they are not).")
+        return replace(frame, info=replace(info, bayer=None, oddities=(*info.oddities, said)))
 
     @cached_property
     def chosen(self) -> Detected | None:
@@ -129,7 +161,7 @@ class Intake:
         if self._masters is None:
             return None
         key = (
-            info.size, info.bayer, info.binning, info.gain, info.offset, info.filter_name, info.exposure_s,
+            info.size, info.mosaic, info.binning, info.gain, info.offset, info.filter_name, info.exposure_s,
             None if info.temperature_c is None else round(info.temperature_c, 1), info.camera,
         )  # fmt: skip
         if key not in self._matches:

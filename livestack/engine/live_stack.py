@@ -242,8 +242,9 @@ class LiveStack:
         info, masters = first.frame.info, first.masters
         if masters is not None:
             group.history = masters.history
-            if masters.defects is not None and masters.defects.shape == (info.height, info.width):
-                group.defects.by_masters = masters.defects  # else repaired before the frame was made smaller
+            alike = masters.info.size == info.size and masters.info.planes == info.planes
+            if masters.defects is not None and alike:
+                group.defects.by_masters = masters.defects  # else dealt with before it was made smaller or colour
         chosen = self.intake.chosen
         if chosen is None:
             return
@@ -258,7 +259,8 @@ class LiveStack:
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had been; see `Group.state`."""
-        own = {"n_refused_elsewhere": self.n_refused_elsewhere, "told": self.intake.told}
+        intake = {"told": self.intake.told, "mosaics": self.intake.mosaics}
+        own = {"n_refused_elsewhere": self.n_refused_elsewhere, **intake}
         groups = {name: group.state() for name, group in self.groups.items()}
         return {"own": own, "targets": self.targets.state(), "groups": groups}
 
@@ -272,6 +274,7 @@ class LiveStack:
         """
         lost = []
         self.n_refused_elsewhere, self.intake.told = state["own"]["n_refused_elsewhere"], state["own"]["told"]
+        self.intake.mosaics = state["own"].get("mosaics", {})
         self.targets.restore(state["targets"])
         for name, saved in state["groups"].items():
             self.groups[name] = group = self._make(name)

@@ -38,12 +38,14 @@ class Calibrated:
     data : (H, W) mono or mosaic, or (3, H, W), float32, ADU, not debayered; None once the pixels were let go.
     masters : that calibrated it, None where there are none.
     timings_s : seconds by step.
+    grainy : neighbouring pixels share noise: the colours were rebuilt from an X-Trans mosaic.
     """
 
     frame: Frame
     data: np.ndarray | None
     masters: MatchedMasters | None
     timings_s: dict[str, float] = field(default_factory=dict)
+    grainy: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:

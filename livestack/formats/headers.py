@@ -9,6 +9,7 @@ Sources: FITS standard 4.0; SBFITSEXT 1.0 (Diffraction Limited); N.I.N.A., INDI 
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from dataclasses import replace
@@ -28,7 +29,7 @@ _CARRIED = re.compile(
 )
 _NAMELESS = {"", "unknown", "none", "n/a", "na", "-", "object", "undefined", "no object", "not set", "null"}
 _NO_FILTER = {"", "unknown", "none", "n/a", "-", "no filter", "undefined", "null"}
-_BAYER_KEYS = ("BAYERPAT", "BAYRPAT", "CFAPAT", "CFA-PAT", "CFAPATTERN", "COLORTYP", "CFATYPE", "MOSAIC")
+_BAYER_KEYS = ("BAYERPAT", "BAYRPAT", "CFAPAT", "CFA-PAT", "CFAPATTERN", "COLORTYP", "CFATYPE", "MOSAIC", "XTRANS")
 _KIND_KEYS = ("IMAGETYP", "FRAME", "IMAGETYPE", "FRAMETYP", "PICTTYPE", "OBSTYPE")
 _SBIG_KINDS = {1: FrameKind.LIGHT, 2: FrameKind.BIAS, 3: FrameKind.DARK, 4: FrameKind.FLAT}
 _BINNING_KEYS = (("XBINNING", "YBINNING"), ("CCDXBIN", "CCDYBIN"), ("XFACTOR", "YFACTOR"), ("BINX", "BINY"))
@@ -50,12 +51,14 @@ def describe(cards: Cards, width: int, height: int, planes: int, bits: int, satu
     ra_deg, dec_deg = _position(cards)
     kind, called_master = _kind(cards)
     bottom_up = (cards.text("ROWORDER", "ROW-ORDER") or "").upper().replace("_", "-") == "BOTTOM-UP"
+    mosaic = _mosaic(cards, height, bottom_up) if planes == 1 else None
     info = FrameInfo(
         width=width,
         height=height,
         planes=planes,
         kind=kind,
-        bayer=_bayer(cards, height, bottom_up) if planes == 1 else None,
+        bayer=mosaic if mosaic and len(mosaic) == 4 else None,
+        xtrans=mosaic if mosaic and len(mosaic) == 36 else None,
         bottom_up=bottom_up,
         bits=bits,
         saturation_adu=_saturation(cards, bits, saturation_adu),
@@ -104,9 +107,14 @@ def carried_cards(cards: Cards) -> tuple[tuple[str, Value, str], ...]:
     return tuple(carried)
 
 
-def turn_pattern(pattern: str, x: int, y: int) -> str:
-    """The 2x2 pattern seen from pixel (x, y): RGGB from (1, 0) is GRBG."""
-    return "".join(pattern[2 * ((row + y) % 2) + (column + x) % 2] for row in (0, 1) for column in (0, 1))
+def stored_pattern(pattern: str, x: int, y: int, height: int | None) -> str:
+    """The pattern, 2 x 2 or 6 x 6, of the stored rows; `height` of a file that is bottom-up, else None.
+
+    A pattern names the upright picture, seen from pixel (x, y); rows of a bottom-up file run the other way.
+    """
+    side = math.isqrt(len(pattern))
+    rows = [row if height is None else height - 1 - row for row in range(side)]
+    return "".join(pattern[side * ((row + y) % side) + (column + x) % side] for row in rows for column in range(side))
 
 
 def _ascii(text: str) -> str:
@@ -147,19 +155,24 @@ def _kind(cards: Cards) -> tuple[FrameKind, bool]:
     return FrameKind.UNKNOWN, False
 
 
-def _bayer(cards: Cards, height: int, bottom_up: bool) -> str | None:
-    """Colours of the stored pixels [0, 0], [0, 1], [1, 0], [1, 1].
+def _is_xtrans(pattern: str) -> bool:
+    """36 letters as Fujifilm lays them: 20 green, 8 red and 8 blue, each colour in every row and column."""
+    lines = [pattern[k : k + 6] for k in range(0, 36, 6)] + [pattern[k::6] for k in range(6)]
+    return [pattern.count(c) for c in "RGB"] == [8, 20, 8] and all(set(line) == set("RGB") for line in lines)
 
-    A pattern names the upright picture: for a bottom-up file of even height its rows change places.
-    """
+
+def _mosaic(cards: Cards, height: int, bottom_up: bool) -> str | None:
+    """Colours of the stored pixels of the mosaic's cell, row by row: 4 letters, or 36 of an X-Trans."""
     for keyword in _BAYER_KEYS:
         value = cards.get(keyword)
         if not isinstance(value, str):
             continue
         pattern = re.sub("[^A-Z]", "", value.upper())
-        if pattern in BAYER_PATTERNS:
+        if pattern in BAYER_PATTERNS or (len(pattern) == 36 and _is_xtrans(pattern)):
             x, y = (cards.whole(key) or 0 for key in ("XBAYROFF", "YBAYROFF"))
-            return turn_pattern(pattern, x, y + (height - 1 if bottom_up else 0))
+            return stored_pattern(pattern, x, y, height if bottom_up else None)
+        if len(pattern) == 36 and set(pattern) <= set("RGB"):
+            cards.note(f"{keyword} has 36 letters that are no X-Trans pattern; taken as mono.")
         if len(pattern) == 4 and set(pattern) <= set("CMYGRB") and keyword.startswith(("BAY", "CFA")):
             cards.note(f"{keyword} = '{value.strip()}' is no Bayer pattern that we know; taken as mono.")
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from livestack.base.frame import FrameInfo
+from livestack.base.frame import FrameInfo, say_mosaic
 
 
 def describe_info(info: FrameInfo, frames: int = 1) -> list[tuple[str, str]]:
@@ -13,7 +13,8 @@ def describe_info(info: FrameInfo, frames: int = 1) -> list[tuple[str, str]]:
 
 
 def _rows(info: FrameInfo, frames: int) -> Iterator[tuple[str, str]]:
-    kind = "colour" if info.planes == 3 else f"mosaic {info.bayer}" if info.bayer else "mono"
+    mosaic = say_mosaic(info)
+    kind = "colour" if info.planes == 3 else f"mosaic {mosaic}" if mosaic else "mono"
     yield "picture", f"{info.width} x {info.height}, {kind}, {info.bits} bit"
     yield "frames in the file", str(frames) if frames > 1 else ""
     yield "kind", f"{'master ' if info.is_master else ''}{info.kind}"

@@ -9,7 +9,7 @@ import pytest
 
 from livestack.base.frame import FrameInfo, FrameKind
 from livestack.formats.cards import Cards, parse_cards
-from livestack.formats.headers import correct_saturation, describe, sexagesimal, turn_pattern
+from livestack.formats.headers import correct_saturation, describe, sexagesimal, stored_pattern
 
 
 def info_of(height: int = 20, planes: int = 1, bits: int = 16, /, **values: object) -> FrameInfo:
@@ -100,7 +100,33 @@ def test_turned_pattern_is_what_a_crop_shows() -> None:
     sensor = np.array([list("RGRGRG"), list("GBGBGB")] * 3)
     for x in range(3):
         for y in range(3):
-            assert turn_pattern("RGGB", x, y) == "".join(sensor[y : y + 2, x : x + 2].ravel())
+            assert stored_pattern("RGGB", x, y, None) == "".join(sensor[y : y + 2, x : x + 2].ravel())
+
+
+XTRANS = "GGRGGBGGBGGRBRGRBGGGBGGRGGRGGBRBGBRG"
+
+
+@pytest.mark.parametrize("height", [36, 37, 40])
+@pytest.mark.parametrize("bottom_up", [False, True])
+@pytest.mark.parametrize("x, y", [(0, 0), (2, 5)])
+def test_xtrans_pattern_is_that_of_the_stored_rows(height: int, bottom_up: bool, x: int, y: int) -> None:
+    cell = np.array(list(XTRANS)).reshape(6, 6)
+    rows, columns = np.indices((height, 30))
+    upright = cell[(rows + y) % 6, (columns + x) % 6]
+    stored = upright[::-1] if bottom_up else upright
+    order = "BOTTOM-UP" if bottom_up else "TOP-DOWN"
+    info = info_of(height, BAYERPAT=XTRANS, XBAYROFF=x, YBAYROFF=y, ROWORDER=order)
+    assert info.xtrans == "".join(stored[:6, :6].ravel())
+    assert info.bayer is None
+    assert info.oddities == ()
+
+
+def test_xtrans_has_a_card_of_its_own_and_other_36_letters_are_told() -> None:
+    assert info_of(XTRANS=XTRANS, BAYERPAT="XTRANS").xtrans == XTRANS
+    assert info_of(20, 3, BAYERPAT=XTRANS).xtrans is None
+    odd = info_of(BAYERPAT="RGRGRGGBGBGB" * 3)
+    assert (odd.xtrans, odd.bayer) == (None, None)
+    assert odd.oddities == ("BAYERPAT has 36 letters that are no X-Trans pattern; taken as mono.",)
 
 
 @pytest.mark.parametrize(

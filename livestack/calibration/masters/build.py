@@ -239,7 +239,7 @@ def _build(
         combiner.add(flats.read(number) if flats is not None else _read(candidate))
     combined = combiner.result()
     if kind is FrameKind.FLAT:
-        to_unit_level(combined.mean, first.bayer)
+        to_unit_level(combined.mean, first.mosaic)
     name = master_file_name(kind, info)
     path = output / name
     history = (
@@ -298,11 +298,11 @@ class _Flats:
             )
 
     def _views(self, data: np.ndarray) -> list[np.ndarray]:
-        return [view for part in colour_parts(data, self.group[0].info.bayer) for view in part]
+        return [view for part in colour_parts(data, self.group[0].info.mosaic) for view in part]
 
     def _at_unit_level(self, candidate: Candidate) -> tuple[np.ndarray, list[float]]:
         data = _read(candidate) - self.offset
-        return data, to_unit_level(data, candidate.info.bayer)
+        return data, to_unit_level(data, candidate.info.mosaic)
 
     def read(self, number: int) -> np.ndarray:
         """Flat `number` of the group, float32, 1 on average in each colour."""
@@ -312,10 +312,10 @@ class _Flats:
         return data
 
 
-def to_unit_level(data: np.ndarray, bayer: str | None) -> list[float]:
-    """Divide each colour by its mean, in place; the means. Both greens of a mosaic share one."""
+def to_unit_level(data: np.ndarray, mosaic: str | None) -> list[float]:
+    """Divide each colour by its mean, in place; the means. All greens of a mosaic share one."""
     means = []
-    for part in colour_parts(data, bayer):
+    for part in colour_parts(data, mosaic):
         mean = float(np.mean([float(np.nanmean(view, dtype=np.float64)) for view in part]))
         means.append(mean)
         for view in part:

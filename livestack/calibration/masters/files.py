@@ -118,7 +118,7 @@ def write_master(
         ("TELESCOP", info.telescope, "telescope"),
         ("FILTER", info.filter_name, "filter"),
         ("XPIXSZ", info.pixel_um, "[um] pixel size as binned"),
-        ("BAYERPAT", info.bayer, "colours of the stored rows"),
+        ("BAYERPAT", info.mosaic, "colours of the stored rows"),
         ("SATURATE", info.saturation_adu, "[adu] where a single frame clips"),
     )
     for keyword, value, comment in cards:
@@ -149,7 +149,7 @@ def master_file_name(kind: FrameKind, info: FrameInfo) -> str:
         parts.append(f"offset{info.offset:g}")
     if kind is not FrameKind.FLAT and info.temperature_c is not None:
         parts.append(f"{info.temperature_c:.0f}C")
-    parts.append(describe_sensor(info).replace(" x ", "x") if info.bayer else f"{info.width}x{info.height}")
+    parts.append(describe_sensor(info).replace(" x ", "x") if info.mosaic else f"{info.width}x{info.height}")
     if info.binning != (1, 1):
         parts.append(f"bin{info.binning[0]}x{info.binning[1]}")
     if info.camera:

@@ -7,6 +7,8 @@ little less sensitive, are put right by subtraction and division, and left alone
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from livestack.calibration.defects import DefectMap
@@ -31,7 +33,7 @@ def find_flaws(
     dark: np.ndarray | None,
     variance: np.ndarray | None,
     flat: np.ndarray | None,
-    bayer: str | None,
+    mosaic: str | None,
     bands: Bands | None = None,
 ) -> DefectMap | None:
     """Defects that a dark (and its variance) and a flat show; None when there is neither.
@@ -39,13 +41,13 @@ def find_flaws(
     Parameters
     ----------
     dark : (H, W) float32, ADU. variance : (H, W) float32, ADU^2 of a single frame. flat : (H, W) float32, any scale.
-    bayer : mosaic pattern, or None.
+    mosaic : its pattern of 4 or 36 letters, or None.
     """
     given = next((a for a in (dark, flat) if a is not None), None)
     if given is None:
         return None
     hot, cold = np.zeros(given.shape, bool), np.zeros(given.shape, bool)
-    step = 1 if bayer is None else 2
+    step = 1 if mosaic is None else math.isqrt(len(mosaic))
     if dark is not None:
         excess = _excess(dark, step, bands)
         sample = excess[::3, ::3]

@@ -7,6 +7,7 @@ high and smooth. Frames belong together when everything that a master is matched
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def kind_by_content(frame: Frame) -> FrameKind:
     light.
     """
     data = frame.data if frame.data.ndim == 2 else frame.data[1]
-    step = 1 if frame.info.bayer is None else 2
+    step = 1 if frame.info.mosaic is None else math.isqrt(len(frame.info.mosaic))
     h, w = data.shape
     y0, x0 = max(0, (h - SAMPLE_PX) // 4 * 2), max(0, (w - SAMPLE_PX) // 4 * 2)
     part = data[y0 : y0 + SAMPLE_PX, x0 : x0 + SAMPLE_PX].astype(np.float32)
@@ -132,7 +133,8 @@ def key_of(candidate: Candidate) -> tuple[object, ...]:
     if candidate.kind in (FrameKind.DARK, FrameKind.DARK_FLAT) and i.exposure_s is not None:
         exposure = float(f"{i.exposure_s:.3g}")
     filter_name = (i.filter_name or "").casefold() if candidate.kind is FrameKind.FLAT else ""
-    return candidate.kind.value, i.size, i.planes, i.bayer, i.binning, i.gain, i.offset, i.camera, exposure, filter_name
+    pixels = i.size, i.planes, i.mosaic, i.binning
+    return candidate.kind.value, *pixels, i.gain, i.offset, i.camera, exposure, filter_name
 
 
 def group_candidates(candidates: list[Candidate], tolerance_c: float) -> list[list[Candidate]]:

@@ -8,6 +8,7 @@ scale the dark current of another exposure. What a header leaves out counts as f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,7 +101,7 @@ class MasterLibrary:
         if flat is not None:
             used.append(flat)
             flat_pixels = flat.read()
-            inverse = inverse_flat(flat_pixels, info.bayer)
+            inverse = inverse_flat(flat_pixels, info.mosaic)
             words.append(f"divided by {flat.name}")
             if subtract is None:
                 said.append(
@@ -115,7 +116,7 @@ class MasterLibrary:
         defects = None
         if info.planes == 1:
             own = dark.read() if dark is not None else None
-            defects = find_flaws(own, dark.read_variance() if dark else None, flat_pixels, info.bayer)
+            defects = find_flaws(own, dark.read_variance() if dark else None, flat_pixels, info.mosaic)
         return MatchedMasters(
             info,
             subtract,
@@ -211,7 +212,7 @@ class MasterLibrary:
 
 def difference(master: FrameInfo, light: FrameInfo) -> bool:
     """Whether the two come from different pixels: size, binning, colours, mosaic phase (when both tell it)."""
-    phases_differ = master.bayer is not None and light.bayer is not None and master.bayer != light.bayer
+    phases_differ = master.mosaic is not None and light.mosaic is not None and master.mosaic != light.mosaic
     return (
         master.size != light.size or master.binning != light.binning or master.planes != light.planes or phases_differ
     )
@@ -223,14 +224,14 @@ def describe_pixels(info: FrameInfo) -> str:
     return describe_sensor(info) + binned
 
 
-def inverse_flat(flat: np.ndarray, bayer: str | None) -> np.ndarray:
+def inverse_flat(flat: np.ndarray, mosaic: str | None) -> np.ndarray:
     """1 / flat, the flat's mean being 1 in each colour; NaN where the flat is dead.
 
     Each colour has a mean of its own, or the colour of the flat's lamp would be taken out of the sky; both greens share
     one, so that their difference in sensitivity is corrected.
     """
     flat = flat.astype(np.float32, copy=True)
-    for part in colour_parts(flat, bayer):
+    for part in colour_parts(flat, mosaic):
         mean = np.mean([float(np.nanmean(view)) for view in part])
         for view in part:
             view /= np.float32(mean)
@@ -238,13 +239,17 @@ def inverse_flat(flat: np.ndarray, bayer: str | None) -> np.ndarray:
         return np.where(flat > DEAD_FLAT, np.float32(1) / flat, np.float32(np.nan))
 
 
-def colour_parts(data: np.ndarray, bayer: str | None) -> list[list[np.ndarray]]:
-    """Views of the pixels of each colour: of a mosaic the phases of R, G (two) and B, else each plane."""
+def colour_parts(data: np.ndarray, mosaic: str | None) -> list[list[np.ndarray]]:
+    """Views of the pixels of each colour: of a mosaic (4 or 36 letters) its phases of R, G, B, else each plane."""
     if data.ndim == 3:
         return [[plane] for plane in data]
-    if bayer is None:
+    if mosaic is None:
         return [[data]]
-    return [[data[k // 2 :: 2, k % 2 :: 2] for k in range(4) if bayer[k] == colour] for colour in "RGB"]
+    side = math.isqrt(len(mosaic))
+    phases = range(side * side)
+    return [
+        [data[k // side :: side, k % side :: side] for k in phases if mosaic[k] == colour] for colour in "RGB"
+    ]
 
 
 def _subtrahend(

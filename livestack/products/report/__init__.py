@@ -78,7 +78,9 @@ def _group_part(night: Night, group: Group, several: bool) -> str:
     psf = None if stack is None or (n_stars and np.median(n_stars) < 3) else _measure(stack)
     single = None if stack is None else frame_on_grid(night, group, stack.image.shape, stack.first_pixel)
     corner = None if stack is None else choose_piece(stack)
-    samples = None if stack is None or corner is None else sample_piece(night, group, corner, stack.first_pixel)
+    samples = None
+    if stack is not None and corner is not None:
+        samples = sample_piece(night, group, corner, stack.first_pixel, mono=len(stack.image) == 1)
     chapters = [
         sections.first_view(night, group, single[1] if single else None, Path(single[0].file).name if single else ""),
         sections.summary(night, group, psf),

@@ -13,6 +13,7 @@ from livestack.base.durable import write_atomically
 from livestack.base.errors import NothingStacked
 from livestack.base.settings import PSFSettings
 from livestack.calibration.debayer import debayer
+from livestack.calibration.xtrans import debayer_xtrans
 from livestack.detection.psf import PSFModel, measure_psf
 from livestack.formats import read_frame
 
@@ -36,6 +37,8 @@ def measure_file(path: Path, settings: PSFSettings, scale_arcsec_px: float | Non
     data = np.ascontiguousarray(frame.data, dtype=np.float32)
     if data.ndim == 3:
         plane = data.mean(axis=0)
+    elif frame.info.xtrans is not None:
+        plane = debayer_xtrans(data, frame.info.xtrans)[1]
     elif frame.info.bayer is not None:
         plane = debayer(data, frame.info.bayer, "bilinear")[1]
     else:

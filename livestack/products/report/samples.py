@@ -15,7 +15,9 @@ import numpy as np
 from livestack.base.errors import FrameError
 from livestack.base.frame import with_bayer
 from livestack.base.journal import FrameRecord
+from livestack.calibration.binning import bin_data
 from livestack.calibration.debayer import debayer, debayer_region
+from livestack.calibration.xtrans import debayer_xtrans
 from livestack.formats import read_frame
 from livestack.products.report.gather import Group, Night, StackFile
 
@@ -56,6 +58,9 @@ def read_planes(path: Path, index: int, method: str = "mhc", bayer: str | None =
     """
     frame = with_bayer(read_frame(path, index), bayer)
     data = np.ascontiguousarray(frame.data, dtype=np.float32)
+    if frame.info.xtrans is not None:
+        planes = debayer_xtrans(data, frame.info.xtrans)
+        return bin_data(planes, mosaic=False) if method == "superpixel" else planes
     if frame.info.bayer is not None and data.ndim == 2:
         return debayer(data, frame.info.bayer, method)  # type: ignore[arg-type]
     return data if data.ndim == 3 else data[None]
@@ -71,6 +76,7 @@ def frame_on_grid(
     shape : of the stack; first_pixel : reference (x, y) of its first pixel.
     """
     how = night.settings.calibration
+    bayer = "none" if shape[0] == 1 else how.bayer  # a header may name a mosaic that was binned away
     best = sorted(group.stacked, key=lambda f: -(f.weight or 0.0))
     if group.reference is not None:
         best.sort(key=lambda f: f.file != group.reference.file)  # type: ignore[union-attr]
@@ -78,7 +84,7 @@ def frame_on_grid(
         if record.transform is None:
             continue
         try:
-            planes = read_planes(night.source(record), record.index, how.debayer, how.bayer)
+            planes = read_planes(night.source(record), record.index, how.debayer, bayer)
         except (FrameError, OSError):
             continue
         if len(planes) != shape[0]:
@@ -120,13 +126,14 @@ def choose_piece(stack: StackFile) -> tuple[int, int] | None:
 
 
 def sample_piece(
-    night: Night, group: Group, corner: tuple[int, int], first_pixel: tuple[int, int] = (0, 0)
+    night: Night, group: Group, corner: tuple[int, int], first_pixel: tuple[int, int] = (0, 0), mono: bool = False
 ) -> Samples | None:
     """Read the piece from every frame, or from 60 evenly chosen; None when fewer than three can be read.
 
     Parameters
     ----------
     corner : (x, y) of the piece in the stack; first_pixel : reference (x, y) of the stack's first pixel.
+    mono : the stack has one channel, whatever mosaic the headers name.
     """
     place = corner[0] + first_pixel[0], corner[1] + first_pixel[1]
     registered = [f for f in group.stacked if f.transform is not None]
@@ -136,7 +143,7 @@ def sample_piece(
     layers, names, how = [], [], night.settings.calibration
     for record in chosen:
         try:
-            layer = _piece_of(night.source(record), record, place, how.debayer, how.bayer)
+            layer = _piece_of(night.source(record), record, place, how.debayer, "none" if mono else how.bayer)
         except (FrameError, OSError):
             continue
         if layer is not None and np.isfinite(layer).mean() > 0.9:
@@ -164,16 +171,18 @@ def _piece_of(
     seen = seen[:2] / seen[2]
     frame = with_bayer(read_frame(path, record.index), bayer)
     height, width = frame.data.shape[-2:]
-    x0, y0 = (max(int(np.floor(v.min())) - 6, 0) // 2 * 2 for v in seen)
+    x0, y0 = (max(int(np.floor(v.min())) - 6, 0) // 6 * 6 for v in seen)
     x1, y1 = (min(int(np.ceil(v.max())) + 7, n) for v, n in zip(seen, (width, height), strict=True))
-    if method == "superpixel" and frame.info.bayer is not None:
+    if method == "superpixel" and frame.info.mosaic is not None:
         plane = read_planes(path, record.index, method, bayer).mean(axis=0)
         x0 = y0 = 0
     elif x1 - x0 < 16 or y1 - y0 < 16:
         return None
     else:
         part = np.ascontiguousarray(frame.data[..., y0:y1, x0:x1], dtype=np.float32)
-        if frame.info.bayer is not None and part.ndim == 2:
+        if frame.info.xtrans is not None:
+            part = debayer_xtrans(part, frame.info.xtrans)
+        elif frame.info.bayer is not None and part.ndim == 2:
             part = debayer_region(part, frame.info.bayer, 0, part.shape[0], 0, part.shape[1], "bilinear")
         plane = part[1] if part.ndim == 3 else part
     shifted = matrix @ np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1]], dtype=np.float64)

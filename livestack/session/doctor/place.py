@@ -19,6 +19,7 @@ import numpy as np
 from livestack.base.durable import free_bytes, storage_error, sync_file
 from livestack.base.errors import FrameError
 from livestack.base.folder import SESSION_MARK, Entry, Exclusion, natural_key, network_file_system, say_name, scan
+from livestack.base.frame import say_mosaic
 from livestack.formats import check_complete, is_frame_name, read_info
 from livestack.session.doctor.words import Camera, Check
 from livestack.session.folder_events import FolderEvents, Observer, native_observer
@@ -41,7 +42,7 @@ def camera_of(frames: list[Entry]) -> Camera | None:
     for entry in sorted(frames, key=lambda entry: -entry.key.mtime_ns)[:5]:
         with suppress(FrameError):
             info = read_info(Path(entry.path))
-            return Camera(info.width, info.height, 3 if info.bayer else 1)
+            return Camera(info.width, info.height, 3 if info.mosaic else 1)
     return None
 
 
@@ -57,7 +58,7 @@ def check_content(frames: list[Entry]) -> Check:
         return Check(
             "folder", "warning", f"{len(frames)} frames; of the newest: {error}", "look again when it is written"
         )
-    kind = f"{info.width} x {info.height}" + (f" {info.bayer}" if info.bayer else "")
+    kind = f"{info.width} x {info.height}" + (f" {say_mosaic(info)}" if info.mosaic else "")
     return Check("folder", "ok", f"{len(frames)} frames; the newest, {say_name(newest.path)}, can be read ({kind})")
 
 
