@@ -25,6 +25,8 @@ SAME_PX = 2.5
 """Nearer to each other two detections are one star."""
 RECURS = 3
 """A star that the reference did not show is followed when it was seen in so many frames."""
+UNKNOWN_FLOOR = 0.005
+"""mag; what bright stars are believed to scatter until the camera's gain is known."""
 COLOUR_WAY = 1
 """How the pixels of the other colours are weighed."""
 MAG = 2.5 / math.log(10.0)
@@ -235,7 +237,7 @@ def solve_night(night: StarNight, group: str) -> Solution | None:
     flags = night.table("flags")
     where = _circumstances(night)
     tables = [tuple(night.table(part, way) for part in ("flux", "sky_variance", "photon")) for way in range(N_WEIGHTS)]
-    noise = Noise(night.per_photon if night.per_photon is not None else 0.0, 0.0)
+    noise = Noise(0.0, UNKNOWN_FLOOR) if night.per_photon is None else Noise(night.per_photon, 0.0)
     noise, found = _with_noise(tables, flags, where, noise, night.per_photon is None)
     cost = np.array([_cost(one) for one in found])
     way = np.argmin(np.where(np.isfinite(cost), cost, np.inf), axis=0)

@@ -15,6 +15,8 @@ SIGMA = 6.0
 """Each of them is off by so much, against its error and the star's usual scatter; chance makes that once in 10^25."""
 LEAST_MAG = 0.03
 """Smaller changes are left to the table of what varies: they may still turn out to be the sky's."""
+LEAST_SOLVED = 12
+"""Frames before which too little is known of the stars' usual scatter."""
 MOST_AT_ONCE = 3
 """More stars at once are no stars' doing, but the sky's."""
 
@@ -32,7 +34,7 @@ class Sudden:
     def look(self, solution: Solution) -> list[str]:
         """Sentences on stars that have changed in the newest frames."""
         curves = solution.curves
-        if len(curves.files) < FRAMES + 5:
+        if solution.n_solved < LEAST_SOLVED:
             return []
         mags, errors, flags = (part[:, -FRAMES:] for part in (curves.mags, curves.errors, curves.flags))
         left = mags - solution.mean[:, None]

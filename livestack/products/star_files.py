@@ -64,7 +64,10 @@ def write_curves(
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> Path:
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
