@@ -1,10 +1,10 @@
 """Noise that remembers: how much of a light curve's scatter comes from one frame to the next, and how much stays.
 
-Passing haze, flat field errors under a drifting star and focus leave errors that neighbouring frames share ("red" noise:
-Pont, Zucker & Queloz 2006, doi:10.1111/j.1365-2966.2006.11012.x); with them a hundred frames tell less than a hundred
-times one. Here it is white noise plus an exponentially fading one (Ornstein-Uhlenbeck), found by restricted maximum
-likelihood (Patterson & Thompson 1971, doi:10.1093/biomet/58.3.545), which knows that whatever was fitted to the curve has
-eaten some of its noise. What is fitted is others' business.
+Passing haze, flat field errors under a drifting star and focus leave errors that neighbouring frames share ("red"
+noise: Pont, Zucker & Queloz 2006, doi:10.1111/j.1365-2966.2006.11012.x); with them a hundred frames tell less than a
+hundred times one. Here it is white noise plus an exponentially fading one (Ornstein-Uhlenbeck), found by restricted
+maximum likelihood (Patterson & Thompson 1971, doi:10.1093/biomet/58.3.545), which knows that whatever was fitted to the
+curve has eaten some of its noise. What is fitted is others' business.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from scipy.linalg import cholesky, solve_triangular
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Of variances, lasting against white, that are tried."""
 _TIMES = 6
+OCCAM = 8.0
+"""By so much must -2 ln of the likelihood fall before lasting noise is believed in: two numbers more to choose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +31,14 @@ class Noise:
     lasting : standard deviation of the part that stays for a while, in the unit of the data.
     memory : time after which that part has fallen to 1/e, in the unit of the times; 0 where there is no such part.
     root : (n, n) float64, lower Cholesky factor of the covariance.
+    deviance : -2 ln of the greatest likelihood of any such noise, up to a constant; to compare models of one curve.
     """
 
     white: float
     lasting: float
     memory: float
     root: np.ndarray
+    deviance: float
 
     def whiten(self, values: np.ndarray) -> np.ndarray:
         """Values, (n,) or (n, k), brought to unit variance without correlation."""
@@ -54,12 +58,15 @@ def measure_noise(times: np.ndarray, residuals: np.ndarray, errors: np.ndarray, 
     span, step = float(times[-1] - times[0]), float(np.median(np.diff(times)))
     diagonal = np.diag(errors**2)
     typical = float(np.median(errors**2))
-    # of a memory longer than a third of the night, or shorter than two frames, the curve says nothing
-    memories = np.geomspace(2 * step, max(span / 3, 2.5 * step), _TIMES)
+    # of a memory longer than a quarter of the night, or shorter than two frames, the curve says nothing
+    memories = np.geomspace(2 * step, max(span / 4, 2.5 * step), _TIMES)
     best: tuple[float, float, float, float, np.ndarray] | None = None
+    deviance = np.inf
     for memory in memories:
         faded = typical * np.exp(-away / memory)
         for ratio in RATIOS:
+            if ratio == 0 and memory != memories[0]:
+                continue
             root = cholesky(diagonal + ratio * faded, lower=True, check_finite=False)
             left = solve_triangular(root, residuals, lower=True, check_finite=False)
             seen = solve_triangular(root, design, lower=True, check_finite=False)
@@ -70,12 +77,13 @@ def measure_noise(times: np.ndarray, residuals: np.ndarray, errors: np.ndarray, 
             free = max(1, len(residuals) - int(kept.sum()))
             variance = float(left @ left) / free
             unlikely = free * np.log(max(variance, 1e-300)) + 2 * np.log(np.diag(root)).sum()
-            unlikely += 2 * np.log(worth[kept]).sum()
+            unlikely += 2 * np.log(worth[kept]).sum() + (OCCAM if ratio else 0)
             if best is None or unlikely < best[0] - 1e-9:
                 best = float(unlikely), variance, ratio, float(memory), root
-            if ratio == 0 and memory != memories[0]:
-                continue
+            n = len(residuals)
+            plain = n * np.log(max(variance * free / n, 1e-300)) + 2 * np.log(np.diag(root)).sum()
+            deviance = min(deviance, float(plain) + (OCCAM if ratio else 0))
     assert best is not None
     _, variance, ratio, memory, root = best
     factor = float(np.sqrt(variance))
-    return Noise(factor, factor * float(np.sqrt(ratio * typical)), memory if ratio else 0.0, factor * root)
+    return Noise(factor, factor * float(np.sqrt(ratio * typical)), memory if ratio else 0.0, factor * root, deviance)

@@ -1,18 +1,18 @@
 """A dip in a light curve: when, how deep, how long; and whether it is there at all.
 
-A trapezoid is laid over a baseline that is straight in time, and in airmass where that helps; all are fitted together,
-so that what the baseline does not know is in the errors. The start is the best of all boxes (Kovacs, Zucker & Mazeh 2002,
-doi:10.1051/0004-6361:20020802), points far off are left out, and errors come from the scatter that is left, including
-noise that neighbouring frames share (`correlated`). `limb_darkening` has a model of a planet's path over a star.
+A trapezoid is laid over a baseline that is straight in time, and goes along with airmass where that is known; all are
+fitted together, so that what the baseline does not know is in the errors. Depth and baseline are linear, so that mid,
+length and ingress can be tried on a grid, all of them, as in the search for boxes (Kovacs, Zucker & Mazeh 2002,
+doi:10.1051/0004-6361:20020802); what is told is median and spread over the grid, each place weighed with its
+likelihood. Nothing can get stuck in a corner that way, and errors of a fit that is far from linear are right. Points far
+off are left out; the noise is that of the scatter which is left, with what neighbouring frames share (`correlated`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from livestack.photometry.correlated import Noise, measure_noise
 
@@ -20,18 +20,13 @@ MOST_POINTS = 400
 """More are averaged in groups of neighbours before the fit."""
 FEWEST_POINTS = 12
 CLIP_SIGMA = 4.5
-CERTAIN_SIGMA = 7.0
-"""A dip is called one from here: constant stars with lasting noise, of which all mids and lengths are tried, stay below."""
+CERTAIN_SIGMA = 5.5
+"""A dip is called one from here: of a hundred constant stars about one gets there, where lasting noise is strong."""
 INGRESS_SHARE, INGRESS_FACTOR = 0.15, 2.0
 """What is known beforehand of the ingress, as a share of the whole: within this factor, one sigma. Planets lie there;
 without it few frames in the ingress leave the length of the transit open."""
-
-STARTS = ((0.0, 1.0, None), (0.1, 1.0, 0.1), (-0.1, 1.0, 0.1), (0.0, 1.0, 0.4), (0.0, 0.75, 0.15), (0.0, 1.3, 0.15))
-"""Where the search for the best fit begins: the mid shifted and the width changed by so much of the width, ingress as a
-share of the width. The corners of a trapezoid make hollows in which a search from one place may stay."""
-DRAWS = 80
-Model = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Parameters of the shape (k,), times (n,) -> share of the light that is left, (n,), 1 outside of the dip."""
+SHARES = 0.02, 0.5
+"""Of the ingress in the whole, least and largest; 0.5 is a dip like a V."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +45,8 @@ class Transit:
     ----------
     mid, duration, ingress : middle, first to fourth contact (T14), first to second contact.
     depth : share of the light that is missing at the middle.
-    sigma : depth over its error, lasting noise included.
-    found : whether that is more than chance: `sigma` is at least `CERTAIN_SIGMA`, and both ends, or at least one and some
-        of the time outside, were seen.
+    sigma : root of the ratio of likelihoods with a dip and without one, each with the lasting noise that suits it best.
+    found : whether that is more than chance: `sigma` is at least `CERTAIN_SIGMA`.
     whole : frames lie before the first and after the fourth contact.
     n, n_left_out : points that were fitted, and those far off.
     airmass : whether the baseline goes along with airmass.
@@ -98,18 +92,26 @@ class _Points:
     errors: np.ndarray
     base: np.ndarray
 
-    def of(self, which: np.ndarray) -> _Points:
-        return _Points(self.times[which], self.flux[which], self.errors[which], self.base[which])
-
 
 @dataclass(frozen=True, eq=False)
-class _Fitted:
-    """Coefficients of the baseline, then of the shape; their covariance; noise."""
+class _Grid:
+    """Shapes that were tried, (g,) each: mid, whole length and ingress in days; chi square with the best depth and
+    baseline; that depth, share of the baseline at the mid, and its error."""
 
-    parameters: np.ndarray
-    covariance: np.ndarray
-    noise: Noise
-    cost: float
+    mid: np.ndarray
+    length: np.ndarray
+    ingress: np.ndarray
+    chi2: np.ndarray
+    depth: np.ndarray
+    error: np.ndarray
+
+    def weights(self) -> np.ndarray:
+        """(g,) float64, likelihood times what is known of ingresses; the sum is 1."""
+        off = np.log(self.ingress / self.length / INGRESS_SHARE) / np.log(INGRESS_FACTOR)
+        worth = -0.5 * (self.chi2 + off**2)
+        worth[self.depth <= 0] = -np.inf
+        weights = np.exp(worth - worth.max())
+        return np.asarray(weights / weights.sum())
 
 
 def fit_transit(
@@ -121,7 +123,7 @@ def fit_transit(
     ----------
     times : (m,) float64, days, of good points only.
     flux, errors : (m,) float64, relative to about 1.
-    airmass : (m,) float64 or None; used where it is known everywhere and explains enough.
+    airmass : (m,) float64 or None; used where it is known everywhere and bends enough.
 
     Returns
     -------
@@ -131,35 +133,37 @@ def fit_transit(
     if len(order) < FEWEST_POINTS:
         return None
     centre = float(0.5 * (times[order[0]] + times[order[-1]]))
-    points, base = _prepare(times[order] - centre, flux[order], errors[order], None if airmass is None else airmass[order])
-    chosen: tuple[float, _Points, np.ndarray] | None = None
-    for columns in (2, 3) if base.shape[1] == 3 else (2,):
-        some = _Points(points.times, points.flux, points.errors, points.base[:, :columns])
-        start = _search(some)
-        if start is None:
-            continue
-        kept, found = _clip(some, start)
-        worth = _chi2(kept, found) + (columns * np.log(len(points.times)))
-        if chosen is None or (worth < chosen[0] - 2 and len(kept.times) >= len(chosen[1].times) - 2):
-            chosen = worth, kept, found
-    if chosen is None:
+    points, base = _prepare(
+        times[order] - centre, flux[order], errors[order], None if airmass is None else airmass[order]
+    )
+    found = _clip(points)
+    if found is None:
         return None
-    _, kept, found = chosen
-    best = _refine(kept, found)
-    return _tell(best, kept, len(points.times) - len(kept.times), times, centre, base, order)
+    kept, shape = found
+    for _ in range(2):
+        noise = measure_noise(kept.times, kept.flux - _fitted(kept, shape)[0], kept.errors, _design(kept, shape))
+        grid = _refine(kept, noise)
+        shape = _likeliest(grid)
+    blank = measure_noise(kept.times, kept.flux - _line(kept)[0], kept.errors, kept.base)
+    sigma = float(np.sqrt(max(0.0, blank.deviance - noise.deviance)))
+    return _tell(grid, shape, noise, sigma, kept, len(points.times) - len(kept.times), times, centre, base, order)
+
+
+def baseline_columns(times: np.ndarray, airmass: np.ndarray | None) -> np.ndarray:
+    """Columns of a baseline, (m, 2 or 3): one, time, and how airmass bends away from a straight line in time."""
+    columns = [np.ones_like(times), times / max(float(np.abs(times).max()), 1e-9)]
+    if airmass is not None and np.isfinite(airmass).all():
+        bend = airmass - np.polyval(np.polyfit(times, airmass, 1), times)
+        if bend.std() > 1e-3:
+            columns.append(bend / np.abs(bend).max())
+    return np.stack(columns, axis=1)
 
 
 def _prepare(
     times: np.ndarray, flux: np.ndarray, errors: np.ndarray, airmass: np.ndarray | None
 ) -> tuple[_Points, np.ndarray]:
     """Points to fit, of groups of neighbours where there are too many; and the baseline at all times."""
-    columns = [np.ones_like(times), times / max(times[-1], 1e-9)]
-    if airmass is not None and np.isfinite(airmass).all():
-        straight = np.polyval(np.polyfit(times, airmass, 1), times)
-        bend = airmass - straight
-        if bend.std() > 1e-3:
-            columns.append(bend / np.abs(bend).max())
-    base = np.stack(columns, axis=1)
+    base = baseline_columns(times, airmass)
     if len(times) <= MOST_POINTS:
         return _Points(times, flux, errors, base), base
     groups = np.array_split(np.arange(len(times)), MOST_POINTS)
@@ -167,174 +171,161 @@ def _prepare(
     size = np.array([len(g) for g in groups])
     # the median of a group is a quarter less certain than its mean, and lets no cosmic ray through
     spread = np.array([np.sqrt(np.mean(errors[g] ** 2)) for g in groups]) * np.where(size > 2, 1.25, 1) / np.sqrt(size)
-    return _Points(*thin, spread, np.stack([[v[g].mean() for g in groups] for v in base.T], axis=1)), base
+    return _Points(thin[0], thin[1], spread, np.stack([[v[g].mean() for g in groups] for v in base.T], axis=1)), base
 
 
-def _search(points: _Points) -> np.ndarray | None:
-    """Mid, width, ingress of the box that explains most, weighed; None where nothing is darker than the rest."""
-    times, span = points.times, float(points.times[-1] - points.times[0])
-    weight = 1 / points.errors
-    ortho, _ = np.linalg.qr(points.base * weight[:, None])
-    # a single point far off must not choose the place
-    spread = 1.4826 * float(np.median(np.abs(np.diff(points.flux)))) / np.sqrt(2) + 1e-12
-    smooth = np.array([np.median(points.flux[max(0, i - 2) : i + 3]) for i in range(len(times))])
-    tame = np.clip(points.flux, smooth - 4 * spread, smooth + 4 * spread) * weight
-    tame = tame - ortho @ (ortho.T @ tame)
-    best, found = 0.0, None
-    step = float(np.median(np.diff(times)))
-    for width in np.geomspace(max(4 * step, 0.03 * span), 0.8 * span, 18):
-        for mid in np.arange(times[0], times[-1] + 1e-9, max(width / 10, span / 300)):
-            shape = trapezoid(times, mid, width, 0.15 * width)
-            inside = shape > 0.5
-            if inside.sum() < 3 or (~inside).sum() < 4:
-                continue
-            dip = shape * weight
-            dip = dip - ortho @ (ortho.T @ dip)
-            size = float(dip @ dip)
-            fall = -float(dip @ tame)
-            if size > 0 and fall > 0 and fall * fall / size > best:
-                best, found = fall * fall / size, np.array([mid, width, 0.15 * width])
-    return found
+def _shapes(points: _Points, mids: np.ndarray, lengths: np.ndarray, ingresses: np.ndarray) -> np.ndarray:
+    """Trapezoids of depth 1, (n, g)."""
+    away = np.abs(points.times[:, None] - mids[None, :])
+    return np.clip((0.5 * lengths - away) / ingresses, 0.0, 1.0)
 
 
-def _model(points: _Points, parameters: np.ndarray) -> np.ndarray:
-    columns = points.base.shape[1]
-    depth, mid, width, ingress = parameters[columns:]
-    return (points.base @ parameters[:columns]) * (1 - depth * trapezoid(points.times, mid, width, ingress))
+def _try(
+    points: _Points, noise: Noise | None, mids: np.ndarray, lengths: np.ndarray, shares: np.ndarray
+) -> _Grid | None:
+    """Try all combinations; those of which too little was seen, or too little beside them, are left away."""
+    m, w, i = (v.ravel() for v in np.meshgrid(mids, lengths, shares, indexing="ij"))
+    i = i * w
+    shapes = _shapes(points, m, w, i)
+    seen = ((shapes > 0.5).sum(axis=0) >= 3) & ((shapes == 0).sum(axis=0) >= 4)
+    if not seen.any():
+        return None
+    m, w, i, shapes = m[seen], w[seen], i[seen], shapes[:, seen]
+
+    def whiten(values: np.ndarray) -> np.ndarray:
+        if noise is not None:
+            return noise.whiten(values)
+        return values / (points.errors if values.ndim == 1 else points.errors[:, None])
+
+    base, data = whiten(points.base), whiten(points.flux)
+    ortho, _ = np.linalg.qr(base)
+    data = data - ortho @ (ortho.T @ data)
+    # a dip takes a share of the baseline, which is near enough to 1 for the shape, and is put right in the depth
+    dips = whiten(shapes)
+    dips = dips - ortho @ (ortho.T @ dips)
+    size = np.maximum((dips * dips).sum(axis=0), 1e-300)
+    depth = -(data @ dips) / size
+    return _Grid(m, w, i, float(data @ data) - depth**2 * size, depth, size**-0.5)
 
 
-def _prior(parameters: np.ndarray) -> float:
-    """By how many sigma the ingress is away from what is known of ingresses."""
-    width, ingress = parameters[-2:]
-    share = ingress / (width + ingress)
-    return float(np.log(share / INGRESS_SHARE) / np.log(INGRESS_FACTOR))
-
-
-def _solve(
-    points: _Points, start: np.ndarray, whiten: Callable[[np.ndarray], np.ndarray], starts: int = 99
-) -> tuple[np.ndarray, float]:
-    """Least squares from several starts around one; parameters and cost."""
-    columns = points.base.shape[1]
+def _search(points: _Points, noise: Noise | None = None) -> _Grid | None:
+    """Try the whole night."""
     times = points.times
     span, step = float(times[-1] - times[0]), float(np.median(np.diff(times)))
-    low = np.r_[np.full(columns, -np.inf), 0.0, times[0] - 0.5 * span, step, 0.2 * step]
-    high = np.r_[np.full(columns, np.inf), 0.95, times[-1] + 0.5 * span, 1.5 * span, 0.8 * span]
-
-    def off(parameters: np.ndarray) -> np.ndarray:
-        return np.r_[whiten(points.flux - _model(points, parameters)), _prior(parameters)]
-
-    best: tuple[float, np.ndarray] | None = None
-    width = start[-2]
-    for shift, wider, ingress in STARTS[:starts]:
-        begin = start.copy()
-        begin[-3] += shift * width
-        begin[-2] = wider * width
-        begin[-1] = begin[-1] if ingress is None else ingress * width
-        begin = np.clip(begin, low + 1e-9, high - 1e-9)
-        ended = least_squares(off, begin, bounds=(low, high), x_scale="jac", max_nfev=60)
-        if best is None or ended.cost < best[0]:
-            best = float(ended.cost), np.asarray(ended.x)
-    assert best is not None
-    return best[1], best[0]
+    lengths = np.geomspace(max(4 * step, 0.05 * span), 0.9 * span, 16)
+    mids = np.linspace(times[0] - 0.1 * span, times[-1] + 0.1 * span, 73)
+    return _try(points, noise, mids, lengths, np.array((0.05, 0.15, 0.35)))
 
 
-def _begin(points: _Points, shape: np.ndarray) -> np.ndarray:
-    """All parameters from mid, width and ingress: the rest is linear."""
-    dip = trapezoid(points.times, *shape)
-    design = np.c_[points.base, -dip] / points.errors[:, None]
-    linear = np.linalg.lstsq(design, points.flux / points.errors, rcond=None)[0]
-    return np.r_[linear[:-1], np.clip(linear[-1], 1e-5, 0.9), shape]
-
-
-def _clip(points: _Points, shape: np.ndarray) -> tuple[_Points, np.ndarray]:
-    """Fit without regard to lasting noise, and leave out what lies far off; what is kept, and parameters."""
-    kept = np.ones(len(points.times), bool)
-    parameters = _begin(points, shape)
+def _refine(points: _Points, noise: Noise) -> _Grid:
+    """Try all of the night, then ever finer where anything is likely."""
+    grid = _search(points, noise)
+    assert grid is not None
+    step = float(np.median(np.diff(points.times)))
     for _ in range(3):
-        some = points.of(kept)
-        parameters, _ = _solve(some, parameters, lambda v, e=some.errors: v / e)  # type: ignore[misc]
-        away = (points.flux - _model(points, parameters)) / points.errors
-        limit = CLIP_SIGMA * max(1.4826 * float(np.median(np.abs(away[kept]))), 1e-12)
-        new = np.abs(away) < limit
-        if new.sum() < 0.7 * len(new) or np.array_equal(new, kept):
+        weights = grid.weights()
+        likely = weights > 1e-4 * weights.max()
+        low_mid, high_mid = grid.mid[likely].min(), grid.mid[likely].max()
+        low, high = grid.length[likely].min(), grid.length[likely].max()
+        # a step of the grid more on each side, for the best may lie between
+        more_mid = max(0.3 * (high_mid - low_mid), 0.5 * step)
+        mids = np.linspace(low_mid - more_mid, high_mid + more_mid, 45)
+        lengths = np.geomspace(max(2 * step, low * 0.85), high * 1.2, 33)
+        share = grid.ingress[likely] / grid.length[likely]
+        shares = np.geomspace(max(SHARES[0], 0.8 * share.min()), min(SHARES[1], 1.25 * share.max()), 9)
+        finer = _try(points, noise, mids, lengths, shares)
+        if finer is None:
+            break
+        grid = finer
+    return grid
+
+
+def _likeliest(grid: _Grid) -> tuple[float, float, float]:
+    best = int(np.argmax(grid.weights()))
+    return float(grid.mid[best]), float(grid.length[best]), float(grid.ingress[best])
+
+
+def _line(points: _Points, more: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The best baseline, with a shape (n,) beside it or without: what it makes, (n,), and its coefficients."""
+    design = points.base if more is None else np.c_[points.base, more]
+    weight = 1 / points.errors
+    linear = np.linalg.lstsq(design * weight[:, None], points.flux * weight, rcond=None)[0]
+    return design @ linear, linear
+
+
+def _fitted(points: _Points, shape: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    return _line(points, -_shapes(points, *(np.array([v]) for v in shape))[:, 0])
+
+
+def _clip(points: _Points) -> tuple[_Points, tuple[float, float, float]] | None:
+    """Fit without regard to lasting noise, and leave out what lies far off; what is kept, and the shape."""
+    spread = 1.4826 * float(np.median(np.abs(np.diff(points.flux)))) / np.sqrt(2) + 1e-12
+    smooth = np.array([np.median(points.flux[max(0, i - 2) : i + 3]) for i in range(len(points.times))])
+    # a single point far off must not choose the place, hence what is tried first is tamed
+    kept = np.abs(points.flux - smooth) < CLIP_SIGMA * max(spread, float(np.median(points.errors)))
+    if kept.sum() < FEWEST_POINTS:
+        kept[:] = True
+    shape: tuple[float, float, float] | None = None
+    for _ in range(3):
+        some = _Points(points.times[kept], points.flux[kept], points.errors[kept], points.base[kept])
+        grid = _search(some)
+        if grid is None or not (grid.depth > 0).any():
+            return None
+        best = int(np.argmin(np.where(grid.depth > 0, grid.chi2, np.inf)))
+        shape = float(grid.mid[best]), float(grid.length[best]), float(grid.ingress[best])
+        dip = -_shapes(points, *(np.array([v]) for v in shape))[:, 0]
+        model = np.c_[points.base, dip] @ _fitted(some, shape)[1]
+        away = np.abs(points.flux - model) / points.errors
+        new = away < CLIP_SIGMA * max(1.4826 * float(np.median(away)), 1e-12)
+        if new.sum() < max(FEWEST_POINTS, 0.7 * len(new)) or np.array_equal(new, kept):
             break
         kept = new
-    return points.of(kept), parameters
+    assert shape is not None
+    return _Points(points.times[kept], points.flux[kept], points.errors[kept], points.base[kept]), shape
 
 
-def _chi2(points: _Points, parameters: np.ndarray) -> float:
-    off = (points.flux - _model(points, parameters)) / points.errors
-    return len(off) * float(np.log(np.mean(off**2)))
-
-
-def _design(points: _Points, parameters: np.ndarray) -> np.ndarray:
+def _design(points: _Points, shape: tuple[float, float, float]) -> np.ndarray:
     """Derivatives of the model, (n, k), over steps that reach over the corners of the trapezoid."""
-    step = float(np.median(np.diff(points.times)))
-    columns = points.base.shape[1]
-    # of a half of the time between two frames, so that a corner between them is not overlooked
-    sizes = np.r_[np.full(columns, 1e-4), 1e-5, np.full(3, 0.5 * step)]
-    sizes[-1] = min(sizes[-1], 0.5 * parameters[-1])
-    rows = []
-    for i, size in enumerate(sizes):
-        up, down = parameters.copy(), parameters.copy()
+    step = 0.5 * float(np.median(np.diff(points.times)))
+    columns = [points.base, _shapes(points, *(np.array([v]) for v in shape))]
+    for i in range(3):
+        size = min(step, 0.5 * shape[2])
+        up, down = list(shape), list(shape)
         up[i] += size
         down[i] -= size
-        rows.append((_model(points, up) - _model(points, down)) / (2 * size))
-    return np.stack(rows, axis=1)
-
-
-def _refine(points: _Points, parameters: np.ndarray) -> _Fitted:
-    """Fit again with the noise as it is, lasting part and all."""
-    cost = 0.0
-    for _ in range(2):
-        noise = measure_noise(
-            points.times, points.flux - _model(points, parameters), points.errors, _design(points, parameters)
+        columns.append(
+            _shapes(points, *(np.array([v]) for v in up)) - _shapes(points, *(np.array([v]) for v in down))
         )
-        parameters, cost = _solve(points, parameters, noise.whiten)
-    seen = noise.whiten(_design(points, parameters))
-    width, ingress = parameters[-2:]
-    known = np.zeros(len(parameters))
-    known[-1] = (1 / ingress - 1 / (width + ingress)) / np.log(INGRESS_FACTOR)
-    known[-2] = -1 / (width + ingress) / np.log(INGRESS_FACTOR)
-    formal = np.linalg.pinv(seen.T @ seen + np.outer(known, known))
-    drawn = _scatter_of_refits(points, parameters, noise)
-    # the larger of both: the fit is not linear, and few refits may by chance lie close together
-    factor = np.sqrt(np.maximum(1.0, np.diag(drawn) / np.maximum(np.diag(formal), 1e-300)))
-    return _Fitted(parameters, formal * factor[:, None] * factor, noise, cost)
-
-
-def _scatter_of_refits(points: _Points, parameters: np.ndarray, noise: Noise) -> np.ndarray:
-    """Covariance of the parameters of curves that are drawn anew with this model and noise (parametric bootstrap)."""
-    random = np.random.default_rng(0)
-    exact = _model(points, parameters)
-    found = []
-    for _ in range(DRAWS):
-        again = _Points(
-            points.times, exact + noise.root @ random.standard_normal(len(exact)), points.errors, points.base
-        )
-        found.append(_solve(again, parameters, noise.whiten, starts=3)[0])
-    return np.cov(np.array(found).T)
+    return np.concatenate(columns, axis=1)
 
 
 def _tell(
-    best: _Fitted, points: _Points, left_out: int, times: np.ndarray, centre: float, base: np.ndarray, order: Sequence[int]
-) -> Transit:
-    columns = points.base.shape[1]
-    depth, mid, width, ingress = (float(v) for v in best.parameters[columns:])
-    spread = best.covariance
-    error = np.sqrt(np.maximum(np.diag(spread), 0))
-    length = width + ingress
-    length_error = float(np.sqrt(max(spread[-1, -1] + spread[-2, -2] + 2 * spread[-1, -2], 0)))
-    sigma = depth / float(error[columns]) if error[columns] > 0 else 0.0
-    before, after = (points.times < mid - 0.5 * length).sum(), (points.times > mid + 0.5 * length).sum()
-    inside = (np.abs(points.times - mid) < 0.5 * width).sum()
-    seen_enough = inside >= 3 and before + after >= 5
+    grid: _Grid, shape: tuple[float, float, float], noise: Noise, sigma: float, points: _Points, left_out: int,
+    times: np.ndarray, centre: float, base: np.ndarray, order: np.ndarray,
+) -> Transit:  # fmt: skip
+    weights = grid.weights()
+
+    def value(numbers: np.ndarray, own: np.ndarray | float = 0.0) -> tuple[float, float]:
+        rising = np.argsort(numbers)
+        # the median: long dips, of which the baseline is hardly seen, make a long tail
+        middle = float(numbers[rising][np.searchsorted(np.cumsum(weights[rising]), 0.5)])
+        return middle, float(np.sqrt(weights @ ((numbers - middle) ** 2 + own**2)))
+
+    mid, length, ingress = value(grid.mid), value(grid.length), value(grid.ingress)
+    columns = base.shape[1]
+    dip = -_shapes(points, *(np.array([v]) for v in shape))[:, 0]
+    design = noise.whiten(np.c_[points.base, dip])
+    linear = np.linalg.lstsq(design, noise.whiten(points.flux), rcond=None)[0]
     line = np.empty(len(times))
-    line[np.asarray(order)] = base[:, :columns] @ best.parameters[:columns]
+    line[order] = base @ linear[:-1]
+    level = float(np.interp(shape[0] + centre, times[order], line[order]))
+    depth = value(grid.depth / level, grid.error / level)
+    model = line - linear[-1] * trapezoid(times - centre, shape[0], shape[1] - shape[2], shape[2])
+    before, after = (points.times < shape[0] - 0.5 * shape[1]).sum(), (points.times > shape[0] + 0.5 * shape[1]).sum()
     return Transit(
-        Value(mid + centre, float(error[columns + 1])), Value(depth, float(error[columns])), Value(length, length_error),
-        Value(ingress, float(error[columns + 3])), sigma, bool(seen_enough and sigma >= CERTAIN_SIGMA),
-        bool(before >= 3 and after >= 3), len(points.times), left_out, columns == 3,
-        float(np.std(points.flux - _model(points, best.parameters))), best.noise.lasting, best.noise.memory, times,
-        line * (1 - depth * trapezoid(times - centre, mid, width, ingress)), line, {},
+        Value(mid[0] + centre, mid[1]), Value(*depth), Value(*length), Value(*ingress),
+        sigma, bool(sigma >= CERTAIN_SIGMA), bool(before >= 3 and after >= 3), len(points.times), left_out,
+        columns == 3,
+        float(np.std(points.flux - points.base @ linear[:-1] - linear[-1] * dip)), noise.lasting, noise.memory, times,
+        model, line, {},
     )  # fmt: skip
