@@ -17,8 +17,6 @@ from scipy.linalg import cholesky, solve_triangular
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Of variances, lasting against white, that are tried."""
 _TIMES = 6
-OCCAM = 8.0
-"""By so much must -2 ln of the likelihood fall before lasting noise is believed in: two numbers more to choose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +75,12 @@ def measure_noise(times: np.ndarray, residuals: np.ndarray, errors: np.ndarray, 
             free = max(1, len(residuals) - int(kept.sum()))
             variance = float(left @ left) / free
             unlikely = free * np.log(max(variance, 1e-300)) + 2 * np.log(np.diag(root)).sum()
-            unlikely += 2 * np.log(worth[kept]).sum() + (OCCAM if ratio else 0)
+            unlikely += 2 * np.log(worth[kept]).sum()
             if best is None or unlikely < best[0] - 1e-9:
                 best = float(unlikely), variance, ratio, float(memory), root
             n = len(residuals)
             plain = n * np.log(max(variance * free / n, 1e-300)) + 2 * np.log(np.diag(root)).sum()
-            deviance = min(deviance, float(plain) + (OCCAM if ratio else 0))
+            deviance = min(deviance, float(plain))
     assert best is not None
     _, variance, ratio, memory, root = best
     factor = float(np.sqrt(variance))

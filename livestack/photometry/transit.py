@@ -4,7 +4,7 @@ A trapezoid is laid over a baseline that is straight in time, and goes along wit
 fitted together, so that what the baseline does not know is in the errors. Depth and baseline are linear, so that mid,
 length and ingress can be tried on a grid, all of them, as in the search for boxes (Kovacs, Zucker & Mazeh 2002,
 doi:10.1051/0004-6361:20020802); what is told is median and spread over the grid, each place weighed with its
-likelihood. Nothing can get stuck in a corner that way, and errors of a fit that is far from linear are right. Points far
+likelihood. Nothing can get stuck in a corner that way, and errors of a fit that is not linear are right. Points far
 off are left out; the noise is that of the scatter which is left, with what neighbouring frames share (`correlated`).
 """
 
@@ -20,8 +20,11 @@ MOST_POINTS = 400
 """More are averaged in groups of neighbours before the fit."""
 FEWEST_POINTS = 12
 CLIP_SIGMA = 4.5
-CERTAIN_SIGMA = 5.5
-"""A dip is called one from here: of a hundred constant stars about one gets there, where lasting noise is strong."""
+CERTAIN_SIGMA = 5.0
+"""A dip is called one from here. The deepest of all dips in a constant star stays below 4.6 with white noise, and gets
+here in one night of fifty where noise that lasts is as strong as white."""
+POSSIBLE_SIGMA = 4.2
+"""From here it is called possible."""
 INGRESS_SHARE, INGRESS_FACTOR = 0.15, 2.0
 """What is known beforehand of the ingress, as a share of the whole: within this factor, one sigma. Planets lie there;
 without it few frames in the ingress leave the length of the transit open."""
@@ -305,11 +308,12 @@ def _tell(
 ) -> Transit:  # fmt: skip
     weights = grid.weights()
 
-    def value(numbers: np.ndarray, own: np.ndarray | float = 0.0) -> tuple[float, float]:
+    def value(numbers: np.ndarray, own: float = 0.0) -> tuple[float, float]:
         rising = np.argsort(numbers)
-        # the median: long dips, of which the baseline is hardly seen, make a long tail
-        middle = float(numbers[rising][np.searchsorted(np.cumsum(weights[rising]), 0.5)])
-        return middle, float(np.sqrt(weights @ ((numbers - middle) ** 2 + own**2)))
+        # not mean and variance: long dips, of which the baseline is hardly seen, make a long tail
+        part = np.searchsorted(np.cumsum(weights[rising]), (0.1587, 0.5, 0.8413))
+        low, middle, high = (float(v) for v in numbers[rising][np.minimum(part, len(rising) - 1)])
+        return middle, float(np.sqrt((0.5 * (high - low)) ** 2 + own**2))
 
     mid, length, ingress = value(grid.mid), value(grid.length), value(grid.ingress)
     columns = base.shape[1]
@@ -319,7 +323,7 @@ def _tell(
     line = np.empty(len(times))
     line[order] = base @ linear[:-1]
     level = float(np.interp(shape[0] + centre, times[order], line[order]))
-    depth = value(grid.depth / level, grid.error / level)
+    depth = value(grid.depth / level, float(np.sqrt(weights @ grid.error**2)) / level)
     model = line - linear[-1] * trapezoid(times - centre, shape[0], shape[1] - shape[2], shape[2])
     before, after = (points.times < shape[0] - 0.5 * shape[1]).sum(), (points.times > shape[0] + 0.5 * shape[1]).sum()
     return Transit(

@@ -20,7 +20,7 @@ import numpy as np
 from livestack.base.durable import write_atomically
 from livestack.base.errors import UsageError
 from livestack.base.version import version
-from livestack.photometry.transit import Transit
+from livestack.photometry.transit import POSSIBLE_SIGMA, Transit
 from livestack.products.light_curves import CURVE_COLUMNS, StarCurve
 
 AAVSO_BANDS = (
@@ -154,6 +154,8 @@ def say_transit(transit: Transit | None, clock: str) -> Sequence[str]:
         f"depth {1e3 * depth.value:.2f} +- {1e3 * depth.error:.2f} parts per thousand, "
         f"duration (T14) {24 * length.value:.2f} +- {24 * length.error:.2f} h"
     )
+    if not transit.found and transit.sigma >= POSSIBLE_SIGMA:
+        return (f"A transit is possible, but at {transit.sigma:.1f} sigma not certain: {numbers}; {transit.name}.",)
     if not transit.found:
         return (
             f"No transit is claimed: the best dip, at {transit.sigma:.1f} sigma, may be chance ({numbers}).",

@@ -39,6 +39,7 @@ def lightcurve(
     obscode: Annotated[str | None, typer.Option(help="your observer's code at the AAVSO", show_default=False)] = None,
 ) -> None:
     """Show a star's light through the night: table, plot, AAVSO and EXOTIC files; without a star, the most variable."""
+    from livestack.photometry.limb_darkening import is_there, parse_limb_darkening
     from livestack.products.curve_files import (
         check_aavso,
         write_aavso,
@@ -53,6 +54,9 @@ def lightcurve(
         raise UsageError("lightcurve: expected one of --star, --at and --radec, found several; leave one.")
     if not transit and limb_darkening is not None:
         raise UsageError("--limb-darkening: is for a transit; add --transit.")
+    darkening = parse_limb_darkening(limb_darkening)
+    if limb_darkening is not None and not is_there():
+        raise UsageError("--limb-darkening: needs batman, which is not installed: pip install 'livestack[transit]'.")
     check_aavso(name or "", band, obscode)
     table = read_stars(find_group(session, group))
     row = _find_star(table, star, at, radec, name)
@@ -66,7 +70,7 @@ def lightcurve(
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"lightcurve_{curve.label}"
     title = name or f"Star {curve.name}"
-    fitted, used = _fit(curve, limb_darkening, period, folder / f"{stem}_transit.json") if transit else (None, None)
+    fitted, used = _fit(curve, darkening, period, folder / f"{stem}_transit.json") if transit else (None, None)
     write_curve_csv(folder / f"{stem}.csv", curve)
     draw_curve(folder / f"{stem}.png", curve, table, title, fitted, used)
     write_aavso(folder / f"{stem}.txt", curve, name or curve.label, band.upper(), obscode)
@@ -124,18 +128,15 @@ def _print_most_variable(table: StarTable) -> None:
 
 
 def _fit(
-    curve: StarCurve, limb_darkening: str | None, period: float, path: Path
+    curve: StarCurve, darkening: tuple[float, float], period: float, path: Path
 ) -> tuple[Transit | None, np.ndarray | None]:
     """Fit, print what was found and write it; and which points were fitted."""
     import numpy as np
 
-    from livestack.photometry.limb_darkening import fit_planet, is_there, parse_limb_darkening
+    from livestack.photometry.limb_darkening import fit_planet, is_there
     from livestack.photometry.transit import fit_transit
     from livestack.products.curve_files import relative_flux, say_transit, write_transit
 
-    darkening = parse_limb_darkening(limb_darkening)
-    if limb_darkening is not None and not is_there():
-        raise UsageError("--limb-darkening: needs batman, which is not installed: pip install 'livestack[transit]'.")
     good = curve.good
     barycentric = bool(np.isfinite(curve.bjd[good]).all())
     times, clock = (curve.bjd, "BJD_TDB") if barycentric else (curve.jd, "JD_UTC")
