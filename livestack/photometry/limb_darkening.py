@@ -19,6 +19,7 @@ from livestack.photometry.transit import CLIP_SIGMA, MOST_POINTS, Transit, Value
 
 DEFAULT_DARKENING = (0.40, 0.25)
 """Quadratic, of a star like the Sun in red light (Claret & Bloemen 2011, doi:10.1051/0004-6361/201116451), rounded."""
+WORSE = 1.15
 _WALKERS, _STEPS, _BURN = 24, 500, 200
 
 
@@ -69,6 +70,7 @@ def fit_planet(
     Returns
     -------
     The transit with the planet's numbers; `more` holds rp_rs, a_rs, inclination_deg, impact; depth is that at the mid.
+    What was found `first`, where no planet leaves nearly as little scatter: an eclipse, a fade.
     """
     import batman
 
@@ -112,6 +114,9 @@ def fit_planet(
         noise.whiten(base[kept] * shade(fitted_model, middle)[:, None]), noise.whiten(flux[kept]), rcond=None
     )[0]
     line = base @ linear
+    scatter, plain = (float(np.std((flux - model)[kept])) for model in (line * light, first.model))
+    if scatter > WORSE * plain:
+        return first
     axis = np.array([scaled_axis(d, k, b, period) for _, k, b, d in drawn])
     inclination = np.degrees(np.arccos(np.minimum(1, drawn[:, 2] / axis)))
     centre_model = batman.TransitModel(words, np.zeros(1))
@@ -125,7 +130,7 @@ def fit_planet(
         first, name=f"limb-darkened planet, u = {darkening[0]:g}, {darkening[1]:g}, period {period:g} d",
         mid=Value(centre + float(np.median(drawn[:, 0])), float(drawn[:, 0].std())), depth=_value(np.array(depths)),
         duration=_value(drawn[:, 3]), ingress=_value(ingress), model=line * light, baseline=line,
-        scatter=float(np.std((flux - line * light)[kept])), lasting=noise.lasting, memory=noise.memory, n=len(kept),
+        scatter=scatter, lasting=noise.lasting, memory=noise.memory, n=len(kept),
         more={"rp_rs": _value(drawn[:, 1]), "a_rs": _value(axis), "inclination_deg": _value(inclination),
               "impact": _value(drawn[:, 2])},
     )  # fmt: skip

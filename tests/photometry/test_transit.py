@@ -135,6 +135,16 @@ def test_stars_that_are_none_are_refused(text: str) -> None:
     assert parse_limb_darkening("0.5,0.1") == (0.5, 0.1)
 
 
+def test_an_eclipse_is_no_planet() -> None:
+    pytest.importorskip("batman", reason="batman is an extra")
+    times = START + 2 * MINUTE * np.arange(90.0)
+    fade = dip(times, times.mean(), 0.06, 0.003)
+    flux = 1 - 0.4 * fade + 0.002 * np.random.default_rng(2).standard_normal(90)
+    first = fit_transit(times, flux, np.full(90, 0.002))
+    assert first is not None
+    assert fit_planet(times, flux, np.full(90, 0.002), None, first, (0.4, 0.25), 3.0) is first
+
+
 def test_a_planet_before_a_limb_darkened_star() -> None:
     batman = pytest.importorskip("batman", reason="batman is an extra")
     words = batman.TransitParams()
