@@ -10,7 +10,10 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["docs/architecture.md", "docs/conventions.md", "docs/faults.md", "CONTRIBUTING.md", "benchmarks/README.md"]
+PAGES = [
+    "docs/architecture.md", "docs/conventions.md", "docs/faults.md", "docs/lightcurves.md", "CONTRIBUTING.md",
+    "benchmarks/README.md",
+]  # fmt: skip
 
 
 def load(path: Path) -> ModuleType:
