@@ -35,7 +35,7 @@ window.livestackCurve = (svg, told, sentence) => {
     put("line", { class: k ? "grid" : "mean", x1: left, x2: right, y1: y(k * step), y2: y(k * step) });
     put("text", { x: left - 6, y: y(k * step) + 4, "text-anchor": "end" }, k ? (k < 0 ? "+" : "−") + Math.abs(k * step).toFixed(digits) : "mean");
   }
-  put("text", { x: left, y: 10, class: "end" }, "mag brighter ↑");
+  put("text", { x: left, y: 10, class: "end" }, "↑ brighter, mag");
   if (told.start === null) {
     const every = Math.max(1, Math.ceil(span / 5));
     for (let k = Math.ceil(first / every) * every; k <= first + span; k += every) {

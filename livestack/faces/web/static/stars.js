@@ -15,6 +15,7 @@
 
   const magnitudes = (mag) => (mag < 0.0995 ? Math.max(1, Math.round(1000 * mag)) + (mag < 0.0015 ? " thousandth" : " thousandths") + " of a magnitude"
     : mag.toFixed(mag < 1 ? 2 : 1) + " magnitudes");
+  const sigma = (value) => (value < 100 ? value.toFixed(1) : Math.round(value)) + " σ";
   const since = (hours) => (told.start === null ? "frame " + Math.round(hours) : window.livestackClock(told.start + 3600 * hours));
   const sentence = () => {
     const light = told.light;
@@ -84,7 +85,7 @@
       row.className = star.varies ? "varies" : "";
       row.appendChild(cell);
       for (const value of [star.rms_mmag, star.expected_mmag]) row.appendChild(node("td", value === null ? "–" : value < 10 ? value.toFixed(1) : String(Math.round(value))));
-      row.appendChild(node("td", star.variability.toFixed(1) + " σ"));
+      row.appendChild(node("td", sigma(star.variability)));
       $("stars-rows").appendChild(row);
       if (focused === String(star.star) && !chosen) button.focus();
     }
@@ -102,7 +103,7 @@
       flagged ? "Hollow: flagged, does not count." : ""].filter(Boolean).join(" "));
     empty($("star-facts"));
     const fact = (name, value) => { $("star-facts").appendChild(node("dt", name)); $("star-facts").appendChild(node("dd", value)); };
-    if (told.variability !== null) fact("Does it vary?", (told.varies ? "yes, " : "not for sure, ") + told.variability.toFixed(1) + " σ");
+    if (told.variability !== null) fact("Does it vary?", (told.varies ? "yes, " : "not for sure, ") + sigma(told.variability));
     if (told.rms_mmag !== null) fact("Scatter", told.rms_mmag.toFixed(1) + " mmag");
     if (told.expected_mmag !== null) fact("Explained by noise", told.expected_mmag.toFixed(1) + " mmag");
     if (told.mag !== null) fact("Mean (instrumental)", told.mag.toFixed(2).replace("-", "−") + " mag");
@@ -147,9 +148,15 @@
         g.stroke();
       }
     };
-    const size = Math.min(16, Math.max(7, 5 * viewer.zoom));
-    for (const [, x, y, varies] of list.rings) if (!varies) ring(x, y, size, 1, "rgba(190, 205, 225, .75)");
-    for (const [, x, y, varies] of list.rings) if (varies) { ring(x, y, size, 1.8, "#f2b661"); ring(x, y, size + 5, 1.8, "#f2b661"); }
+    const size = Math.min(16, Math.max(6, 5 * viewer.zoom)), drawn = [];
+    for (const [, x, y, varies] of list.rings) {
+      // Where rings would hide the picture, only the brightest has one; zoom in for the others.
+      const crowded = drawn.some((d) => Math.hypot(d[0] - x, d[1] - y) * viewer.zoom < 2.2 * size);
+      if (crowded && !varies) continue;
+      drawn.push([x, y]);
+      ring(x, y, size, varies ? 1.8 : 1, varies ? "#f2b661" : "rgba(190, 205, 225, .75)");
+      if (varies) ring(x, y, size + 5, 1.8, "#f2b661");
+    }
     if (told) ring(told.x, told.y, size + 11, 2.5, "#fff");
   };
   viewer.ontap = (x, y) => {
