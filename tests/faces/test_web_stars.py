@@ -14,6 +14,7 @@ import pytest
 from livestack.faces.web.light_words import running_median, tell_light
 from livestack.faces.web.server import WebServer
 from livestack.faces.web.stars import MOST_POINTS, MOST_RINGS, MOST_ROWS, Starlight, list_stars, tell_star, thin_points
+from livestack.photometry import SATURATED
 from livestack.photometry.variability import VARIES
 from livestack.session.snapshot import Snapshot, Upright
 from tests.fake_session import FakeSession, make_curves, place_stars
@@ -142,6 +143,14 @@ class TestCurve:
         told = tell_star(light_of(60), FLAGGED)
         assert [k for k, p in enumerate(told["points"]) if p[3]] == [7]
         assert told["good"] == 59
+
+    def test_a_clipped_star_is_called_so(self) -> None:
+        light = light_of(20)
+        flags = light.curves.flags.copy()
+        flags[0] = SATURATED
+        told = tell_star(replace(light, curves=replace(light.curves, flags=flags)), 0)
+        assert told["light"]["is"] == "clipped"
+        assert told["good"] == 0
 
     def test_frames_in_another_order_come_in_order_of_time(self) -> None:
         light = light_of(40)

@@ -18,7 +18,7 @@ import numpy as np
 
 from livestack.faces.web.light_words import tell_light
 from livestack.faces.web.status import finite
-from livestack.photometry import Curves
+from livestack.photometry import SATURATED, Curves
 from livestack.photometry.variability import VARIES
 from livestack.session.snapshot import Snapshot, Upright
 
@@ -109,7 +109,8 @@ def tell_star(light: Starlight, star: int) -> dict[str, Any]:
     """Return one star's curve as JSON values.
 
     `points` are [hours since `start`, mag relative to the mean, error, flag], flag 0 = good; `start` is in seconds
-    since 1970 UTC. Where the frames have no dates `start` is null and the frame's number stands for the hours.
+    since 1970 UTC. Where the frames have no dates `start` is null and the frame's number stands for the hours. `light`
+    is what `tell_light` says, or "clipped" of a star that is too bright to be measured.
     """
     curves = light.curves
     hours, start = _hours(curves.jd)
@@ -120,13 +121,16 @@ def tell_star(light: Starlight, star: int) -> dict[str, Any]:
     points = np.column_stack([hours, left, error, flag])[order]
     good = points[points[:, 3] == 0]
     thinned, frames = thin_points(points)
+    told = tell_light(good[:, 0], good[:, 1], good[:, 2], bool(curves.variability[star] > VARIES))
+    if told["is"] == "new" and np.mean(flag & SATURATED != 0) > 0.5:
+        told["is"] = "clipped"
     return {
         "number": light.number,
         "key": light.key,
         **_describe(light, star),
         "good": len(good),
         "start": start,
-        "light": tell_light(good[:, 0], good[:, 1], good[:, 2], bool(curves.variability[star] > VARIES)),
+        "light": told,
         "frames_per_point": frames,
         "points": [[finite(h, 4), finite(m, 4), finite(e, 4), int(f)] for h, m, e, f in thinned],
     }

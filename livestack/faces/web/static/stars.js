@@ -20,6 +20,7 @@
   const sentence = () => {
     const light = told.light;
     if (light.is === "new") return "Too few measurements so far: " + told.good + ".";
+    if (light.is === "clipped") return "Too bright to be measured: its light is clipped.";
     if (light.is === "steady") return "Steady within " + magnitudes(light.mag) + ".";
     if (light.is === "varies") return "Varies by " + magnitudes(light.mag) + ".";
     return (light.is === "faded" ? "Faded by " : "Brightened by ") + magnitudes(light.mag) + " since " + since(light.since) + ".";
@@ -103,7 +104,7 @@
       flagged ? "Hollow: flagged, does not count." : ""].filter(Boolean).join(" "));
     empty($("star-facts"));
     const fact = (name, value) => { $("star-facts").appendChild(node("dt", name)); $("star-facts").appendChild(node("dd", value)); };
-    if (told.variability !== null) fact("Does it vary?", (told.varies ? "yes, " : "not for sure, ") + sigma(told.variability));
+    if (told.variability !== null) fact("Does it vary?", (told.varies ? "yes, " : told.variability < 4 ? "no sign, " : "perhaps, ") + sigma(told.variability));
     if (told.rms_mmag !== null) fact("Scatter", told.rms_mmag.toFixed(1) + " mmag");
     if (told.expected_mmag !== null) fact("Explained by noise", told.expected_mmag.toFixed(1) + " mmag");
     if (told.mag !== null) fact("Mean (instrumental)", told.mag.toFixed(2).replace("-", "−") + " mag");
