@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from livestack.session.snapshot import Controls, Slot, Snapshot, TrendPoint
+from livestack.photometry import COSMIC, Curves
+from livestack.photometry.variability import variability
+from livestack.session.snapshot import Controls, Slot, Snapshot, TrendPoint, Upright
 
 REASONS = {4: "clouds", 9: "trailing", 10: "clouds", 17: "defocus"}
 
@@ -32,6 +34,49 @@ def paint_sky(width: int, height: int, seed: int = 1) -> np.ndarray:
         spot = np.exp(-((x[y0:y1, x0:x1] - sx) ** 2 + (y[y0:y1, x0:x1] - sy) ** 2) / 2 / 1.6**2)
         sky[y0:y1, x0:x1] += np.minimum(flux, 3) * spot[..., None] * tint
     return sky
+
+
+def place_stars(width: int, height: int, seed: int = 1) -> np.ndarray:
+    """Return (n, 3) x, y, flux of the stars that `paint_sky` paints, the brightest first."""
+    rng = np.random.default_rng(seed)
+    stars = []
+    for _ in range(width * height // 5000):
+        stars.append((rng.uniform(0, width), rng.uniform(0, height), 0.08 * rng.pareto(1.3) + 0.05))
+        rng.uniform(0.85, 1), rng.uniform(0.7, 1.1)  # the tint
+    return np.array(sorted(stars, key=lambda star: -star[2]))
+
+
+def make_curves(
+    width: int, height: int, n_frames: int, upright: Upright, seed: int = 1, pause_s: float = 60.0, most: int = 120,
+    dated: bool = True,
+) -> Curves:  # fmt: skip
+    """Return curves of the painted stars with known light.
+
+    Star 3 fades by 0.3 mag after two fifths of 120 frames, star 5 pulsates by 0.2 mag in 50 minutes, all others are
+    steady. Frame 7 of star 4 is flagged.
+    """
+    x, y, flux = place_stars(width, height, seed)[:most].T
+    x, y = upright.to_reference(x, y)
+    n, rng = len(x), np.random.default_rng(seed)
+    frames = np.arange(n_frames)
+    mag = -2.5 * np.log10(flux) - 10.0
+    error = np.hypot(0.003, 0.02 * 10 ** (0.3 * (mag - np.median(mag))))[:, None] * np.ones(n_frames)
+    left = error * rng.standard_normal((300, n)).T[:, :n_frames]
+    left[3] += np.clip((frames - 48) / 30, 0, 1) * 0.3
+    left[5] += 0.1 * np.sin(2 * np.pi * frames * pause_s / 3000.0)
+    flags = np.zeros((n, n_frames), np.uint8)
+    if n_frames > 7:
+        left[4, 7] -= 0.2
+        flags[4, 7] = COSMIC
+    clean = np.where(flags == 0, left, np.nan)
+    jd = 2461042.375 + frames * pause_s / 86400 if dated else np.full(n_frames, np.nan)
+    return Curves(
+        group="m31", x=x, y=y, mag=mag, rms_mmag=1e3 * np.nanstd(clean, axis=1), expected_mmag=1e3 * error[:, 0],
+        variability=variability(clean, error, mag, np.zeros(n_frames)), n_good=(flags == 0).sum(axis=1),
+        files=tuple(f"/night/Light_{k:04d}.fits" for k in frames), index=np.zeros(n_frames, int), jd=jd,
+        mags=(mag[:, None] + left).astype(np.float32), errors=error.astype(np.float32),
+        flux=np.ones((n, n_frames), np.float32), flags=flags,
+    )  # fmt: skip
 
 
 class FakeSession:
@@ -64,6 +109,12 @@ class FakeSession:
         self.asked.append(words)
         self.publish(messages=(*self.snapshot.messages, " ".join(map(str, words))), **change)
         return f"{words[0]}: done."
+
+    def measure(self, n_frames: int, upright: Upright | None = None, **how: object) -> None:
+        """Publish the light of the painted stars in so many frames, see `make_curves`."""
+        width, height = self.snapshot.full_size
+        upright = upright or Upright(-16, -32, height)
+        self.publish(curves=make_curves(width, height, n_frames, upright, **how), upright=upright)  # type: ignore[arg-type]
 
     def publish(self, **change: object) -> None:
         """Publish the snapshot with a change."""

@@ -40,6 +40,33 @@ class TrendPoint:
     message: str | None = None
 
 
+@dataclass(frozen=True)
+class Upright:
+    """Where the pixels of the reference lie in the picture that is shown; both 0-based, integers at pixel centres.
+
+    Attributes
+    ----------
+    left, top : reference (x, y) of the first pixel of the canvas.
+    height : rows of the canvas.
+    bottom_up : the picture begins with the last row.
+    """
+
+    left: int
+    top: int
+    height: int
+    bottom_up: bool = False
+
+    def from_reference(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places on the reference as places in true pixels of the upright picture; any shape."""
+        row = y - self.top
+        return x - self.left, self.height - 1 - row if self.bottom_up else row
+
+    def to_reference(self, x: float, y: float) -> tuple[float, float]:
+        """A place in true pixels of the upright picture as one on the reference."""
+        row = self.height - 1 - y if self.bottom_up else y
+        return x + self.left, row + self.top
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """The session at one moment.
@@ -61,6 +88,7 @@ class Snapshot:
     messages : newest last: what was refused, warnings, what was saved.
     warnings : those in force now.
     curves : light of the stars of `group`, None while there is none.
+    upright : from the reference of `group` to the picture, None while the picture shows something else.
     """
 
     sequence: int = 0
@@ -90,6 +118,7 @@ class Snapshot:
     region: Callable[[int, int, int, int], np.ndarray] | None = None
     output: Path | None = None
     curves: Curves | None = None
+    upright: Upright | None = None
     note: str = ""
     """A few words of the host for the public."""
 

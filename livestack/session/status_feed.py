@@ -21,7 +21,7 @@ from livestack.engine.views import StackView
 from livestack.observers.preview import Drawing
 from livestack.photometry import Curves
 from livestack.registration import transform as tf
-from livestack.session.snapshot import Slot, Snapshot, State, TrendPoint
+from livestack.session.snapshot import Slot, Snapshot, State, TrendPoint, Upright
 
 MESSAGES_KEPT = 50
 TREND_KEPT = 2000
@@ -204,6 +204,7 @@ class StatusFeed:
             region=self._region if picture is not None else None,
             note=old.note if note is None else note,
             curves=self.curves(self.active_group),
+            upright=self._upright(drawing),
         )
         self.slot.publish(self._snapshot)
 
@@ -213,6 +214,15 @@ class StatusFeed:
             noise.append((drawing.n_frames, drawing.noise[1] / drawing.noise[0]))
             if len(noise) > HISTORY_POINTS:
                 del noise[1::2]
+
+    def _upright(self, drawing: Drawing | None) -> Upright | None:
+        """How the picture shows the active group's reference; None where it is of another grid."""
+        drawn = self._groups.get(drawing.group) if drawing is not None else None
+        active = self._groups.get(self.active_group)
+        if drawing is None or drawn is None or active is None or drawn.grid.root != active.grid.root:
+            return None
+        bottom_up = bool(drawn.reference and drawn.reference.info.bottom_up)
+        return Upright(drawing.canvas.left, drawing.canvas.top, drawing.canvas.height, bottom_up)
 
     def _region(self, x: int, y: int, w: int, h: int) -> np.ndarray:
         """True pixels of the upright picture, for zooming; called from faces' threads."""

@@ -14,7 +14,7 @@ import pytest
 
 from livestack.faces.web.publish import Publisher
 from livestack.faces.web.server import WebServer
-from tests.fake_session import FakeSession
+from tests.fake_session import FakeSession, place_stars
 from tests.waiting import until
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed (extra `test`)")
@@ -352,6 +352,110 @@ def test_everything_can_be_reached_and_is_named(driver: Any, session: FakeSessio
     assert page.find("night").get_attribute("aria-pressed") == "true"
     page.shoot("night")
     page.find("night").click()
+
+
+def test_stars_by_tap(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url)
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack && livestack.viewer.frame)"))
+    time.sleep(0.2)
+    plain = page.picture()
+    assert not page.is_shown("stars-toggle")  # nothing was measured yet
+    session.measure(60)
+    until(lambda: page.is_shown("stars-toggle"))
+    assert np.array_equal(plain, page.picture())
+    page.find("stars-toggle").click()
+    until(lambda: page.text("stars-word") == "2 of 120 measured stars vary in 60 frames.")
+    until(lambda: not np.array_equal(plain, page.picture()))
+    assert not page.is_shown("panel")
+    page.shoot("stars")
+
+    def tap(star: int) -> None:
+        """Where the star was painted, in whatever way it came there."""
+        x, y = page.ask(
+            """const v = livestack.viewer, b = v.canvas.getBoundingClientRect(), [w, h] = v.size;
+            return [b.left + w / 2 + (arguments[0] + .5 - v.centre[0]) * v.zoom,
+              b.top + h / 2 + (arguments[1] + .5 - v.centre[1]) * v.zoom];""",
+            *place_stars(1500, 980)[star, :2],
+        )
+        pointer = webdriver.ActionChains(driver)
+        pointer.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+        pointer.w3c_actions.pointer_action.click()
+        pointer.perform()
+        until(lambda: page.text("star-title").lower() == f"star {star}")
+
+    tap(3)
+    assert page.text("star-word").startswith("Faded by 0.1")
+    assert page.find("star-chart").get_attribute("aria-label").startswith("Light curve: Faded by")
+    drawn = len(driver.find_elements(By.CSS_SELECTOR, "#star-chart .point"))
+    assert drawn == 60
+    session.measure(130)  # it grows by itself
+    until(lambda: len(driver.find_elements(By.CSS_SELECTOR, "#star-chart .point")) == 130)
+    assert page.text("star-word").startswith("Faded by 0.3")
+    page.shoot("star")
+    time.sleep(0.5)  # a second tap at once would zoom
+    tap(0)
+    assert page.text("star-word").startswith("Steady within ")
+    page.find("zoom-full").click()  # rings and taps follow the picture
+    time.sleep(0.5)
+    visible = page.ask(
+        """const v = livestack.viewer, [w, h] = v.size;
+        return livestack.stars.list.rings.filter((r) => Math.abs(r[1] - v.centre[0]) * v.zoom < w / 2 - 60 &&
+          Math.abs(r[2] - v.centre[1]) * v.zoom < h / 2 - 160).map((r) => r[0]);"""
+    )
+    tap(next(star for star in visible if star != 0))
+    page.find("zoom-full").click()
+    page.find("stars-close").click()
+    until(lambda: np.array_equal(plain, page.picture()))
+    assert page.is_shown("panel")
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("size", ["phone", "laptop"])
+def test_stars_by_keyboard(driver: Any, session: FakeSession, server: WebServer, size: str) -> None:
+    session.measure(90)
+    page = Page(driver, server.public_url, size)
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack)"))
+    home = page.ask("return [livestack.viewer.zoom, ...livestack.viewer.size]")
+
+    def press(*keys: str) -> None:
+        webdriver.ActionChains(driver).send_keys(*keys).perform()
+
+    def focus() -> str:
+        return str(page.ask("const e = document.activeElement; return e.id || 'star ' + e.dataset.star"))
+
+    until(lambda: page.is_shown("stars-toggle"))
+    page.find("stars-toggle").send_keys(Keys.ENTER)
+    until(lambda: page.is_shown("stars-table"))
+    for _ in range(8):
+        press(Keys.TAB)
+        if focus() == "star 3":
+            break
+    assert focus() == "star 3"
+    press(Keys.ENTER)
+    until(lambda: page.is_shown("star-chart"))
+    assert focus() == "star-title"
+    assert page.find("star-title").get_attribute("aria-describedby") == "star-word"
+    assert not page.ask("return document.documentElement.scrollWidth > window.innerWidth")
+    for button in driver.find_elements(By.TAG_NAME, "button"):
+        if button.is_displayed() and button.rect["x"] >= 0:
+            assert button.rect["height"] >= 34
+    page.shoot(f"star-{size}")
+    press(Keys.ESCAPE)
+    until(lambda: page.is_shown("stars-list"))
+    assert focus() == "star 3"
+    session.measure(91)  # the table is made anew, and the focus stays
+    until(lambda: "91 frames" in page.text("stars-word"))
+    assert focus().startswith("star ")
+    page.find("night").click()
+    page.shoot(f"stars-night-{size}")
+    page.find("night").click()
+    press(Keys.ESCAPE)
+    until(lambda: not page.is_shown("stars"))
+    assert focus() == "stars-toggle"
+    assert page.ask("return [livestack.viewer.zoom, ...livestack.viewer.size]") == home
+    session.publish(curves=None)  # a new target
+    until(lambda: not page.is_shown("stars-toggle"))
+    assert page.complaints() == []
 
 
 def test_published_page_works_from_any_web_server(driver: Any, session: FakeSession, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from livestack import LiveStack, Settings
@@ -13,8 +14,9 @@ from livestack.engine.events import Event, FrameDone
 from livestack.engine.views import StackView
 from livestack.faces.terminal import draw
 from livestack.faces.web.status import public_status
+from livestack.observers.photometry import Photometry
 from livestack.observers.preview import Drawing, PreviewRenderer
-from livestack.session.snapshot import Slot
+from livestack.session.snapshot import Slot, Upright
 from livestack.session.status_feed import StatusFeed
 from livestack.simulate import named_scenario, simulate_frame
 
@@ -75,3 +77,61 @@ def test_its_memory_survives(tmp_path: Path) -> None:
     other.restore(status.state())
     assert other.noise == status.noise
     assert len(other.noise) == 4
+
+
+@pytest.mark.parametrize("row_order", ["TOP-DOWN", "BOTTOM-UP"])
+def test_stars_are_where_the_picture_shows_them(tmp_path: Path, row_order: str) -> None:
+    """On a canvas that has grown to the left and in height, whichever way up it is shown."""
+    night = named_scenario("mono", frames=8, width=320, height=240, seed=4, dither_px=25.0, row_order=row_order)
+    chosen = {"stack": {"warmup_frames": 2, "canvas": "union", "canvas_max": 4.0}}
+    drawn: list[Drawing] = []
+    with LiveStack(Settings.model_validate(chosen)) as stack:
+        status = StatusFeed(Slot(), "night", tmp_path, stack.targets, lambda: 0)
+        seen = Photometry(stack.settings.photometry, stack.bands, lambda said: None)
+        renderer = PreviewRenderer(drawn.append, lambda said: None)
+
+        def look(event: Event) -> None:
+            if isinstance(event, FrameDone) and event.view is not None:
+                renderer.draw(event.view, stack.settings.render)
+
+        for listener in (seen.on_event, status.on_event, look):
+            stack.events.subscribe(listener)
+        for number in range(8):
+            stack.add(simulate_frame(night, number).frame)
+        renderer.finish()
+        (group,) = stack.groups
+        assert seen.finish(group) is not None
+        status.curves = seen.curves
+        status.draw(drawn[-1])
+        status.publish()
+        shown = status.slot.latest
+        assert shown.curves is not None
+        assert shown.upright is not None
+        assert shown.region is not None
+        assert shown.upright.bottom_up == (row_order == "BOTTOM-UP")
+        assert shown.upright.left < 0
+        assert shown.upright.height > 240
+        brightest = np.argsort(shown.curves.mag)[:8]
+        x, y = shown.upright.from_reference(shown.curves.x[brightest], shown.curves.y[brightest])
+        away = []
+        for px, py in zip(x, y, strict=True):
+            left, top = round(px) - 6, round(py) - 6
+            part = shown.region(left, top, 13, 13).sum(axis=2).astype(float)
+            light = np.clip(part - np.percentile(part, 70), 0, None)
+            rows, columns = np.indices(part.shape)
+            centre = np.array([(light * columns).sum(), (light * rows).sum()]) / light.sum()
+            away.append(centre + np.array([left - px, top - py]))
+            back = shown.upright.to_reference(px, py)
+            np.testing.assert_allclose(shown.upright.from_reference(*map(np.asarray, back)), (px, py))
+        assert np.abs(np.median(away, axis=0)).max() < 0.1  # some have neighbours
+        assert np.hypot(*np.transpose(away)).max() < 3.0
+
+
+def test_no_place_is_told_while_the_picture_is_of_another_target(tmp_path: Path) -> None:
+    status = walk(tmp_path)
+    assert isinstance(status.slot.latest.upright, Upright)
+    groups = status._targets.groups
+    other = next(n for n, g in groups.items() if g.grid.root != groups[status.active_group].grid.root)
+    status.active_group = other
+    status.publish()
+    assert status.slot.latest.upright is None

@@ -1,8 +1,9 @@
 """The web application: pages, pictures and events for everybody, controls for the host alone.
 
 Everything a visitor can reach only reads. Updates go out as server-sent events (`streaming`); pictures are encoded once
-for each change (`encoder`), true pixels come as tiles (`tiles`). The host's page and controls need the secret of the
-host's link (`guard`). The session is known through its snapshots and `Controls` only.
+for each change (`encoder`), true pixels come as tiles (`tiles`), the light of stars as JSON (`star_pages`). The host's
+page and controls need the secret of the host's link (`access_control`). The session is known through its snapshots and
+`Controls` only.
 
 There is no encryption: on a network that is not trusted, put a reverse proxy with TLS in front.
 """
@@ -36,6 +37,7 @@ from livestack.faces.web.access_control import (
     set_host_cookie,
 )
 from livestack.faces.web.encoder import Encoder
+from livestack.faces.web.star_pages import StarPages
 from livestack.faces.web.status import host_status
 from livestack.faces.web.streaming import EventStream, PatientResponse, Streams
 from livestack.faces.web.tiles import Busy, TileStore
@@ -65,6 +67,7 @@ class Site:
         self._join_url = join_url
         self._loop: asyncio.AbstractEventLoop | None = None
         self.encoder = Encoder(slot, self._changed, join_url)
+        self.stars = StarPages(self.encoder)
         self._tile_rate = RateLimit(per_s=30, burst=150)
         self._host_rate = RateLimit(per_s=5, burst=20)
 
@@ -284,6 +287,8 @@ def make_app(
             Route("/events", site.events),
             Route("/picture/{name}.jpg", site.picture),
             Route("/tile/{name}/{column:int}-{row:int}.jpg", site.tile),
+            Route("/stars.json", site.stars.list),
+            Route("/star.json", site.stars.one),
             Route("/qr.svg", site.qr),
             Route("/enter/{token}", site.enter),
             Route("/host", site.host_page),

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from livestack.faces.timelapse import ThinnedAlbum, encode_jpeg
+from livestack.faces.web.stars import Starlight
 from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot
 
@@ -39,6 +40,7 @@ class View:
     status: bytes = b"{}"
     snapshot: Snapshot = field(default_factory=Snapshot)
     stack_name: str | None = None
+    stars: Starlight | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,10 @@ class Encoder:
             self._grown.add(Grown(name, snapshot.n_stacked, self._pictures[name]))
             self._grown_names = {g.name: g.data for g in self._grown.entries}
         self._encode("frame", snapshot.last_frame, SMALL_SIDE, SMALL_QUALITY)
-        self.view = View(self._number, self._say(snapshot), snapshot, self._names["stack"])
+        stars = self.view.stars
+        if stars is None or not stars.is_of(snapshot):
+            stars = Starlight.of(snapshot, self._number)
+        self.view = View(self._number, self._say(snapshot, stars), snapshot, self._names["stack"], stars)
 
     def _encode(self, kind: str, picture: np.ndarray | None, longest_side: int, quality: int) -> bool:
         """Encode a picture where it is another than before; True where it was."""
@@ -125,7 +130,7 @@ class Encoder:
         self._pictures, self._arrays[kind], self._names[kind] = kept, picture, name
         return True
 
-    def _say(self, snapshot: Snapshot) -> bytes:
+    def _say(self, snapshot: Snapshot, stars: Starlight | None) -> bytes:
         stack, small, frame = (self._names[kind] for kind in ("stack", "small", "frame"))
         size = self._arrays["stack"].shape[1::-1] if self._arrays["stack"] is not None else (0, 0)
         told: dict[str, Any] = {
@@ -139,5 +144,6 @@ class Encoder:
             "tiles": f"tile/{stack}/" if stack and snapshot.region is not None else None,
             "grown": [[f"picture/{g.name}.jpg", g.frames] for g in self._grown.entries],
             "join": self._join_url,
+            "stars": stars.number if stars else None,
         }
         return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()

@@ -21,7 +21,7 @@ from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot
 
 STATIC = Path(__file__).parent / "static"
-PAGE_FILES = ("style.css", "viewer.js", "chart.js", "live.js", "icon.svg")
+PAGE_FILES = ("style.css", "viewer.js", "chart.js", "live.js", "curve.js", "stars.js", "icon.svg")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'"
@@ -98,6 +98,7 @@ class Publisher(SlotFollower):
             "tiles": None,
             "grown": [],
             "join": None,
+            "stars": None,
         }
 
     def _write_page(self) -> None:

@@ -23,6 +23,8 @@ window.LivestackViewer = class {
     this.later = null;
     this.onview = () => {};
     this.onsplit = () => {};
+    this.over = () => {};
+    this.ontap = () => {};
     this._listen();
     this._resize();
   }
@@ -165,6 +167,7 @@ window.LivestackViewer = class {
         g.restore();
       }
     }
+    if (this.full[0] && this.zoom && right) this.over(g);
     this.divider.hidden = !(this.frame && right);
     this._placeDivider(w, h);
     this.onview(this);
@@ -276,7 +279,10 @@ window.LivestackViewer = class {
       this.pointers.delete(e.pointerId);
       if (e.type !== "pointerup" || !at || moved > 10) return;
       const near = Math.hypot(at[0] - tapPlace[0], at[1] - tapPlace[1]) < 40;
-      if (e.timeStamp - tapped < 350 && near) { this.toggle(at[0], at[1]); tapped = 0; } else { tapped = e.timeStamp; tapPlace = at; }
+      if (e.timeStamp - tapped < 350 && near) { this.toggle(at[0], at[1]); tapped = 0; return; }
+      tapped = e.timeStamp;
+      tapPlace = at;
+      this.ontap(at[0], at[1]);
     };
     c.addEventListener("pointerup", lift);
     c.addEventListener("pointercancel", lift);
