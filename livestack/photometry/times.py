@@ -97,7 +97,7 @@ def bjd_tdb(jd_utc: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray, site: S
 
 
 def airmass(jd_utc: np.ndarray, ra_deg: np.ndarray, dec_deg: np.ndarray, site: Site) -> np.ndarray:
-    """Air on the way to a star, zenith = 1, from its true altitude (no refraction) by Young 1994; NaN below the horizon.
+    """Air on the way to a star, zenith = 1, from its true altitude, unrefracted, by Young 1994; NaN below the horizon.
 
     Broadcasts like `bjd_tdb`. Good to 0.1 % down to 10 degrees; the air itself differs from the model by more.
     """

@@ -1,4 +1,4 @@
-"""Places from headers, barycentric times, air mass and scintillation, against astropy, other programs and old papers."""
+"""Places from headers, barycentric times, air mass, scintillation: against astropy, other programs, old papers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class TestSite:
     def test_many_ways_to_write_degrees(self, lat, lon):
         site = find_site({"SITELAT": lat, "SITELONG": lon, "SITEELEV": "250 m"})
         assert site is not None
-        np.testing.assert_allclose((site.lat_deg, site.lon_deg, site.height_m), (50.0533333333, -5.51, 250.0), rtol=1e-9)
+        found = (site.lat_deg, site.lon_deg, site.height_m)
+        np.testing.assert_allclose(found, (50.0533333333, -5.51, 250.0), rtol=1e-9)
 
     def test_south(self):
         assert find_site({"SITELAT": "33 30 00 S", "SITELONG": "70 30 E"}) == Site(-33.5, 70.5)
@@ -132,7 +133,7 @@ class TestSite:
 
 class TestBarycentre:
     def test_published_example(self):
-        """barycorrpy's documentation: tau Ceti from Cerro Tololo; its motion is applied here, ours are stars at rest."""
+        """barycorrpy's documentation: tau Ceti from Cerro Tololo; its motion is applied here, ours are at rest."""
         years = (2458000 - 2448348.5625) / 365.25  # since Hipparcos
         dec = -15.9395557246 + 0.85416 / 3600 * years
         ra = 26.0213645867 - 1.72105 / 3600 * years / np.cos(np.radians(dec))
@@ -215,7 +216,8 @@ class TestAirmass:
         jd = 2460380.0 + np.linspace(0, 1, 60)
         location = EarthLocation.from_geodetic(ONDREJOV.lon_deg, ONDREJOV.lat_deg, ONDREJOV.height_m)
         star = SkyCoord(120.0, 10.0, unit="deg")
-        alt = star.transform_to(AltAz(obstime=Time(jd, format="jd", scale="utc"), location=location)).alt.to_value(u.deg)
+        frame = AltAz(obstime=Time(jd, format="jd", scale="utc"), location=location)
+        alt = star.transform_to(frame).alt.to_value(u.deg)
         got = airmass(jd, 120.0, 10.0, ONDREJOV)
         assert np.isnan(got[alt < -0.1]).all()
         assert np.isnan(got).sum() > 10

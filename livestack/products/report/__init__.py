@@ -18,6 +18,7 @@ from livestack.products.report import sections
 from livestack.products.report.colour import colour_chapter
 from livestack.products.report.gather import Group, Night, StackFile, gather_night
 from livestack.products.report.lesson import learn
+from livestack.products.report.light import light_chapter
 from livestack.products.report.page import page
 from livestack.products.report.samples import choose_piece, frame_on_grid, sample_piece
 from livestack.products.report.teaching import lesson_chapter, noise_chapter
@@ -26,7 +27,8 @@ __all__ = ["REPORT_NAME", "write_report"]
 
 REPORT_NAME = "report.html"
 CHAPTERS = (
-    ("session", "Session"), ("trends", "Trends"), ("refused", "Refused"), ("stars", "Stars"), ("maps", "Maps"),
+    ("session", "Session"), ("trends", "Trends"), ("refused", "Refused"), ("stars", "Stars"),
+    ("light", "Light of the stars"), ("maps", "Maps"),
     ("noise", "Noise"), ("why", "Why stacking works"),
 )  # fmt: skip
 
@@ -87,6 +89,7 @@ def _group_part(night: Night, group: Group, several: bool) -> str:
         sections.trends(night, group, psf),
         sections.refused(night, group),
         sections.star_images(psf, stack.bottom_up if stack else False),
+        light_chapter(night.folder / group.name),
         sections.maps(group),
         noise_chapter(samples) if samples else "",
         lesson_chapter(samples, learn(samples)) if samples else "",

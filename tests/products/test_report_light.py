@@ -1,0 +1,53 @@
+"""The report's chapter on the light of stars, from tables written here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from livestack.products.report.light import light_chapter
+from livestack.products.star_files import CURVE_COLUMNS, STAR_COLUMNS
+
+
+def write(folder: Path, variability: float, ratio: float = 1.0, n: int = 20) -> None:
+    """Thirty stars over five magnitudes; star 4 varies as surely as is said."""
+    random = np.random.default_rng(1)
+    stars, curves = [",".join(STAR_COLUMNS)], [",".join(CURVE_COLUMNS)]
+    for k in range(30):
+        mag, expected = -14 + k / 6, 2.0 * 1.15**k
+        sure = variability if k == 4 else 0.5
+        stars.append(f"{k},{10 + k},{20 + k},,,,{n},{mag},{ratio * expected},{expected},{sure}")
+        for j in range(n):
+            value = mag + random.normal() * expected / 1e3 + (0.3 if k == 4 and j > n // 2 else 0)
+            jd = 2460380.3 + j / 1440
+            curves.append(f"{k},f{j}.fits,0,{jd:.8f},,,1000,{value:.5f},{expected / 1e3},{16 if j == 3 else 0}")
+    (folder / "stars.csv").write_text("\n".join(stars) + "\n")
+    (folder / "lightcurves.csv").write_text("\n".join(curves) + "\n")
+
+
+def test_a_star_that_varies_is_drawn_and_the_others_are_said_to_hold(tmp_path: Path) -> None:
+    write(tmp_path, 12.0)
+    said = light_chapter(tmp_path)
+    assert "30 stars were measured" in said
+    assert "1 star varies beyond doubt" in said
+    assert "<h3>Star 4</h3>" in said
+    assert "100 % of all hold" in said
+    assert said.count("<svg") == 2
+    assert "flagged" in said
+
+
+@pytest.mark.parametrize("variability", [5.0, float("nan")])
+def test_what_is_not_sure_is_not_claimed(tmp_path: Path, variability: float) -> None:
+    write(tmp_path, variability, ratio=1.5)
+    said = light_chapter(tmp_path)
+    assert "No star varied beyond doubt" in said
+    assert "0 % of all hold" in said
+    assert said.count("<svg") == 1
+
+
+def test_nothing_to_say(tmp_path: Path) -> None:
+    assert light_chapter(tmp_path) == ""
+    write(tmp_path, 12.0, n=3)
+    assert light_chapter(tmp_path) == ""
