@@ -28,6 +28,9 @@ POSSIBLE_SIGMA = 4.2
 INGRESS_SHARE, INGRESS_FACTOR = 0.15, 2.0
 """What is known beforehand of the ingress, as a share of the whole: within this factor, one sigma. Planets lie there;
 without it few frames in the ingress leave the length of the transit open."""
+LEAST_BEND = 0.05
+"""Airmass that bends less, in air masses, dims a star by less than a thousandth of a magnitude against the others: a
+baseline that followed it would follow the dip instead."""
 SHARES = 0.02, 0.5
 """Of the ingress in the whole, least and largest; 0.5 is a dip like a V."""
 
@@ -157,7 +160,7 @@ def baseline_columns(times: np.ndarray, airmass: np.ndarray | None) -> np.ndarra
     columns = [np.ones_like(times), times / max(float(np.abs(times).max()), 1e-9)]
     if airmass is not None and np.isfinite(airmass).all():
         bend = airmass - np.polyval(np.polyfit(times, airmass, 1), times)
-        if bend.std() > 1e-3:
+        if bend.std() > LEAST_BEND:
             columns.append(bend / np.abs(bend).max())
     return np.stack(columns, axis=1)
 
