@@ -9,9 +9,10 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(RUN) -m livestack demo
 
-# up to four tests at a time; tests of one file stay together, since they share what was costly to make
+# up to four tests at a time; tests of one file stay together, since they share what was costly to make;
+# one thread of linear algebra for each, which else fight for the cores
 test: $(STAMP)
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: lint types test
 

@@ -41,7 +41,9 @@ def test_nothing_grows_with_the_frames(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "figures.json").read_text())
     memory, files, threads = zip(*figures["seen"], strict=True)
     assert len(memory) == FRAMES
-    assert max(memory[-10:]) - max(memory[12:22]) < 3.0, "a raw frame held each time would be 3.3 MB"
+    assert max(memory[-10:]) - max(memory[12:22]) < 8.0, (
+        "a raw frame held each time would be 3.3 MB; light curves take 60 bytes a star and frame"
+    )
     assert max(files[-10:]) <= max(files[12:22]) + 1
     assert max(threads[-10:]) <= max(threads[12:22]) + 1
     assert figures["same"], "files or threads were left behind"
