@@ -12,6 +12,8 @@ import math
 import numpy as np
 from numba import njit
 
+from livestack.kernels.psf import solve_positive
+
 N_WEIGHTS = 4
 """Ways to weigh the pixels of a star, from the profile itself to next to an aperture."""
 SOFTNESS = np.array([np.inf, 0.25, 0.03, 0.003])
@@ -50,27 +52,6 @@ def _nodes(far: float, fwhm: float) -> int:
     if far > (1.2 * fwhm) ** 2:
         return 1
     return 2 if fwhm > 2.6 else 3
-
-
-@njit(nogil=True, cache=True)
-def _solve4(m: np.ndarray, v: np.ndarray, out: np.ndarray) -> bool:
-    """Four linear equations by elimination; False where they say nothing."""
-    a = m.copy()
-    b = v.copy()
-    for i in range(4):
-        if not abs(a[i, i]) > 1e-300:
-            return False
-        for j in range(i + 1, 4):
-            f = a[j, i] / a[i, i]
-            for k in range(i, 4):
-                a[j, k] -= f * a[i, k]
-            b[j] -= f * b[i]
-    for i in range(3, -1, -1):
-        s = b[i]
-        for k in range(i + 1, 4):
-            s -= a[i, k] * out[k]
-        out[i] = s / a[i, i]
-    return True
 
 
 @njit(nogil=True, cache=True)
@@ -143,7 +124,7 @@ def fit_profile(
             for q in range(4):
                 damped[q, q] *= 1.0 + damping
             change = np.zeros(4)
-            if not _solve4(damped, right, change):
+            if not solve_positive(damped, right, 4, change):
                 break
             new = shape + change
             new[3] = max(1.3, min(new[3], 12.0))

@@ -85,7 +85,7 @@ def _model(p, gaussian, dx, dy, n_nodes, gradient):
 
 
 @njit(nogil=True, cache=True)
-def _solve(matrix, vector, n, solution):
+def solve_positive(matrix, vector, n, solution):
     """Solve the symmetric positive system in place by Cholesky; False when it is not positive."""
     for i in range(n):
         for j in range(i + 1):
@@ -162,7 +162,7 @@ def _fit_one(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_nodes, co
                 damped[i, j] = normal[i, j]
             damped[i, i] = normal[i, i] * (1.0 + damping) + 1e-300
         uphill = False
-        believed = _solve(damped, right, active, step)
+        believed = solve_positive(damped, right, active, step)
         if believed:
             for i in range(8):
                 trial[i] = p[i] + (step[i] if i < active else 0.0)
@@ -203,7 +203,7 @@ def _fit_one(values, xs, ys, weights, n_pixels, p, gaussian, n_free, n_nodes, co
             for j in range(n_free):
                 damped[i, j] = normal[i, j]
             trial_right[i] = 1.0 if i == column else 0.0
-        if not _solve(damped, trial_right, n_free, step):
+        if not solve_positive(damped, trial_right, n_free, step):
             status = NOT_CONVERGED
             break
         for i in range(n_free):

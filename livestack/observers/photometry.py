@@ -11,7 +11,6 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from livestack.kernels.bands import Bands
 from livestack.photometry.curves import Curves
 from livestack.photometry.measure import Exposure, measure_frame
 from livestack.photometry.night import LEAST_SNR, SAME_PX, Measured, Solution, StarNight, go_on, solve_night
+from livestack.photometry.times import jd_of
 from livestack.photometry.watch import Sudden
 from livestack.registration.distortion import to_frame, to_reference
 
@@ -34,7 +34,6 @@ GROWTH = 1.25
 WAIT_FRAMES = 2
 """So many frames after it was begun a solution is taken over, or waited for: counted in frames, not by the clock, so
 that the same night tells the same of its stars."""
-UNIX_EPOCH_JD = 2440587.5
 
 
 class _Task:
@@ -147,10 +146,11 @@ class Photometry:
             known = None
         if reference.starless:
             return
-        if known is None or reference.from_previous is None:
+        if known is None:
             most = self._settings.max_stars
             self.nights[group] = StarNight(x[:most], y[:most], flux[:most], size, per_photon_of(reference.info))
             return
+        assert reference.from_previous is not None
         known.move(reference.from_previous, size)
         away = np.hypot(x[:, None] - known.x[None, :], y[:, None] - known.y[None, :]).min(axis=1, initial=math.inf)
         new = np.flatnonzero(away > SAME_PX)[: max(0, self._settings.max_stars - len(known))]
@@ -210,13 +210,6 @@ class Photometry:
         night = self.nights.get(task.group)
         if night is not None and len(night.frames) >= task.n_frames:
             self._solutions[task.group] = go_on(found, night)
-
-
-def jd_of(date_obs: datetime | None, exposure_s: float | None) -> float:
-    """Julian date, UTC, of the middle of an exposure; NaN without a date."""
-    if date_obs is None:
-        return math.nan
-    return UNIX_EPOCH_JD + (date_obs.astimezone(UTC).timestamp() + 0.5 * (exposure_s or 0.0)) / 86400.0
 
 
 def per_photon_of(info: FrameInfo) -> float | None:

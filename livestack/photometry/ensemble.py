@@ -206,19 +206,25 @@ def _trend(
     far = np.abs(left) * np.sqrt(weight)
     weight = np.where(far > 4.0, 0.0, weight)
     centred = [_centred(column, weight) for column in columns]
+    return _borne_out(left, weight, lambda some: _least_squares(centred, left, some))
+
+
+def _borne_out(
+    left: np.ndarray, weight: np.ndarray, fit: Callable[[np.ndarray], np.ndarray | None]
+) -> np.ndarray | None:
+    """What `fit` makes of all weights (n, t); None unless what it makes of either half of the stars, taken in turn by
+    brightness, takes enough off the other half's scatter."""
     brightest = np.argsort(np.argsort(-weight.sum(axis=1), kind="stable"), kind="stable")
-    half = brightest % 2 == 0
+    half = (brightest % 2 == 0)[:, None]
     before = after = 0.0
     for mine in (half, ~half):
-        fit = _least_squares(centred, left, weight * mine[:, None])
-        if fit is None:
+        fitted = fit(weight * mine)
+        if fitted is None:
             return None
-        other = weight * (~mine)[:, None]
+        other = weight * ~mine
         before += float((other * left**2).sum())
-        after += float((other * (left - fit) ** 2).sum())
-    if not after < (1 - GAIN) * before:
-        return None
-    return _least_squares(centred, left, weight)
+        after += float((other * (left - fitted) ** 2).sum())
+    return fit(weight) if after < (1 - GAIN) * before else None
 
 
 def _centred(column: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -250,17 +256,7 @@ def _least_squares(columns: list[np.ndarray], left: np.ndarray, weight: np.ndarr
 def _across(left: np.ndarray, weight: np.ndarray, where: Circumstances) -> np.ndarray | None:
     """(n, t) a plane over the field for each frame (clouds, differential extinction); None unless halves agree."""
     u, v = where.u[:, None], where.v[:, None]
-    brightest = np.argsort(np.argsort(-weight.sum(axis=1), kind="stable"), kind="stable")
-    half = (brightest % 2 == 0)[:, None]
-    before = after = 0.0
-    for mine in (half, ~half):
-        fit = _planes(left, weight * mine, u, v)
-        if fit is None:
-            return None
-        other = weight * ~mine
-        before += float((other * left**2).sum())
-        after += float((other * (left - fit) ** 2).sum())
-    return _planes(left, weight, u, v) if after < (1 - GAIN) * before else None
+    return _borne_out(left, weight, lambda some: _planes(left, some, u, v))
 
 
 def _planes(left: np.ndarray, weight: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray | None:

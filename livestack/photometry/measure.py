@@ -59,6 +59,16 @@ class Exposure:
     fwhm_px: float | None
     noise_adu: float
 
+    @property
+    def clips_at(self) -> float:
+        """From here a pixel counts as clipped, ADU."""
+        return math.inf if self.saturation_adu is None else 0.97 * self.saturation_adu
+
+    @property
+    def light_variance(self) -> float:
+        """As `per_photon`; where that is unknown, as if the sky's noise were that of its photons: at worst too much."""
+        return self.per_photon if self.per_photon is not None else max(self.noise_adu, 0.1) / 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class FrameLight:
@@ -156,11 +166,6 @@ def round_profile(fwhm_px: float, beta: float = 3.0) -> np.ndarray:
     return np.array([a, 0.0, a, beta])
 
 
-def _per_photon(exposure: Exposure) -> float:
-    """Where the gain is unknown, that of a camera whose sky noise is that of its photons: at worst too much."""
-    return exposure.per_photon if exposure.per_photon is not None else max(exposure.noise_adu, 0.1) / 10.0
-
-
 def _lonely(tree: cKDTree, places: np.ndarray, brightness: np.ndarray, within: float) -> np.ndarray:
     """(n,) bool: no neighbour of a hundredth of its light or more."""
     pairs = tree.query_pairs(within, output_type="ndarray")
@@ -208,11 +213,10 @@ def _fit(
     size = (2 * math.ceil(radius) + 1) ** 2
     values, dx, dy, weights = (np.empty((len(x), size)) for _ in range(4))
     counts = np.zeros(len(x), dtype=np.int64)
-    saturation = math.inf if exposure.saturation_adu is None else 0.97 * exposure.saturation_adu
-    per_photon = _per_photon(exposure)
+    per_photon = exposure.light_variance
     kernel.gather(
-        plane, colours, channel, x, y, sky, radius, per_photon, saturation, exposure.defects, values, dx, dy, weights,
-        counts,
+        plane, colours, channel, x, y, sky, radius, per_photon, exposure.clips_at, exposure.defects, values, dx, dy,
+        weights, counts,
     )  # fmt: skip
     good = np.flatnonzero(counts > 0)[:PROFILE_STARS]
     if len(good) < LEAST_PROFILE_STARS:
@@ -246,8 +250,7 @@ def _measure(
     reach = np.clip(0.5 * fwhm * np.maximum(scale, 1.0) ** 0.25, 0.8 * fwhm, 4.0 * fwhm)
     sky, table = np.empty((n, 3)), np.empty((n, kernel.N_COLUMNS))
     spread = np.empty((n, N_WEIGHTS, 3))
-    saturation = math.inf if exposure.saturation_adu is None else 0.97 * exposure.saturation_adu
-    per_photon, defects = _per_photon(exposure), exposure.defects
+    per_photon, defects = exposure.light_variance, exposure.defects
     fluxes, wanted = np.zeros(n), np.arange(n)
 
     def look(begin: int, end: int) -> None:
@@ -259,7 +262,7 @@ def _measure(
     def weigh(begin: int, end: int) -> None:
         kernel.measure(
             plane, colours, channel, x, y, shape, sky, APERTURE_FWHM * fwhm, inner, outer, per_photon, misfit,
-            saturation, defects, first, others, fluxes, wanted[begin:end], table, spread,
+            exposure.clips_at, defects, first, others, fluxes, wanted[begin:end], table, spread,
         )  # fmt: skip
 
     bands.run(look, n)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from livestack.kernels.photometry import N_WEIGHTS
 from livestack.photometry.curves import POOR, Curves
 from livestack.photometry.ensemble import Circumstances, Ensemble, solve
 from livestack.photometry.measure import FrameLight, main_channel
-from livestack.photometry.noise import Noise, fit_noise
+from livestack.photometry.noise import MAG, Noise, fit_noise
 from livestack.photometry.variability import variability
 
 LEAST_SNR = 10.0
@@ -29,7 +28,6 @@ UNKNOWN_FLOOR = 0.005
 """mag; what bright stars are believed to scatter until the camera's gain is known."""
 COLOUR_WAY = 1
 """How the pixels of the other colours are weighed."""
-MAG = 2.5 / math.log(10.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ _SPELLINGS = (
 )
 _HEIGHTS_M = (-500.0, 9000.0)
 _SECONDS_A_DAY = 86400.0
-_UNIX_EPOCH_JD = 2440587.5
+UNIX_EPOCH_JD = 2440587.5
 
 SCINTILLATION_SCALE_M = 8000.0
 """Height over which the turbulent air thins to 1/e, as Young took it."""
@@ -138,9 +139,16 @@ def scintillation_mmag(airmass: np.ndarray, aperture_mm: float, exposure_s: floa
     return np.asarray(MMAG * SCINTILLATION_FACTOR * still * thin * air**1.5)
 
 
+def jd_of(date_obs: datetime | None, exposure_s: float | None) -> float:
+    """Julian date, UTC, of the middle of an exposure that began at `date_obs`; NaN without a date."""
+    if date_obs is None:
+        return math.nan
+    return UNIX_EPOCH_JD + (date_obs.astimezone(UTC).timestamp() + 0.5 * (exposure_s or 0.0)) / _SECONDS_A_DAY
+
+
 def posix_seconds(jd_utc: np.ndarray) -> np.ndarray:
     """Julian dates as seconds since 1970, for charts and clocks."""
-    return (np.asarray(jd_utc, dtype=np.float64) - _UNIX_EPOCH_JD) * _SECONDS_A_DAY
+    return (np.asarray(jd_utc, dtype=np.float64) - UNIX_EPOCH_JD) * _SECONDS_A_DAY
 
 
 def _angle(value: object, letters: str) -> float | None:

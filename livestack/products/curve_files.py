@@ -21,7 +21,7 @@ from livestack.base.durable import write_atomically
 from livestack.base.errors import UsageError
 from livestack.base.version import version
 from livestack.photometry.transit import POSSIBLE_SIGMA, Transit
-from livestack.products.light_curves import CURVE_COLUMNS, StarCurve
+from livestack.products.light_curves import CURVE_COLUMNS, StarCurve, cell
 
 AAVSO_BANDS = (
     "U", "B", "V", "R", "I", "J", "H", "K", "TG", "TB", "TR", "CV", "CR", "SZ", "SU", "SG", "SR", "SI",
@@ -58,9 +58,9 @@ def write_curve_csv(path: Path, curve: StarCurve) -> None:
     hours, relative = hours_since_start(curve), curve.mag - mean_mag(curve)
     for i, file in enumerate(curve.files):
         writer.writerow((
-            curve.name, file, int(curve.index[i]), _cell(curve.jd[i], 8), _cell(curve.bjd[i], 8),
-            _cell(curve.airmass[i], 4), _cell(curve.flux[i], 1), _cell(curve.mag[i], 5), _cell(curve.mag_err[i], 5),
-            int(curve.flag[i]), _cell(hours[i], 5), _cell(relative[i], 5),
+            curve.name, file, int(curve.index[i]), cell(curve.jd[i], 8), cell(curve.bjd[i], 8),
+            cell(curve.airmass[i], 4), cell(curve.flux[i], 1), cell(curve.mag[i], 5), cell(curve.mag_err[i], 5),
+            int(curve.flag[i]), cell(hours[i], 5), cell(relative[i], 5),
         ))  # fmt: skip
     write_atomically(path, text.getvalue().encode())
 
@@ -169,7 +169,3 @@ def say_transit(transit: Transit | None, clock: str) -> Sequence[str]:
             "it is in the errors."
         )
     return words
-
-
-def _cell(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else ""

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from livestack.base.durable import write_atomically
+from livestack.photometry.times import UNIX_EPOCH_JD
 from livestack.photometry.transit import Transit
 from livestack.products.curve_files import mean_mag
 from livestack.products.light_curves import StarCurve, StarTable
 
 POINTS_A_BIN = 6
-JD_1970 = 2440587.5
 
 
 def bin_means(
@@ -63,7 +63,7 @@ def draw_curve(
     axes = figure.subplots()
     dated = np.isfinite(curve.jd) & np.isfinite(curve.mag)
     good, mean = curve.good, mean_mag(curve)
-    first = float(curve.jd[dated].min()) if dated.any() else JD_1970
+    first = float(curve.jd[dated].min()) if dated.any() else UNIX_EPOCH_JD
     midnight = math.floor(first + 0.5) - 0.5
     hours = (curve.jd - midnight) * 24
     relative = curve.mag - (mean if math.isfinite(mean) else 0.0)
@@ -94,7 +94,7 @@ def draw_curve(
         words += f", rms {rms:.1f} mmag"
         words += f", expected {expected:.1f} ({rms / expected:.2f} x)" if expected > 0 else ""
     axes.set_title(words, parse_math=False, fontsize=11)
-    day = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=midnight - JD_1970)
+    day = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=midnight - UNIX_EPOCH_JD)
     label = f"hours UTC since {day:%Y-%m-%d} 00:00"
     dated_b = curve.bjd[np.isfinite(curve.bjd)]
     label += f"   ·   BJD (TDB) {dated_b.min():.4f} to {dated_b.max():.4f}" if len(dated_b) else "   ·   BJD not known"

@@ -18,6 +18,7 @@ from astropy.io import fits
 
 from livestack.base.errors import UsageError
 from livestack.formats.wcs import read_wcs
+from livestack.products.plate_solving import separation_deg
 
 STARS, CURVES, CURVES_FITS = "stars.csv", "lightcurves.csv", "lightcurves.fits"
 STAR_COLUMNS = (
@@ -26,6 +27,7 @@ STAR_COLUMNS = (
 CURVE_COLUMNS = (
     "star", "file", "index", "jd_utc_mid", "bjd_tdb", "airmass", "flux_adu", "mag", "mag_err", "flag",
 )  # fmt: skip
+COLOUR_COLUMNS = ("star", "file", "index", "colour", "flux_adu", "flux_err_adu")
 NEAR_PX = 12.0
 NEAR_DEG = 30 / 3600
 """No star is meant by a place that is farther from it than this."""
@@ -103,6 +105,11 @@ class StarCurve:
     def label(self) -> str:
         """Name that sorts and suits a file: `star0012`."""
         return f"star{int(self.name):04d}" if self.name.isdecimal() else "star_" + re.sub(r"[^\w.-]", "_", self.name)
+
+
+def cell(value: float, digits: int) -> str:
+    """A number as it stands in the tables, nothing where it is unknown."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
 
 
 def find_group(session: Path, group: str | None) -> Path:
@@ -202,7 +209,8 @@ def star_in_sky(table: StarTable, ra_deg: float, dec_deg: float, asked: str) -> 
             "(--solve), or say the star's pixel with --at."
         )
     away = np.full(len(table), np.inf)
-    away[known] = _separation_deg(ra_deg, dec_deg, table.ra_deg[known], table.dec_deg[known])
+    places = zip(table.ra_deg[known], table.dec_deg[known], strict=True)
+    away[known] = [separation_deg(ra_deg, dec_deg, float(ra), float(dec)) for ra, dec in places]
     row = int(np.argmin(away))
     if away[row] > NEAR_DEG:
         raise UsageError(
@@ -327,9 +335,3 @@ def _angle(text: str) -> float | None:
     if minutes >= 60 or seconds >= 60:
         return None
     return (-1 if match[1] == "-" else 1) * (whole + minutes / 60 + seconds / 3600)
-
-
-def _separation_deg(ra: float, dec: float, others_ra: np.ndarray, others_dec: np.ndarray) -> np.ndarray:
-    a, d, b, e = (np.radians(v) for v in (ra, dec, others_ra, others_dec))
-    haversine = np.sin((e - d) / 2) ** 2 + np.cos(d) * np.cos(e) * np.sin((b - a) / 2) ** 2
-    return np.asarray(np.degrees(2 * np.arcsin(np.minimum(1.0, np.sqrt(haversine)))))

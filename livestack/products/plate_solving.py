@@ -118,7 +118,7 @@ def label_objects(cards: Cards, width: int, height: int, limit: int = 30) -> lis
         if item.rad_coords is None:
             continue
         ra, dec = np.degrees(item.rad_coords)
-        if _separation_deg(ra, dec, *centre) > min(radius * 1.05, 89.0):
+        if separation_deg(ra, dec, *centre) > min(radius * 1.05, 89.0):
             continue
         # The inverse of distortion terms may not converge far outside; the linear part is enough for a label.
         x, y = wcs.wcs_world2pix([[ra, dec]], 0)[0]
@@ -155,7 +155,7 @@ def _catalogue_around(ongc, ra: float, dec: float, radius: float) -> list:  # ty
     return list(found.values())
 
 
-def _separation_deg(ra1: float, dec1: float, ra2: float, dec2: float) -> float:
+def separation_deg(ra1: float, dec1: float, ra2: float, dec2: float) -> float:
     a1, d1, a2, d2 = (math.radians(v) for v in (ra1, dec1, ra2, dec2))
     haversine = math.sin((d2 - d1) / 2) ** 2 + math.cos(d1) * math.cos(d2) * math.sin((a2 - a1) / 2) ** 2
     return math.degrees(2 * math.asin(min(1.0, math.sqrt(haversine))))

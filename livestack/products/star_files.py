@@ -6,26 +6,28 @@ Tables of more rows than a spreadsheet takes are written as a FITS binary table,
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from livestack.base.durable import replacing, storage_error
 from livestack.base.frame import FrameInfo
 from livestack.formats.wcs import read_wcs
 from livestack.photometry.night import Solution, StarNight
 from livestack.photometry.times import airmass, bjd_tdb, site_of
+from livestack.products.light_curves import (
+    COLOUR_COLUMNS,
+    CURVE_COLUMNS,
+    CURVES,
+    CURVES_FITS,
+    STAR_COLUMNS,
+    STARS,
+    cell,
+)
 
-STAR_COLUMNS = (
-    "star", "x", "y", "ra_deg", "dec_deg", "g_mag", "n", "mag", "rms_mmag", "expected_mmag", "variability",
-)  # fmt: skip
-CURVE_COLUMNS = (
-    "star", "file", "index", "jd_utc_mid", "bjd_tdb", "airmass", "flux_adu", "mag", "mag_err", "flag",
-)  # fmt: skip
-COLOUR_COLUMNS = ("star", "file", "index", "colour", "flux_adu", "flux_err_adu")
 MOST_ROWS = 1_000_000
 """Longer tables are written as FITS: spreadsheets end here."""
 
@@ -44,17 +46,17 @@ def write_curves(
     ------
     SessionError : disk full, or not writable.
     """
-    curves = solution.curves
+    curves, wcs = solution.curves, read_wcs(info.cards)
     names = [spoken(Path(name)) for name in curves.files]
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written.append(_write_csv(folder / "stars.csv", STAR_COLUMNS, _star_rows(solution, info)))
-        times = _times(solution, info)
+        written.append(_write_csv(folder / STARS, STAR_COLUMNS, _star_rows(solution, wcs)))
+        times = _times(solution, info, wcs)
         if curves.mags.size > MOST_ROWS:
-            written.append(_write_fits(folder / "lightcurves.fits", solution, names, times))
+            written.append(_write_fits(folder / CURVES_FITS, solution, names, times))
         else:
-            written.append(_write_csv(folder / "lightcurves.csv", CURVE_COLUMNS, _curve_rows(solution, names, times)))
+            written.append(_write_csv(folder / CURVES, CURVE_COLUMNS, _curve_rows(solution, names, times)))
         if night.n_colours and curves.mags.size * night.n_colours <= MOST_ROWS:
             rows = _colour_rows(solution, night, names)
             written.append(_write_csv(folder / "lightcurves_colour.csv", COLOUR_COLUMNS, rows))
@@ -74,36 +76,29 @@ def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[object
     return path
 
 
-def _number(value: float, digits: int) -> str:
-    """A number as text, nothing where it is unknown."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else ""
-
-
-def _sky_places(solution: Solution, info: FrameInfo) -> np.ndarray:
+def _sky_places(solution: Solution, wcs: WCS | None) -> np.ndarray:
     """(n, 2) RA and Dec, degrees; NaN without a WCS."""
     curves = solution.curves
-    wcs = read_wcs(info.cards)
     if wcs is None or not len(curves):
         return np.full((len(curves), 2), np.nan)
     return np.asarray(wcs.all_pix2world(np.column_stack([curves.x, curves.y]), 0))
 
 
-def _star_rows(solution: Solution, info: FrameInfo) -> Iterator[tuple[object, ...]]:
-    curves, sky = solution.curves, _sky_places(solution, info)
+def _star_rows(solution: Solution, wcs: WCS | None) -> Iterator[tuple[object, ...]]:
+    curves, sky = solution.curves, _sky_places(solution, wcs)
     for k in range(len(curves)):
         yield (
-            k, _number(curves.x[k], 3), _number(curves.y[k], 3), _number(sky[k, 0], 6), _number(sky[k, 1], 6), "",
-            int(curves.n_good[k]), _number(curves.mag[k], 5), _number(curves.rms_mmag[k], 3),
-            _number(curves.expected_mmag[k], 3), _number(curves.variability[k], 2),
+            k, cell(curves.x[k], 3), cell(curves.y[k], 3), cell(sky[k, 0], 6), cell(sky[k, 1], 6), "",
+            int(curves.n_good[k]), cell(curves.mag[k], 5), cell(curves.rms_mmag[k], 3),
+            cell(curves.expected_mmag[k], 3), cell(curves.variability[k], 2),
         )  # fmt: skip
 
 
-def _times(solution: Solution, info: FrameInfo) -> tuple[np.ndarray, np.ndarray]:
+def _times(solution: Solution, info: FrameInfo, wcs: WCS | None) -> tuple[np.ndarray, np.ndarray]:
     """(t,) BJD in TDB, and airmass; NaN where position, site or time are unknown."""
     jd = solution.curves.jd
     unknown = np.full(len(jd), np.nan)
     ra, dec, site = info.ra_deg, info.dec_deg, site_of(info)
-    wcs = read_wcs(info.cards)
     if wcs is not None:
         ra, dec = (float(v) for v in wcs.all_pix2world([[(info.width - 1) / 2, (info.height - 1) / 2]], 0)[0])
     if ra is None or dec is None or not np.isfinite(jd).any():
@@ -116,12 +111,12 @@ def _curve_rows(
     solution: Solution, names: list[str], times: tuple[np.ndarray, np.ndarray]
 ) -> Iterator[tuple[object, ...]]:
     curves, (bjd, air) = solution.curves, times
-    stamps = [(_number(curves.jd[j], 8), _number(bjd[j], 8), _number(air[j], 4)) for j in range(len(names))]
+    stamps = [(cell(curves.jd[j], 8), cell(bjd[j], 8), cell(air[j], 4)) for j in range(len(names))]
     for k in range(len(curves)):
         for j in np.flatnonzero(np.isfinite(curves.flux[k])):
             yield (
-                k, names[j], int(curves.index[j]), *stamps[j], _number(curves.flux[k, j], 2),
-                _number(curves.mags[k, j], 5), _number(curves.errors[k, j], 5), int(curves.flags[k, j]),
+                k, names[j], int(curves.index[j]), *stamps[j], cell(curves.flux[k, j], 2),
+                cell(curves.mags[k, j], 5), cell(curves.errors[k, j], 5), int(curves.flags[k, j]),
             )  # fmt: skip
 
 
@@ -153,6 +148,6 @@ def _colour_rows(solution: Solution, night: StarNight, names: list[str]) -> Iter
         error = np.sqrt(sky_variance + solution.noise.per_photon * photon)
         for k in range(len(curves)):
             for j in np.flatnonzero(np.isfinite(flux[k])):
-                yield k, names[j], int(curves.index[j]), "RGB"[c], _number(flux[k, j], 2), _number(error[k, j], 2)
+                yield k, names[j], int(curves.index[j]), "RGB"[c], cell(flux[k, j], 2), cell(error[k, j], 2)
 
 

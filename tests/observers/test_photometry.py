@@ -14,7 +14,8 @@ from livestack.kernels.bands import Bands
 from livestack.observers.photometry import Photometry
 from livestack.photometry.night import StarNight, go_on, solve_night
 from livestack.photometry.watch import Sudden
-from livestack.products.star_files import CURVE_COLUMNS, STAR_COLUMNS, write_curves
+from livestack.products.light_curves import CURVE_COLUMNS, STAR_COLUMNS
+from livestack.products.star_files import write_curves
 from livestack.simulate import named_scenario, simulate_frame
 
 NIGHT = named_scenario("mono", frames=16, width=400, height=320, seed=4)

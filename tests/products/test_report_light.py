@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from livestack.products.light_curves import CURVE_COLUMNS, STAR_COLUMNS
 from livestack.products.report.light import light_chapter
-from livestack.products.star_files import CURVE_COLUMNS, STAR_COLUMNS
 
 
 def write(folder: Path, variability: float, ratio: float = 1.0, n: int = 20) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from livestack.photometry.watch import LEAST_MAG
+
 FEWEST = 5
 """With fewer good measurements nothing is said."""
 SURE, VERY_SURE = 6.0, 8.0
 """Sigma of a change that is told: of a star that is known to vary, and of one that is not (yet)."""
-LEAST_SUDDEN_MAG = 0.03
-"""A smaller change of a star that is not known to vary may be the sky's."""
 BEGUN = 0.15
 """The change had not begun while the light was within this share of it."""
 MEDIAN_NOISE = 1.25
@@ -44,7 +44,7 @@ def tell_light(hours: np.ndarray, left_mag: np.ndarray, error_mag: np.ndarray, v
     extreme = max((int(np.argmin(smooth)), int(np.argmax(smooth))), key=lambda k: abs(now - smooth[k]))
     change = now - float(smooth[extreme])
     sure = SURE if varies else VERY_SURE
-    if abs(change) > sure * 2**0.5 * sigma and (varies or abs(change) > LEAST_SUDDEN_MAG):
+    if abs(change) > sure * 2**0.5 * sigma and (varies or abs(change) > LEAST_MAG):
         before = np.flatnonzero(np.abs(smooth - smooth[extreme]) <= BEGUN * abs(change))
         words = "faded" if change > 0 else "brightened"
         return {"is": words, "mag": round(abs(change), 4), "since": round(float(hours[before[-1]]), 4)}

@@ -19,6 +19,7 @@ import numpy as np
 from livestack.faces.web.light_words import tell_light
 from livestack.faces.web.status import finite
 from livestack.photometry import SATURATED, Curves
+from livestack.photometry.times import posix_seconds
 from livestack.photometry.variability import VARIES
 from livestack.session.snapshot import Snapshot, Upright
 
@@ -30,8 +31,6 @@ LEAST_GOOD = 3
 WITHIN_PX = 60.0
 """A tap hits the nearest star that is not further from it, at most; pages ask for less when zoomed in."""
 HOURS = 24.0
-UNIX_EPOCH_JD = 2440587.5
-DAY_S = 86400.0
 FALSE_ALARMS = "By chance alone less than one star in a night of two thousand is marked."
 KEPT = 64
 
@@ -175,7 +174,7 @@ def _hours(jd: np.ndarray) -> tuple[np.ndarray, float | None]:
     if dated.sum() < 2 or dated.mean() < 0.5:
         return np.arange(1, len(jd) + 1, dtype=float), None
     first = float(jd[dated].min())
-    return (jd - first) * HOURS, round((first - UNIX_EPOCH_JD) * DAY_S, 1)
+    return (jd - first) * HOURS, round(float(posix_seconds(np.array(first))), 1)
 
 
 class StarDesk:

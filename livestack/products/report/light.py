@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from livestack.photometry.times import posix_seconds
 from livestack.photometry.variability import VARIES
 from livestack.products.light_curves import CURVES, CURVES_FITS, STARS, StarTable, read_curve, read_stars
 from livestack.products.report.charts import Series, chart
@@ -19,7 +20,6 @@ HOLDS = 1.25
 BIN_MAG = 1.0
 ENOUGH = 8
 """Good measurements that a star needs to be counted."""
-UNIX_EPOCH_JD = 2440587.5
 
 
 def light_chapter(folder: Path) -> str:
@@ -98,7 +98,7 @@ def _curve(stars: StarTable, row: int, folder: Path) -> str:
         return ""
     curve = read_curve(stars, row)
     dated = bool(np.isfinite(curve.jd).any())
-    x = (curve.jd - UNIX_EPOCH_JD) * 86400.0 if dated else np.arange(len(curve.mag), dtype=float)
+    x = posix_seconds(curve.jd) if dated else np.arange(len(curve.mag), dtype=float)
     middle = float(np.nanmedian(curve.mag[curve.good])) if curve.good.any() else math.nan
     y = middle - curve.mag  # brighter is up
     series = [

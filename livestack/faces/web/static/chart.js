@@ -1,16 +1,20 @@
-/* The noise of the stack over that of one frame, falling as 1 / sqrt(N): both axes logarithmic, so that is a straight line. */
 "use strict";
 
-window.livestackChart = (svg, points) => {
-  const NS = "http://www.w3.org/2000/svg", left = 34, right = 292, top = 8, bottom = 146;
+/* An empty drawing, and what puts elements into it. */
+window.livestackDraw = (svg) => {
   while (svg.firstChild) svg.removeChild(svg.firstChild);
-  const put = (kind, attributes, text) => {
-    const element = document.createElementNS(NS, kind);
+  return (kind, attributes, text) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", kind);
     for (const name of Object.keys(attributes)) element.setAttribute(name, attributes[name]);
     if (text !== undefined) element.textContent = text;
     svg.appendChild(element);
     return element;
   };
+};
+
+/* The noise of the stack over that of one frame, falling as 1 / sqrt(N): both axes logarithmic, so that is a straight line. */
+window.livestackChart = (svg, points) => {
+  const left = 34, right = 292, top = 8, bottom = 146, put = window.livestackDraw(svg);
   const most = Math.max(4, points[points.length - 1][0]);
   const least = Math.min(0.5, 1 / Math.sqrt(most), ...points.map((p) => p[1])) * 0.9;
   const x = (n) => left + (right - left) * Math.log(n) / Math.log(most);

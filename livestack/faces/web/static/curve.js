@@ -2,15 +2,7 @@
 "use strict";
 
 window.livestackCurve = (svg, told, sentence) => {
-  const NS = "http://www.w3.org/2000/svg", left = 44, right = 310, top = 18, bottom = 150;
-  while (svg.firstChild) svg.removeChild(svg.firstChild);
-  const put = (kind, attributes, text) => {
-    const element = document.createElementNS(NS, kind);
-    for (const name of Object.keys(attributes)) element.setAttribute(name, attributes[name]);
-    if (text !== undefined) element.textContent = text;
-    svg.appendChild(element);
-    return element;
-  };
+  const left = 44, right = 310, top = 18, bottom = 150, put = window.livestackDraw(svg);
   svg.setAttribute("aria-label", "Light curve: " + sentence);
   const good = told.points.filter((p) => p[3] === 0), points = good.length ? good : told.points;
   if (!points.length) return;
