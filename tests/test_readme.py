@@ -17,7 +17,7 @@ COMMANDS = sorted(set(re.findall(r"(?:`|^|bin/)livestack ([a-z]+)", README, re.M
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "livestack", *words], capture_output=True, text=True, timeout=300, cwd=ROOT
+        [sys.executable, "-m", "livestack", *words], capture_output=True, text=True, timeout=120, cwd=ROOT
     )
 
 

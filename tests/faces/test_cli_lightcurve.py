@@ -16,7 +16,7 @@ from tests.small_curves import write_curves
 def run(*words: object) -> tuple[int, str, str]:
     ended = subprocess.run(
         [sys.executable, "-m", "livestack", "lightcurve", *map(str, words)], capture_output=True, text=True,
-        timeout=300, env={**os.environ, "COLUMNS": "140"}, check=False,
+        timeout=120, env={**os.environ, "COLUMNS": "140"}, check=False,
     )  # fmt: skip
     return ended.returncode, ended.stdout, ended.stderr
 

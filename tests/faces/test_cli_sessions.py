@@ -37,7 +37,7 @@ def start(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
 
 def run(*words: object) -> tuple[int, str, str]:
     process = start(*words)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
@@ -186,7 +186,7 @@ def test_masters_and_published_pictures_in_the_folder_are_no_frames(night: Path,
     until(lambda: (folder / "pub" / "picture.jpg").exists(), ended(process))
     time.sleep(1)  # long enough for a look at it
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert [line["file"] for line in lines(tmp_path / "out", "frame")] == sorted(p.name for p in night.glob("*.fits"))
 
@@ -231,7 +231,7 @@ def test_first_signal_drains_and_saves(
         shutil.copy2(path, folder)
     until(lambda: len(lines(output, "frame")) >= 2, ended(process))
     process.send_signal(number)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert lines(output)[-1]["status"] == "saved"
     assert lines(output)[-1]["reason"].startswith("ended by Ctrl-C")
@@ -248,7 +248,7 @@ def test_second_signal_stops_at_once_and_resume_goes_on(
     until(lambda: len(lines(output, "frame")) >= 4, ended(process))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)  # two of one kind at once would be one
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=120)
     if process.returncode == 0:
         pytest.skip("it was faster than the second signal")
     assert process.returncode == 130, err
@@ -295,7 +295,7 @@ def test_files_a_byte_at_a_time_moved_in_in_a_burst_and_deleted_at_once(
     (folder / "gone.fits").unlink()
     until(lambda: sum(line["status"] == "stacked" for line in lines(output, "frame")) >= FRAMES, ended(process))
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=300)
+    process.communicate(timeout=120)
     frames = lines(output, "frame")
     assert sorted(line["file"] for line in frames if line["status"] == "stacked") == [path.name for path in paths]
     assert {(line["file"], line["reason"]) for line in frames if line["status"] == "refused"} <= {

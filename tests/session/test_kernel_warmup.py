@@ -23,7 +23,7 @@ print([loop.py_func.__name__ for loop in loops if not loop.signatures])
 
 
 def test_every_step_is_gone_through() -> None:
-    run = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, env=os.environ, timeout=300)
+    run = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, env=os.environ, timeout=120)
     assert run.stdout.strip() == "[]", run.stderr
 
 

@@ -37,7 +37,7 @@ def holder(tmp_path: Path):
     assert int(process.stdout.readline()) == process.pid
     yield process
     if process.returncode is None:
-        process.communicate("\n", timeout=300)
+        process.communicate("\n", timeout=120)
 
 
 def dead_pid() -> int:
@@ -57,7 +57,7 @@ def test_second_holder_is_refused_and_told_who(tmp_path: Path) -> None:
 def test_other_process_is_named_and_its_death_frees_the_folder(tmp_path: Path, holder: subprocess.Popen) -> None:
     with pytest.raises(UsageError, match=f"process {holder.pid} on"):
         SessionLock(tmp_path).acquire()
-    holder.communicate("\n", timeout=300)
+    holder.communicate("\n", timeout=120)
     assert holder.returncode == 9
     assert (tmp_path / LOCK_NAME).exists()
     with SessionLock(tmp_path):

@@ -582,7 +582,7 @@ def test_interrupted_command_leaves_the_truth_of_what_it_wrote(tmp_path: Path) -
     with subprocess.Popen([sys.executable, "-m", "livestack", "simulate", str(tmp_path), *words]) as process:
         until((tmp_path / "mono_0002.fits").exists)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=300) == 0
+        assert process.wait(timeout=120) == 0
     told = json.loads((tmp_path / "truth.json").read_text())["frames"]
     assert 3 <= len(told) < 500
     assert sorted(p.name for p in tmp_path.glob("*.fits")) == [f["file"] for f in told]
