@@ -18,6 +18,7 @@ base kernels simulate
 formats
 calibration detection
 registration
+astrometry
 quality
 stacking
 photometry picture

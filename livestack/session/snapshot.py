@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from livestack.astrometry.facts import SkyFacts
 from livestack.photometry import Curves
 
 State = Literal["starting", "watching", "paused", "saving", "ended"]
@@ -89,6 +90,7 @@ class Snapshot:
     warnings : those in force now.
     curves : light of the stars of `group`, None while there is none.
     upright : from the reference of `group` to the picture, None while the picture shows something else.
+    sky : where the reference of `group` lies in the sky, None while that is not known.
     """
 
     sequence: int = 0
@@ -119,6 +121,7 @@ class Snapshot:
     output: Path | None = None
     curves: Curves | None = None
     upright: Upright | None = None
+    sky: SkyFacts | None = None
     note: str = ""
     """A few words of the host for the public."""
 
