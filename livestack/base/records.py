@@ -177,6 +177,30 @@ class PsfRecord(Record):
     moffat: Annotated[dict[str, Any] | None, Plain] = None
 
 
+class SolutionRecord(Record):
+    """Where the reference of a group lies in the sky."""
+
+    type: Literal["solution"] = "solution"
+    group: str = ""
+    solver: str
+    ra_deg: Number = None
+    """Of the middle of the reference, with `dec_deg`; ICRS."""
+    dec_deg: Number = None
+    scale_arcsec: Number = None
+    """Arcseconds a pixel."""
+    rotation_deg: Number = None
+    """Position angle of the direction against the stored rows, north through east."""
+    mirrored: bool = False
+    width_deg: Number = None
+    height_deg: Number = None
+    n_stars: int = 0
+    """Matched with the catalogue."""
+    rms_arcsec: Number = None
+    wcs: Anything = Field(default_factory=dict)
+    """The cards of the WCS, for the pixels of the reference."""
+    message: str = ""
+
+
 class CheckpointRecord(Record):
     """State was saved; a session resumes from the newest of these that is whole."""
 
@@ -285,6 +309,7 @@ AnyRecord = (
     | GroupRecord
     | ResumeRecord
     | RemovedRecord
+    | SolutionRecord
     | TargetRecord
     | SavingRecord
     | WarningRecord

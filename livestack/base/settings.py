@@ -18,6 +18,7 @@ from livestack.base.choices import (
     PSFFunction,
     RegistrationMethod,
     RejectionMethod,
+    SolveMode,
     StackMode,
     Stretch,
     TransformModel,
@@ -132,9 +133,7 @@ class PSFSettings(Section):
 
     every_frames: int = Field(5, ge=1, description="fit the PSF of the stack after so many stacked frames")
     max_stars: int = Field(200, ge=3, description="fit at most so many stars")
-    function: PSFFunction = Field(
-        "moffat", description="profile that is reported and used for deconvolution"
-    )
+    function: PSFFunction = Field("moffat", description="profile that is reported and used for deconvolution")
     beta: float | None = Field(
         None, gt=1.2, le=50, description="hold Moffat's beta at this value instead of fitting it"
     )
@@ -150,9 +149,7 @@ class PhotometrySettings(Section):
 class RenderSettings(Section):
     """From linear data to a picture."""
 
-    stretch: Stretch = Field(
-        "auto", description="auto: midtone transfer from the sky's level and noise"
-    )
+    stretch: Stretch = Field("auto", description="auto: midtone transfer from the sky's level and noise")
     linked: bool = Field(True, description="one stretch for all channels; else each is stretched by its own noise")
     white_balance: WhiteBalance = Field(
         "stars", description="stars: the median star becomes neutral; none: as it is, for narrowband palettes"
@@ -181,8 +178,10 @@ class SaveSettings(Section):
         "bit), jpeg: stretched; tiff32: linear",
     )
     flatten: bool = Field(False, description="also write stack_flat.fits, the stack without its sky gradient")
-    solve: bool = Field(
-        False, description="solve the plate at the end with an installed ASTAP or astrometry.net; name the objects"
+    solve: SolveMode = Field(
+        "auto",
+        description="where the stack lies in the sky. auto: found while stacking, with the catalogue that comes along; "
+        "where that fails, at the end with an installed ASTAP or astrometry.net; external: only with those; off",
     )
     timelapse: bool = Field(False, description="write a film of the stack growing")
     publish: Path | None = Field(None, description="also write picture and status as static files here")

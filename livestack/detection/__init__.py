@@ -20,5 +20,4 @@ __all__ = [
     "measure_sky",
     "phase_planes",
     "terraces_of",
-
 ]

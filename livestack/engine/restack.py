@@ -27,7 +27,8 @@ def restack(group: Group, members: Sequence[Member], fetch: Fetch) -> Stack:
     stack, settings = group.stack.empty(), group.settings.stack
     first = 1 if settings.mode == "maximum" else settings.warmup_frames
     debayer = group.settings.calibration.debayer
-    start_robustly(stack,
+    start_robustly(
+        stack,
         warm_samples(group, [(m, Developer(fetch(m), debayer, keep_raw=True)) for m in members[:first]]),
         settings.rejects,
         group.bands,

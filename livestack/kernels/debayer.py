@@ -117,8 +117,9 @@ def mhc_rows(mosaic, red_y, red_x, y0, y1, x0, x1, out, out_y):
             x = a + i
             c = m[x]
             d = (n[x - 1] + n[x + 1]) + (s[x - 1] + s[x + 1])
-            g, p, q = _mhc(c, m[x - 1] + m[x + 1], n[x] + s[x], m[x - 2] + m[x + 2], nn[x] + ss[x], d,
-                           (x & 1) == green_parity)
+            g, p, q = _mhc(
+                c, m[x - 1] + m[x + 1], n[x] + s[x], m[x - 2] + m[x + 2], nn[x] + ss[x], d, (x & 1) == green_parity
+            )
             green[x - x0] = g
             own[x - x0] = p
             other[x - x0] = q

@@ -10,9 +10,18 @@ from numba import njit
 
 @njit(nogil=True, cache=True)
 def pair_similarities(
-    frame: np.ndarray, frame_mag: np.ndarray, frame_slack: np.ndarray,
-    reference: np.ndarray, reference_mag: np.ndarray, reference_slack: np.ndarray,
-    max_log_scale: float, turn: float, max_turn: float, min_base: float, radius: float, best: np.ndarray,
+    frame: np.ndarray,
+    frame_mag: np.ndarray,
+    frame_slack: np.ndarray,
+    reference: np.ndarray,
+    reference_mag: np.ndarray,
+    reference_slack: np.ndarray,
+    max_log_scale: float,
+    turn: float,
+    max_turn: float,
+    min_base: float,
+    radius: float,
+    best: np.ndarray,
 ) -> int:
     """Try every pair of frame stars on every ordered pair of reference stars; keep the best supported similarities.
 

@@ -83,8 +83,19 @@ def attitude(
 
 @njit(nogil=True, cache=True)
 def support(
-    rotation: np.ndarray, f: float, parity: float, vectors: np.ndarray, g: np.ndarray, xy: np.ndarray, mag: np.ndarray,
-    half: np.ndarray, first: np.ndarray, following: np.ndarray, radius: float, zero: float, slack: float,
+    rotation: np.ndarray,
+    f: float,
+    parity: float,
+    vectors: np.ndarray,
+    g: np.ndarray,
+    xy: np.ndarray,
+    mag: np.ndarray,
+    half: np.ndarray,
+    first: np.ndarray,
+    following: np.ndarray,
+    radius: float,
+    zero: float,
+    slack: float,
 ) -> tuple[int, int]:
     """How many catalogue stars fall into the picture, and how many of them have a star of about their brightness
     within `radius` (px).
@@ -125,9 +136,21 @@ def support(
 
 @njit(nogil=True, cache=True)
 def propose_by_pairs(
-    xy: np.ndarray, mag: np.ndarray, half: np.ndarray, vectors: np.ndarray, g: np.ndarray,
-    pairs: np.ndarray, angles: np.ndarray, pointing: np.ndarray, f0: float, max_log_scale: float, reach: float,
-    min_base: float, radius: float, slack: float, best: np.ndarray,
+    xy: np.ndarray,
+    mag: np.ndarray,
+    half: np.ndarray,
+    vectors: np.ndarray,
+    g: np.ndarray,
+    pairs: np.ndarray,
+    angles: np.ndarray,
+    pointing: np.ndarray,
+    f0: float,
+    max_log_scale: float,
+    reach: float,
+    min_base: float,
+    radius: float,
+    slack: float,
+    best: np.ndarray,
 ) -> int:
     """Try every pair of stars of the picture on every pair of the catalogue, either parity; keep the best supported.
 
@@ -177,7 +200,10 @@ def propose_by_pairs(
                     for side in range(2):
                         parity = 1.0 - 2.0 * side
                         attitude(ax, ay, bx, by, f, parity, va, vb, rotation)
-                        if rotation[2, 0] * pointing[0] + rotation[2, 1] * pointing[1] + rotation[2, 2] * pointing[2] < least:
+                        if (
+                            rotation[2, 0] * pointing[0] + rotation[2, 1] * pointing[1] + rotation[2, 2] * pointing[2]
+                            < least
+                        ):
                             continue
                         tried += 1
                         zero = 0.5 * (mag[i] - g[a] + mag[j] - g[b])
@@ -311,8 +337,14 @@ def match_quads(
 
 @njit(nogil=True, cache=True)
 def propose_by_quads(
-    found: np.ndarray, xy: np.ndarray, quads: np.ndarray, vectors: np.ndarray, stars: np.ndarray, parity: np.ndarray,
-    turn: float, cameras: np.ndarray,
+    found: np.ndarray,
+    xy: np.ndarray,
+    quads: np.ndarray,
+    vectors: np.ndarray,
+    stars: np.ndarray,
+    parity: np.ndarray,
+    turn: float,
+    cameras: np.ndarray,
 ) -> int:
     """Cameras from foursomes that look alike.
 

@@ -157,9 +157,7 @@ def sample_mesh(
 
 
 @njit(nogil=True, cache=True)
-def mesh_levels(
-    values: np.ndarray, counts: np.ndarray, level: np.ndarray, noise: np.ndarray, step: np.ndarray
-) -> None:
+def mesh_levels(values: np.ndarray, counts: np.ndarray, level: np.ndarray, noise: np.ndarray, step: np.ndarray) -> None:
     """Robust level and noise of cells from their sorted samples, and the least difference between two of them.
 
     level, noise, step : (rows, gx) float32, filled; level and noise NaN below eight samples, step +inf where all

@@ -218,4 +218,3 @@ def per_photon_of(info: FrameInfo) -> float | None:
         if keyword == "EGAIN" and isinstance(value, int | float) and 1e-3 < value < 1e3:
             return 1.0 / float(value)
     return None
-

@@ -299,9 +299,7 @@ def _design(points: _Points, shape: tuple[float, float, float]) -> np.ndarray:
         up, down = list(shape), list(shape)
         up[i] += size
         down[i] -= size
-        columns.append(
-            _shapes(points, *(np.array([v]) for v in up)) - _shapes(points, *(np.array([v]) for v in down))
-        )
+        columns.append(_shapes(points, *(np.array([v]) for v in up)) - _shapes(points, *(np.array([v]) for v in down)))
     return np.concatenate(columns, axis=1)
 
 

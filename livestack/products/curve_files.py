@@ -157,9 +157,7 @@ def say_transit(transit: Transit | None, clock: str) -> Sequence[str]:
     if not transit.found and transit.sigma >= POSSIBLE_SIGMA:
         return (f"A transit is possible, but at {transit.sigma:.1f} sigma not certain: {numbers}; {transit.name}.",)
     if not transit.found:
-        return (
-            f"No transit is claimed: the best dip, at {transit.sigma:.1f} sigma, may be chance ({numbers}).",
-        )
+        return (f"No transit is claimed: the best dip, at {transit.sigma:.1f} sigma, may be chance ({numbers}).",)
     words = [f"Transit at {transit.sigma:.0f} sigma: {numbers}; {transit.name}."]
     if not transit.whole:
         words.append("Only a part of it was seen: frames before or after are missing; mid and duration are unsure.")

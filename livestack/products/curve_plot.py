@@ -32,9 +32,7 @@ def bin_means(
         return hours[:0], hours[:0], hours[:0]
     steps = np.diff(hours)
     cuts = np.flatnonzero(steps > max(5 * float(np.median(steps)), 1e-9)) + 1
-    groups = [
-        run[i : i + points] for run in np.split(np.arange(len(hours)), cuts) for i in range(0, len(run), points)
-    ]
+    groups = [run[i : i + points] for run in np.split(np.arange(len(hours)), cuts) for i in range(0, len(run), points)]
     groups = [group for group in groups if 2 * len(group) > points]
     if not groups:
         return hours[:0], hours[:0], hours[:0]

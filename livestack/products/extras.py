@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from astropy.io import fits
 
+from livestack.astrometry.facts import SkyFacts
 from livestack.base.durable import replacing, write_atomically
 from livestack.base.errors import FrameError
 from livestack.base.settings import Settings
@@ -28,7 +29,7 @@ from livestack.engine.results import composite_of
 from livestack.formats.wcs import Cards, is_wcs_card, wcs_cards
 from livestack.picture import Picture, encode_png, measure_look, remove_gradient, render
 from livestack.picture.composite import OFF, Composite
-from livestack.products.plate_solving import ObjectLabel, label_objects, solve_plate
+from livestack.products.plate_solving import ObjectLabel, find_solver, label_objects, solve_plate
 from livestack.products.stack_files import isot, set_names, set_place, span, write_formats
 
 LABEL_COLOUR = (255, 214, 120)
@@ -36,8 +37,9 @@ SOLVE_TIMEOUT_S = 120.0
 
 
 def write_products(
-    output: Path, stack: LiveStack, settings: Settings, software: str, say: Callable[[str], None]
-) -> list[Path]:
+    output: Path, stack: LiveStack, settings: Settings, software: str, say: Callable[[str], None],
+    facts: Callable[[str], SkyFacts | None] = lambda group: None,
+) -> list[Path]:  # fmt: skip
     """Write all that the settings ask for beyond `stack.fits` and its pictures.
 
     Parameters
@@ -46,6 +48,7 @@ def write_products(
     stack : every group of it has been saved.
     software : name and version for headers.
     say : told what was made, and why something was not.
+    facts : where the reference of a group lies in the sky, where that is known.
 
     Returns
     -------
@@ -61,7 +64,9 @@ def write_products(
         groups = [group for group in stack.targets.on_grid_of(root.name) if group.n_stacked]
         if not groups:
             continue
-        solution = _solve(output, root, groups, say) if settings.save.solve else ()
+        solution = _known(root, groups, facts)
+        if not solution and settings.save.solve != "off":
+            solution = _solve(output, root, groups, settings.save.solve == "external", say)
         for group in groups:
             if settings.save.flatten:
                 written.append(write_flattened(output / group.name / "stack.fits"))
@@ -185,9 +190,25 @@ def write_flattened(stack: Path) -> Path:
 # Where in the sky
 
 
-def _solve(output: Path, root: Group, groups: Sequence[Group], say: Callable[[str], None]) -> Cards:
-    """Solve the plate of a grid once; the solution goes into the headers of all its stacks."""
+def _known(root: Group, groups: Sequence[Group], facts: Callable[[str], SkyFacts | None]) -> Cards:
+    """The WCS of a grid that was found while stacking: of the root, or of another filter."""
+    known = next((found for group in (root, *groups) if (found := facts(group.name)) is not None), None)
+    if known is None:
+        return ()
+    canvas = filled_canvas(root if root.n_stacked else groups[0])
+    return known.sky.moved(canvas.from_reference, canvas.width, canvas.height).cards()
+
+
+def _solve(output: Path, root: Group, groups: Sequence[Group], asked: bool, say: Callable[[str], None]) -> Cards:
+    """Solve the plate of a grid once, by an installed program; the solution goes into the headers of all its stacks.
+
+    Parameters
+    ----------
+    asked : the user wants it: what is missing is told.
+    """
     assert root.reference is not None
+    if root.reference.starless or (not asked and find_solver() is None):
+        return ()
     info = root.reference.info
     best = root if root.n_stacked else groups[0]
     assert best.stack is not None

@@ -63,7 +63,7 @@ def solve_plate(
     -------
     The solution, or None; and a sentence on what happened. Without a solver, or without success, nothing is raised.
     """
-    solver = next((path for name in SOLVERS if (path := shutil.which(name))), None)
+    solver = find_solver()
     if solver is None:
         looked = ", ".join(SOLVERS)
         return None, f"No plate solver was found ({looked}); install ASTAP (astap_cli) or astrometry.net."
@@ -91,6 +91,11 @@ def solve_plate(
     scale = 3600 * math.sqrt(abs(float(np.linalg.det(wcs.pixel_scale_matrix))))
     sentence = f"{name} solved {image.name}: RA {ra:.4f} deg, Dec {dec:+.4f} deg, {scale:.3f} arcsec per pixel."
     return PlateSolution(tuple(card for card in cards if is_wcs_card(card[0])), name, sentence), sentence
+
+
+def find_solver() -> str | None:
+    """The solver that is installed, None without one."""
+    return next((path for name in SOLVERS if (path := shutil.which(name))), None)
 
 
 def label_objects(cards: Cards, width: int, height: int, limit: int = 30) -> list[ObjectLabel]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from livestack.astrometry.facts import SkyFacts
 from livestack.base.errors import FrameError
 from livestack.base.settings import Settings
 from livestack.base.version import version
@@ -15,6 +16,7 @@ from livestack.detection.psf import PSFModel, measure_psf
 from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
 from livestack.engine.results import Result
+from livestack.photometry.depth import Stamps, exposure_of
 from livestack.products.extras import write_products
 from livestack.products.stack_files import build_header, write_pictures, write_stack
 
@@ -30,6 +32,7 @@ class Saver:
     output : the session's folder.
     settings : may be replaced while it runs; pictures look as the user chose last.
     say : tells a sentence; `tell_psf` a measurement of a finished stack.
+    facts : where the reference of a group lies in the sky; has_black : whether its sky is light alone.
 
     Attributes
     ----------
@@ -37,11 +40,14 @@ class Saver:
     """
 
     def __init__(
-        self, output: Path, settings: Settings, stack: LiveStack, say: Callable[[str], None], tell_psf: Tell
-    ) -> None:
+        self, output: Path, settings: Settings, stack: LiveStack, say: Callable[[str], None], tell_psf: Tell,
+        facts: Callable[[str], SkyFacts | None] = lambda group: None,
+        has_black: Callable[[str], bool] = lambda group: False,
+    ) -> None:  # fmt: skip
         self.results: list[Path] = []
         self.settings = settings
         self._output, self._stack, self._say, self._tell_psf = output, stack, say, tell_psf
+        self._facts, self._has_black = facts, has_black
 
     def save_group(self, group: Group, final: bool) -> PSFModel | None:
         """Write a group's stack and its pictures.
@@ -61,9 +67,12 @@ class Saver:
         settings = self.settings
         result = self._stack.result(group.name, copy=False)
         folder = self._output / group.name
-        model = self._measure(result)
+        sky = self._facts(group.name)
+        model = self._measure(result, sky)
+        if sky is not None:
+            sky = deepest(sky, result, model, self._has_black(group.name))
         path = folder / "stack.fits"
-        write_stack(path, result, build_header(result, settings, version(), model, group.history, final))
+        write_stack(path, result, build_header(result, settings, version(), model, group.history, final, sky))
         written = [path]
         last_word = final or not settings.save.final_pass or not settings.stack.rejects
         if last_word and model is not None:
@@ -82,7 +91,10 @@ class Saver:
         try:
             for number, result in enumerate(self._stack.windows(group.name, stopped), start=1):
                 path = self._output / group.name / f"window-{number:03d}.fits"
-                write_stack(path, result, build_header(result, self.settings, version(), None, group.history, False))
+                header = build_header(
+                    result, self.settings, version(), None, group.history, False, self._facts(group.name)
+                )
+                write_stack(path, result, header)
                 self.results.append(path)
                 self._say(f"Saved {group.name}/{path.name}: {len(result.members)} frame(s).")
         except FrameError as error:
@@ -97,8 +109,8 @@ class Saver:
         """
         settings = self.settings
         if not final:
-            settings = settings.model_copy(update={"save": settings.save.model_copy(update={"solve": False})})
-        made = write_products(self._output, self._stack, settings, f"livestack {version()}", self._say)
+            settings = settings.model_copy(update={"save": settings.save.model_copy(update={"solve": "off"})})
+        made = write_products(self._output, self._stack, settings, f"livestack {version()}", self._say, self._facts)
         self.results.extend(path for path in made if path not in self.results)
 
     def final_pass(self, group: Group, told: Callable[[], None], stopped: Callable[[], bool]) -> bool:
@@ -121,9 +133,33 @@ class Saver:
             self._say(f"The final pass of {group.name} over {total} frames was left out: {error}")
             return False
 
-    def _measure(self, result: Result) -> PSFModel | None:
+    def _measure(self, result: Result, sky: SkyFacts | None) -> PSFModel | None:
         if result.reference.starless:
             return None
         image = result.mean if result.mean.ndim == 2 else np.mean(result.mean, axis=0)
         info = result.reference.info
-        return measure_psf(image, info.saturation_adu, self.settings.psf, info.scale_arcsec_px)
+        scale = sky.sky.scale_arcsec if sky is not None else info.scale_arcsec_px
+        return measure_psf(image, info.saturation_adu, self.settings.psf, scale)
+
+
+def deepest(facts: SkyFacts, result: Result, model: PSFModel | None, black: bool) -> SkyFacts:
+    """What is known of a stack's sky with zero point, limit and sky brightness of the stack as it is saved.
+
+    Parameters
+    ----------
+    black : the sky is light alone.
+    """
+    info, stars = result.reference.info, result.reference.stars.stars
+    fwhm = model.fwhm_px if model is not None else stars.fwhm_px
+    if fwhm is None:
+        return facts
+    image = result.mean if result.mean.ndim == 3 else result.mean[None]
+    sky = facts.sky.moved(result.canvas.from_reference, result.canvas.width, result.canvas.height)
+    beta = model.profile.beta if model is not None else None
+    stamps = Stamps.cut(lambda rows, columns: image[:, rows, columns], image.shape, sky, facts.field, fwhm, beta)
+    depth = stamps.measure(sky.scale_arcsec, exposure_of(info), info.saturation_adu, black)
+    if depth is None:
+        return facts
+    limit = () if depth.limit_mag is None else ((len(result.members), depth.limit_mag),)
+    earlier = tuple(one for one in facts.limits if one[0] < len(result.members))
+    return depth.added_to(facts, earlier + limit)

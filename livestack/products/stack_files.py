@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from livestack.astrometry.facts import SkyFacts
 from livestack.base.durable import replacing, write_atomically
 from livestack.base.frame import FrameInfo
 from livestack.base.settings import Settings
 from livestack.detection.psf import PSFModel
 from livestack.engine.ledger import Member
 from livestack.engine.results import Result
-from livestack.formats.wcs import wcs_cards
+from livestack.formats.wcs import is_wcs_card, wcs_cards
 from livestack.kernels.bands import Bands
 from livestack.picture import Look, Picture, encode_jpeg, encode_png, encode_tiff, measure_look, render
 from livestack.stacking.canvas import Canvas
@@ -55,13 +56,17 @@ def terraces_in(header: fits.Header, channels: int) -> np.ndarray:
 
 
 def build_header(
-    result: Result, settings: Settings, version: str, psf: PSFModel | None, history: Sequence[str], final: bool
-) -> fits.Header:
+    result: Result, settings: Settings, version: str, psf: PSFModel | None, history: Sequence[str], final: bool,
+    sky: SkyFacts | None = None,
+) -> fits.Header:  # fmt: skip
     """Header of `stack.fits`: the contract's cards, the reference's own, and the history of the calibration."""
     header = fits.Header()
     reference = result.reference.info
     grid = result.canvas.from_reference @ np.linalg.inv(result.reference.light.inverse)
     carried, note = (reference.cards, None) if np.array_equal(grid, np.eye(3)) else wcs_cards(reference.cards, grid)
+    if sky is not None:
+        note = None
+        carried = tuple(card for card in carried if not is_wcs_card(card[0]))
     for keyword, value, comment in carried:
         unwritable = isinstance(value, float) and not math.isfinite(value)
         if unwritable or keyword in ("ROWORDER", "NCOMBINE", "EXPTIME", "DATE-OBS", "DATE-END"):
@@ -90,6 +95,8 @@ def build_header(
     header["GRIDFRAM"] = (grid_name, _fitting(grid_name, "frame that set the grid"))
     header["BUNIT"] = ("adu", "on the scale of the reference frame")
     set_place(header, result.canvas)
+    if sky is not None:
+        set_sky(header, sky, result.canvas)
     if settings.stack.mode != "mean":
         meaning = {"sum": "mean times number of samples (with rejected)", "maximum": "largest sample of each pixel"}
         header["STACKMOD"] = (settings.stack.mode, meaning[settings.stack.mode])
@@ -119,6 +126,30 @@ def set_place(header: fits.Header, canvas: Canvas) -> None:
         header["LTV2"] = (float(-canvas.top), "pixel y here = y on the grid + LTV2")
         header["LTM1_1"] = (1.0, "scale to the grid")
         header["LTM2_2"] = (1.0, "scale to the grid")
+
+
+def set_sky(header: fits.Header, facts: SkyFacts, canvas: Canvas) -> None:
+    """Where the pixels lie in the sky, and how faint they reach; `facts` are of the grid that the canvas lies on."""
+    sky = facts.sky.moved(canvas.from_reference, canvas.width, canvas.height)
+    for keyword, value, comment in sky.cards():
+        if keyword != "WCSAXES":
+            header[keyword] = (value, comment)
+    ra, dec = sky.centre
+    header["SOLVER"] = (facts.solver, "found where this lies in the sky")
+    header["SOLVRMS"] = (round(facts.rms_arcsec, 4), "[arcsec] scatter of the matched stars")
+    header["SOLVSTAR"] = (facts.n_stars, "stars matched with the catalogue")
+    header["PIXSCALE"] = (round(sky.scale_arcsec, 6), "[arcsec/px]")
+    header["RA"] = (round(ra, 6), "[deg] middle of the picture")
+    header["DEC"] = (round(dec, 6), "[deg] middle of the picture")
+    header["ROTATION"] = (round(sky.rotation_deg, 4), "[deg] position angle against the rows")
+    header["MIRRORED"] = (sky.mirrored, "as stored, first row on top")
+    for keyword, number, comment in (
+        ("ZEROPT", facts.zero_point, "[mag] Gaia G of a star of 1 adu/s"),
+        ("MAGLIM", facts.limit_mag, "[mag] point source at 5 sigma"),
+        ("SKYMAG", facts.sky_mag, "[mag/arcsec2] brightness of the sky"),
+    ):
+        if number is not None and math.isfinite(number):
+            header[keyword] = (round(number, 4), comment)
 
 
 def set_names(header: fits.Header, info: FrameInfo) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from livestack.astrometry.facts import SkyFacts
 from livestack.base.durable import replacing, storage_error
 from livestack.base.frame import FrameInfo
 from livestack.formats.wcs import read_wcs
@@ -28,30 +29,34 @@ from livestack.products.light_curves import (
     cell,
 )
 
+SAME_ARCSEC, SAME_PX = 2.0, 2.0
+"""A star nearer than the larger of the two is the one of the catalogue."""
 MOST_ROWS = 1_000_000
 """Longer tables are written as FITS: spreadsheets end here."""
 
 
 def write_curves(
-    folder: Path, solution: Solution, night: StarNight, info: FrameInfo, spoken: Callable[[Path], str]
-) -> list[Path]:
+    folder: Path, solution: Solution, night: StarNight, info: FrameInfo, spoken: Callable[[Path], str],
+    facts: SkyFacts | None = None,
+) -> list[Path]:  # fmt: skip
     """Write a group's light curves.
 
     Parameters
     ----------
     info : of the reference: position, site and WCS in its header.
     spoken : how the journal calls a file.
+    facts : where the reference lies, as it was solved; else the header is believed.
 
     Raises
     ------
     SessionError : disk full, or not writable.
     """
-    curves, wcs = solution.curves, read_wcs(info.cards)
+    curves, wcs = solution.curves, read_wcs(facts.sky.cards() if facts is not None else info.cards)
     names = [spoken(Path(name)) for name in curves.files]
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written.append(_write_csv(folder / STARS, STAR_COLUMNS, _star_rows(solution, wcs)))
+        written.append(_write_csv(folder / STARS, STAR_COLUMNS, _star_rows(solution, wcs, facts)))
         times = _times(solution, info, wcs)
         if curves.mags.size > MOST_ROWS:
             written.append(_write_fits(folder / CURVES_FITS, solution, names, times))
@@ -84,11 +89,21 @@ def _sky_places(solution: Solution, wcs: WCS | None) -> np.ndarray:
     return np.asarray(wcs.all_pix2world(np.column_stack([curves.x, curves.y]), 0))
 
 
-def _star_rows(solution: Solution, wcs: WCS | None) -> Iterator[tuple[object, ...]]:
+def _catalogue_mags(sky: np.ndarray, facts: SkyFacts | None) -> np.ndarray:
+    """(n,) G of the catalogue's star at each place; NaN where it has none."""
+    mags = np.full(len(sky), np.nan)
+    if facts is not None and facts.field is not None:
+        found = facts.field.nearest(sky, max(SAME_ARCSEC, SAME_PX * facts.sky.scale_arcsec))
+        mags[found >= 0] = facts.field.g[found[found >= 0]]
+    return mags
+
+
+def _star_rows(solution: Solution, wcs: WCS | None, facts: SkyFacts | None) -> Iterator[tuple[object, ...]]:
     curves, sky = solution.curves, _sky_places(solution, wcs)
+    g = _catalogue_mags(sky, facts)
     for k in range(len(curves)):
         yield (
-            k, cell(curves.x[k], 3), cell(curves.y[k], 3), cell(sky[k, 0], 6), cell(sky[k, 1], 6), "",
+            k, cell(curves.x[k], 3), cell(curves.y[k], 3), cell(sky[k, 0], 6), cell(sky[k, 1], 6), cell(g[k], 3),
             int(curves.n_good[k]), cell(curves.mag[k], 5), cell(curves.rms_mmag[k], 3),
             cell(curves.expected_mmag[k], 3), cell(curves.variability[k], 2),
         )  # fmt: skip
@@ -120,9 +135,7 @@ def _curve_rows(
             )  # fmt: skip
 
 
-def _write_fits(
-    path: Path, solution: Solution, names: list[str], times: tuple[np.ndarray, np.ndarray]
-) -> Path:
+def _write_fits(path: Path, solution: Solution, names: list[str], times: tuple[np.ndarray, np.ndarray]) -> Path:
     curves, (bjd, air) = solution.curves, times
     star, frame = np.nonzero(np.isfinite(curves.flux))
     width = max((len(name) for name in names), default=1)
@@ -149,5 +162,3 @@ def _colour_rows(solution: Solution, night: StarNight, names: list[str]) -> Iter
         for k in range(len(curves)):
             for j in np.flatnonzero(np.isfinite(flux[k])):
                 yield k, names[j], int(curves.index[j]), "RGB"[c], cell(flux[k, j], 2), cell(error[k, j], 2)
-
-

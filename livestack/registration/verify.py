@@ -39,8 +39,12 @@ class Candidate:
 
 
 def verify(
-    reference: StarReference, stars: StarCatalog, matrix: np.ndarray, settings: RegistrationSettings,
-    first_radius: float, free: int,
+    reference: StarReference,
+    stars: StarCatalog,
+    matrix: np.ndarray,
+    settings: RegistrationSettings,
+    first_radius: float,
+    free: int,
 ) -> Candidate | None:
     """Grow a rough transform into a fit over all stars; None when it falls apart."""
     xy = stars.xy

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from livestack.astrometry import SkyMap, Solved, Unsolved
 from livestack.base.durable import storage_error
 from livestack.base.folder import FileKey
 from livestack.base.frame import FrameInfo
@@ -25,6 +26,7 @@ from livestack.base.journal import (
     Record,
     ReferenceRecord,
     RemovedRecord,
+    SolutionRecord,
     Timings,
     WarningRecord,
 )
@@ -189,6 +191,15 @@ class JournalWriter:
         except OSError as error:
             raise storage_error(path, error) from error
 
+    def write_solution(self, group: str, answer: Solved | Unsolved) -> None:
+        """Where a reference lies in the sky, or why that is not known."""
+        if isinstance(answer, Unsolved):
+            self.warn("solution", [f"{group}: {answer.sentence}."])
+            return
+        said = f"{group}: {answer.sentence}."
+        self.append(_solution_record(group, answer.solver, answer.sky, answer.n_matched, answer.rms_arcsec, said))
+        self._say(said)
+
     def spoken(self, path: Path) -> str:
         """A file's name, relative to the (first) watched folder with forward slashes; whole where it is elsewhere."""
         with contextlib.suppress(ValueError):
@@ -242,6 +253,18 @@ class JournalWriter:
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(v) for v in row) for row in matrix)
+
+
+def _solution_record(
+    group: str, solver: str, sky: SkyMap, n_stars: int, rms_arcsec: float, message: str
+) -> SolutionRecord:
+    ra, dec = sky.centre
+    width, height = sky.field_deg
+    return SolutionRecord(
+        group=group, solver=solver, ra_deg=ra, dec_deg=dec, scale_arcsec=sky.scale_arcsec,
+        rotation_deg=sky.rotation_deg, mirrored=sky.mirrored, width_deg=width, height_deg=height, n_stars=n_stars,
+        rms_arcsec=rms_arcsec, wcs={keyword: value for keyword, value, _ in sky.cards()}, message=message,
+    )  # fmt: skip
 
 
 def _distortion_record(lens: Distortion) -> DistortionRecord:

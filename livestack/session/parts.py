@@ -13,6 +13,7 @@ from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
 from livestack.observers.observer import Observer, guarded
 from livestack.observers.photometry import Photometry
+from livestack.observers.plate_solving import PlateSolving
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
 from livestack.products.saver import Saver
@@ -45,13 +46,15 @@ class SessionParts:
         self.output, self.settings, self.stack, self.status, self.journal = output, settings, stack, status, journal
         self._say_later = say_later
         self.psf = PsfTrend(settings.psf, self._tell_psf, measured)
-        self.saver = Saver(output, settings, stack, status.say, self._tell_psf)
+        self.sky = PlateSolving(settings.save.solve == "auto", journal.write_solution)
+        self.saver = Saver(output, settings, stack, status.say, self._tell_psf, self.sky.facts, self.sky.has_black)
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
         status.curves = self.photometry.curves
-        self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, *more)
-        self.observers: tuple[Observer, ...] = (self.psf, self.photometry, journal, status, self.preview, *more)
+        status.sky = self.sky.facts
+        self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, self.sky, *more)
+        self.observers: tuple[Observer, ...] = (*self.measuring, journal, status, self.preview)
         self.masks: MaskStore | None = None
         self.checkpoints: Checkpoints | None = None
 
@@ -92,7 +95,14 @@ class SessionParts:
         reference = self.photometry.references.get(group.name)
         if solution is not None and reference is not None:
             night = self.photometry.nights[group.name]
-            written = write_curves(self.output / group.name, solution, night, reference.info, self.journal.spoken)
+            written = write_curves(
+                self.output / group.name,
+                solution,
+                night,
+                reference.info,
+                self.journal.spoken,
+                self.sky.facts(group.name),
+            )
             self.saver.results.extend(path for path in written if path not in self.saver.results)
 
     def draw_active(self, otherwise: Group | None = None) -> None:
@@ -115,6 +125,7 @@ class SessionParts:
         """End all threads of the parts."""
         self.preview.close()
         self.psf.close()
+        self.sky.close()
         self.close_state()
         self.stack.close()
 

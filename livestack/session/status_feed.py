@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from livestack.astrometry.facts import SkyFacts
 from livestack.base.errors import LivestackError
 from livestack.base.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
 from livestack.detection.psf import PSFModel
@@ -60,6 +61,7 @@ class StatusFeed:
         self.sequence = 0
         self.frame_size = (1, 1)
         self.curves: Callable[[str], Curves | None] = lambda group: None
+        self.sky: Callable[[str], SkyFacts | None] = lambda group: None
         self._targets = targets
         self._groups = targets.groups
         self._n_waiting = n_waiting
@@ -175,7 +177,8 @@ class StatusFeed:
         noise = self.noise.get(self.active_group, [])
         ratio = noise[-1][1] if noise else None
         fwhm = psf.fwhm_px if psf else (point.fwhm_px if point else None)
-        scale = info.scale_arcsec_px if info else None
+        sky = self.sky(self.active_group)
+        scale = sky.sky.scale_arcsec if sky is not None else info.scale_arcsec_px if info else None
         self._snapshot = replace(
             old,
             sequence=old.sequence + 1,
@@ -205,6 +208,7 @@ class StatusFeed:
             note=old.note if note is None else note,
             curves=self.curves(self.active_group),
             upright=self._upright(drawing),
+            sky=sky,
         )
         self.slot.publish(self._snapshot)
 

@@ -247,9 +247,7 @@ def colour_parts(data: np.ndarray, mosaic: str | None) -> list[list[np.ndarray]]
         return [[data]]
     side = math.isqrt(len(mosaic))
     phases = range(side * side)
-    return [
-        [data[k // side :: side, k % side :: side] for k in phases if mosaic[k] == colour] for colour in "RGB"
-    ]
+    return [[data[k // side :: side, k % side :: side] for k in phases if mosaic[k] == colour] for colour in "RGB"]
 
 
 def _subtrahend(

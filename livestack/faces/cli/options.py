@@ -100,8 +100,8 @@ Flatten = Annotated[
     typer.Option("--flatten/--no-flatten", help="also a linear stack without its sky gradient", show_default=False),
 ]
 Solve = Annotated[
-    bool | None,
-    typer.Option("--solve/--no-solve", help="solve the plate at the end (ASTAP, astrometry.net)", show_default=False),
+    choices.SolveMode | None,
+    typer.Option(help="find where the stack lies in the sky; external: ASTAP, astrometry.net", show_default=False),
 ]
 Json = Annotated[
     bool | None,

@@ -44,7 +44,9 @@ def light_chapter(folder: Path) -> str:
         f"<p>{int(counted.sum())} stars were measured in each frame and compared with each other. The brightest are "
         f"good to {finest:.1f} thousandths of a magnitude a frame; {100 * float(holds.mean()):.0f} % of all hold as "
         "still as photons, sky and camera allow.</p>"
-        + _scatter(stars, counted) + _bins(stars, counted) + _varying(stars, folder)
+        + _scatter(stars, counted)
+        + _bins(stars, counted)
+        + _varying(stars, folder)
     )
 
 

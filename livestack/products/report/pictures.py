@@ -23,7 +23,10 @@ def jpeg_address(rgb: np.ndarray, quality: int = 82) -> str:
 
 
 def draw_pair(
-    stack: np.ndarray, single: np.ndarray | None, settings: RenderSettings, bottom_up: bool,
+    stack: np.ndarray,
+    single: np.ndarray | None,
+    settings: RenderSettings,
+    bottom_up: bool,
     terraces: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Stack and single frame (C, H, W) in one and the same stretch, (h, w, 3) uint8 each, at most `STACK_SIDE` wide.
@@ -39,7 +42,11 @@ def draw_pair(
 
 
 def draw_crop_pair(
-    stack: np.ndarray, single: np.ndarray, settings: RenderSettings, bottom_up: bool, centre: tuple[int, int],
+    stack: np.ndarray,
+    single: np.ndarray,
+    settings: RenderSettings,
+    bottom_up: bool,
+    centre: tuple[int, int],
     terraces: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same at full resolution, around `centre` (x, y in stored pixels)."""

@@ -56,9 +56,7 @@ def first_view(night: Night, group: Group, single: np.ndarray | None, single_nam
     if lone is None or single is None:
         return picture(jpeg_address(whole), f"the finished picture: {label}")
     _, height, width = stack.image.shape
-    near = draw_crop_pair(
-        stack.image, single, night.settings.render, stack.bottom_up, _lively(stack.image), terraces
-    )
+    near = draw_crop_pair(stack.image, single, night.settings.render, stack.bottom_up, _lively(stack.image), terraces)
     return (
         slider(jpeg_address(lone, 74), jpeg_address(whole, 82), "one frame", label)
         + f'<p class="soft">Drag across the picture. Left: {escape(single_name)}, one frame as it came from the '

@@ -1,0 +1,209 @@
+"""Where the stacks lie in the sky: each reference's stars are solved in the background as soon as it stands.
+
+What was found is taken over between two frames when it is there; nobody waits for it but the end of the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from livestack.astrometry import Hint, SkyMap, Solved, Solver, Unsolved
+from livestack.astrometry.facts import FieldStars, SkyFacts
+from livestack.astrometry.hints import hints_of, year_of
+from livestack.base.errors import LivestackError
+from livestack.engine.events import Event, FrameDone, FrameRefused, FrameRegistered, FrameStacked, ReferenceChanged
+from livestack.engine.reference import Reference
+from livestack.engine.views import StackView
+from livestack.photometry.depth import Depth, Stamps, exposure_of
+
+LEAST_STARS = 3
+GROWTH = 1.25
+"""How faint the stack reaches is measured again when it has so many times as many frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """All that the solver is asked of a reference."""
+
+    xy: np.ndarray
+    flux: np.ndarray
+    width: int
+    height: int
+    hints: tuple[Hint, ...]
+    year: float
+
+
+class PlateSolving:
+    """Solves the plates of all groups.
+
+    Parameters
+    ----------
+    enabled : else nothing is solved.
+    tell : called with (group, what was found) between two frames.
+
+    Attributes
+    ----------
+    found : by group.
+    """
+
+    name: ClassVar[str] = "plate solving"
+    version: ClassVar[int] = 1
+
+    def __init__(self, enabled: bool, tell: Callable[[str, Solved | Unsolved], None]) -> None:
+        self.found: dict[str, Solved] = {}
+        self._enabled, self._tell = enabled, tell
+        self._solver = Solver()
+        self._worker: ThreadPoolExecutor | None = None
+        self._asked: dict[str, _Question] = {}
+        self._waiting: dict[str, Future[Solved | Unsolved]] = {}
+        self._depths: dict[str, list[tuple[int, Depth]]] = {}
+        self._measuring: tuple[str, int, Future[Depth | None]] | None = None
+        self._dark: dict[str, bool] = {}
+
+    def on_event(self, event: Event) -> None:
+        """Ask when there is a reference; take over what was found."""
+        if not self._enabled:
+            return
+        if isinstance(event, ReferenceChanged):
+            self._begin(event.group, event.reference)
+        elif isinstance(event, FrameRegistered):
+            info, masters = event.detected.frame.info, event.detected.masters
+            dark = masters is not None and masters.dark is not None
+            self._dark[event.group] = dark or info.pedestal_adu is not None
+        elif isinstance(event, FrameStacked | FrameRefused):
+            self.collect(wait=False)
+        elif isinstance(event, FrameDone) and event.view is not None:
+            self._measure(event.view)
+
+    def state(self) -> Mapping[str, Any]:
+        """What was found, and what was asked and not yet answered."""
+        return {
+            "found": {name: _as_plain(solved) for name, solved in self.found.items()},
+            "depths": {name: [(n, vars(depth)) for n, depth in known] for name, known in self._depths.items()},
+            "dark": dict(self._dark),
+            "asked": {
+                name: (q.xy, q.flux, q.width, q.height, [_hint_as_plain(hint) for hint in q.hints], q.year)
+                for name, q in self._asked.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        if not self._enabled:
+            return
+        self.found = {str(name): _from_plain(saved) for name, saved in state["found"].items()}
+        self._dark = dict(state["dark"])
+        self._depths = {
+            str(name): [(n, Depth(**saved)) for n, saved in known] for name, known in state["depths"].items()
+        }
+        for name, (xy, flux, width, height, hints, year) in state["asked"].items():
+            asked = _Question(xy, flux, width, height, tuple(Hint(*hint) for hint in hints), year)
+            self._ask(str(name), asked)
+
+    def facts(self, group: str) -> SkyFacts | None:
+        """Where the reference of a group lies; None while that is not known."""
+        solved = self.found.get(group)
+        if solved is None:
+            return None
+        facts = SkyFacts(solved.sky, solved.solver, solved.rms_arcsec, solved.n_matched, solved.field)
+        known = self._depths.get(group)
+        if not known:
+            return facts
+        limits = tuple((n, depth.limit_mag) for n, depth in known if depth.limit_mag is not None)
+        return known[-1][1].added_to(facts, limits)
+
+    def has_black(self, group: str) -> bool:
+        """Whether the sky of a group's frames is light alone: dark, bias or black level were subtracted."""
+        return self._dark.get(group, False)
+
+    def collect(self, wait: bool) -> None:
+        """Take over what was found; with `wait`, all that was asked."""
+        if self._measuring is not None and (wait or self._measuring[2].done()):
+            name, n_frames, measured = self._measuring
+            self._measuring = None
+            depth = measured.result()
+            if depth is not None and name in self.found:
+                self._depths.setdefault(name, []).append((n_frames, depth))
+        for group, answer in tuple(self._waiting.items()):
+            if not wait and not answer.done():
+                continue
+            solved = answer.result()
+            del self._waiting[group], self._asked[group]
+            if isinstance(solved, Solved):
+                self.found[group] = solved
+            self._tell(group, solved)
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, group: str, reference: Reference) -> None:
+        earlier = self.found.pop(group, None)
+        self._asked.pop(group, None)
+        self._waiting.pop(group, None)
+        self._depths.pop(group, None)
+        stars = reference.stars.stars
+        if reference.starless or len(stars) < LEAST_STARS:
+            return
+        scale = earlier.sky.scale_arcsec if earlier is not None else self._scale_of_others()
+        info = reference.info
+        height, width = reference.shape
+        hints = tuple(hints_of(info, scale))
+        self._ask(group, _Question(stars.xy, stars.flux, width, height, hints, year_of(info.date_obs)))
+
+    def _measure(self, view: StackView) -> None:
+        """Measure how faint a stack reaches, in the background, from stamps that are cut out here."""
+        solved, reference = self.found.get(view.group), view.reference
+        if solved is None or reference is None or self._measuring is not None or self._worker is None:
+            return
+        known = self._depths.get(view.group)
+        fwhm = reference.stars.stars.fwhm_px
+        if fwhm is None or (known and view.n_stacked < GROWTH * known[-1][0]):
+            return
+        sky = solved.sky.moved(view.canvas.from_reference, view.canvas.width, view.canvas.height)
+        stamps = Stamps.cut(view.image, view.shape, sky, solved.field, fwhm)
+        task = self._worker.submit(
+            stamps.measure, sky.scale_arcsec, exposure_of(reference.info), reference.info.saturation_adu,
+            self.has_black(view.group),
+        )  # fmt: skip
+        self._measuring = (view.group, view.n_stacked, task)
+
+    def _scale_of_others(self) -> float | None:
+        """The scale of what was solved last: the same camera, most likely."""
+        return next((one.sky.scale_arcsec for one in reversed(self.found.values())), None)
+
+    def _ask(self, group: str, asked: _Question) -> None:
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="livestack-solve")
+        self._asked[group] = asked
+        self._waiting[group] = self._worker.submit(self._answer, asked)
+
+    def _answer(self, asked: _Question) -> Solved | Unsolved:
+        try:
+            for hint in asked.hints:
+                answer = self._solver.solve(asked.xy, asked.flux, asked.width, asked.height, hint, asked.year)
+                if isinstance(answer, Solved):
+                    return answer
+            return answer
+        except LivestackError as error:
+            return Unsolved(f"not solved: {error}")
+        finally:
+            self._solver.release()
+
+
+def _hint_as_plain(hint: Hint) -> tuple[float | None, float | None, float | None, bool]:
+    return hint.ra_deg, hint.dec_deg, hint.scale_arcsec, hint.sure
+
+
+def _as_plain(solved: Solved) -> dict[str, Any]:
+    return {**vars(solved), "sky": dict(vars(solved.sky)), "field": dict(vars(solved.field))}
+
+
+def _from_plain(saved: Mapping[str, Any]) -> Solved:
+    return Solved(**{**saved, "sky": SkyMap(**saved["sky"]), "field": FieldStars(**saved["field"])})
