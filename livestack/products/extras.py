@@ -17,8 +17,9 @@ import numpy as np
 from astropy.io import fits
 
 from livestack.astrometry.facts import SkyFacts
+from livestack.astrometry.headers import map_of_cards
+from livestack.astrometry.objects import ObjectLabel, label_objects
 from livestack.base.durable import replacing, write_atomically
-from livestack.base.errors import FrameError
 from livestack.base.settings import Settings
 from livestack.engine.grid import filled_canvas
 from livestack.engine.group import Group
@@ -29,7 +30,7 @@ from livestack.engine.results import composite_of
 from livestack.formats.wcs import Cards, is_wcs_card, wcs_cards
 from livestack.picture import Picture, encode_png, measure_look, remove_gradient, render
 from livestack.picture.composite import OFF, Composite
-from livestack.products.plate_solving import ObjectLabel, find_solver, label_objects, solve_plate
+from livestack.products.plate_solving import find_solver, solve_plate
 from livestack.products.stack_files import isot, set_names, set_place, span, write_formats
 
 LABEL_COLOUR = (255, 214, 120)
@@ -263,13 +264,9 @@ def _label_group(folder: Path, group: Group, settings: Settings, stack: LiveStac
 
 def _label(path: Path, picture: Picture, cards: Cards, bottom_up: bool) -> list[Path]:
     """A copy of a full-size picture with the names of what it shows; nothing where no name is known."""
-    if not cards:
-        return []
     height, width = picture.rgb.shape[:2]
-    try:
-        labels = label_objects(cards, width, height)
-    except FrameError:  # the solver's cards hold no celestial WCS after all
-        return []
+    sky = map_of_cards(cards, width, height) if cards else None
+    labels = label_objects(sky) if sky is not None else []
     if not labels:
         return []
     write_atomically(path, encode_png(Picture(draw_labels(picture.rgb, labels, bottom_up), picture.scale)))

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from livestack.astrometry.objects import separation_deg
 from livestack.base.errors import UsageError
 from livestack.formats.wcs import read_wcs
-from livestack.products.plate_solving import separation_deg
 
 STARS, CURVES, CURVES_FITS = "stars.csv", "lightcurves.csv", "lightcurves.fits"
 STAR_COLUMNS = (

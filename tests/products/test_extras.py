@@ -12,10 +12,10 @@ import tifffile
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from livestack.astrometry.objects import ObjectLabel
 from livestack.base.settings import Settings
 from livestack.engine.live_stack import LiveStack
 from livestack.products.extras import draw_labels, put_wcs, write_flattened, write_products
-from livestack.products.plate_solving import ObjectLabel
 from livestack.products.stack_files import build_header, write_pictures, write_stack
 from livestack.simulate import named_scenario, simulate_frame
 
