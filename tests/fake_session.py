@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from livestack.astrometry import SkyMap
+from livestack.astrometry.facts import SkyFacts
 from livestack.photometry import COSMIC, Curves
 from livestack.photometry.variability import variability
 from livestack.session.snapshot import Controls, Slot, Snapshot, TrendPoint, Upright
@@ -115,6 +117,16 @@ class FakeSession:
         width, height = self.snapshot.full_size
         upright = upright or Upright(-16, -32, height)
         self.publish(curves=make_curves(width, height, n_frames, upright, **how), upright=upright)  # type: ignore[arg-type]
+
+    def solve(self, sky: SkyMap | None, upright: Upright | None = None, **facts: object) -> None:
+        """Publish where the picture lies: `sky` is a map of the picture's own pixels; None: it is not known."""
+        upright = upright or Upright(-16, -32, self.snapshot.full_size[1], bottom_up=True)
+        if sky is None:
+            self.publish(sky=None)
+            return
+        reference = sky.moved(np.linalg.inv(upright.transform), sky.width, sky.height)
+        known = SkyFacts(reference, "livestack", 0.4, 87, **facts)  # type: ignore[arg-type]
+        self.publish(sky=known, upright=upright)
 
     def publish(self, **change: object) -> None:
         """Publish the snapshot with a change."""

@@ -62,6 +62,13 @@ class Upright:
         row = y - self.top
         return x - self.left, self.height - 1 - row if self.bottom_up else row
 
+    @property
+    def transform(self) -> np.ndarray:
+        """(3, 3) affine: places on the reference -> the upright picture."""
+        down = -1.0 if self.bottom_up else 1.0
+        first = self.height - 1 + self.top if self.bottom_up else -self.top
+        return np.array([[1.0, 0.0, -self.left], [0.0, down, first], [0.0, 0.0, 1.0]])
+
     def to_reference(self, x: float, y: float) -> tuple[float, float]:
         """A place in true pixels of the upright picture as one on the reference."""
         row = self.height - 1 - y if self.bottom_up else y

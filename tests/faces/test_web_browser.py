@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 
 from livestack.faces.web.publish import Publisher
 from livestack.faces.web.server import WebServer
+from tests.astrometry.test_grid import map_at, wcs_of
 from tests.fake_session import FakeSession, place_stars
 from tests.waiting import until
 
@@ -30,7 +32,7 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --hide-scrollbars"
 )
-SIZES = {"phone": (390, 844), "laptop": (1366, 768), "projector": (1920, 1080)}
+SIZES = {"phone": (390, 844), "landscape": (844, 390), "laptop": (1366, 768), "projector": (1920, 1080)}
 TOKEN = "secret-of-the-host"
 SHOTS = os.environ.get("LIVESTACK_SHOTS")
 """A folder for screenshots, for those who want to look."""
@@ -91,7 +93,7 @@ class Page:
         width, height = SIZES[size]
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"},
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size in ("phone", "landscape")},
         )
 
     def ask(self, script: str, *arguments: object) -> Any:
@@ -121,7 +123,7 @@ class Page:
         return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["phone", "laptop", "projector"])
 def test_page_follows_the_session_at_every_size(
     driver: Any, session: FakeSession, server: WebServer, size: str
 ) -> None:
@@ -480,3 +482,114 @@ def test_published_page_works_from_any_web_server(driver: Any, session: FakeSess
         finally:
             static.shutdown()
             thread.join()
+
+
+def test_the_sky_over_the_picture(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url)
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack && livestack.viewer.frame)"))
+    page.ask("localStorage.clear()")
+    time.sleep(0.2)
+    plain = page.picture()
+    for name in ("labels", "grid", "sky", "depth", "place", "cursor"):
+        assert not page.is_shown(name)
+    sky = map_at(56.75, 24.1, 5.0, 20.0, bends=True)
+    session.solve(sky, limit_mag=17.3, sky_mag=20.1, limits=((4, 15.9), (40, 17.3)))
+    until(lambda: page.is_shown("labels"))
+    until(lambda: not np.array_equal(plain, page.picture()))
+    assert page.text("sky-word").startswith("You are looking at ")
+    assert page.text("depth-word") == "Faintest star now: 17.3 mag"
+    assert "1.4 mag fainter than after the first 4 frames" in page.text("depth-more")
+    assert "20.1 mag/arcsec²" in page.text("dark-word")
+
+    # every place in the picture, against astropy
+    places = np.array([(x, y) for x in (0, 400, 1499) for y in (0, 333, 979)])
+    found = np.array(page.ask("return arguments[0].map((p) => livestack.sky.place(p[0], p[1]))", places.tolist()))
+    back = wcs_of(sky).all_world2pix(found, 0)
+    np.testing.assert_allclose(back, places, atol=0.1)
+
+    def drawn() -> dict[str, tuple[float, float]]:
+        return {d[0]: (d[1], d[2]) for d in page.ask("return livestack.sky.drawn.map((d) => [d.label.name, d.x, d.y])")}
+
+    until(lambda: "Alcyone" in drawn())
+    boxes = page.ask("return livestack.sky.drawn.map((d) => d.box)")
+    for k, a in enumerate(boxes):
+        for b in boxes[:k]:
+            assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]
+    at = page.ask("const b = livestack.viewer.canvas.getBoundingClientRect(); return [b.left, b.top]")
+
+    def tap(x: float, y: float) -> None:
+        pointer = webdriver.ActionChains(driver)
+        pointer.w3c_actions.pointer_action.move_to_location(round(at[0] + x), round(at[1] + y))
+        pointer.w3c_actions.pointer_action.click()
+        pointer.perform()
+
+    tap(*drawn()["Alcyone"])
+    until(lambda: page.text("place-title") == "Alcyone")
+    assert page.text("place-facts") == "Star η Tau · mag 2.9 · in Taurus"
+    assert "03h 47m 29" in page.text("place-where")
+    page.shoot("sky-card")
+    page.find("place-close").click()
+    assert not page.is_shown("place")
+
+    before = drawn()["Alcyone"]
+    page.ask("livestack.viewer.zoomTo(1.5, arguments[0], arguments[1])", *before)
+    time.sleep(0.3)
+    np.testing.assert_allclose(drawn()["Alcyone"], before, atol=1)  # names follow the picture
+    page.ask("livestack.viewer.pan(-37, 21)")
+    time.sleep(0.3)
+    np.testing.assert_allclose(np.subtract(drawn()["Alcyone"], before), (-37, 21), atol=1)
+    page.ask("livestack.viewer.fit()")
+    named = page.picture()
+    page.find("grid").click()
+    assert page.find("grid").get_attribute("aria-pressed") == "true"
+    until(lambda: not np.array_equal(named, page.picture()))
+    page.find("labels").click()
+    until(lambda: not drawn())
+    page.shoot("sky-grid")
+    page.find("labels").click()
+    time.sleep(0.4)  # a second tap at once would zoom
+    tap(500, 600)
+    until(lambda: page.is_shown("place"))
+    x, y = page.ask("return livestack.viewer.toPicture(arguments[0], arguments[1])", 500, 600)
+    ra, dec = wcs_of(sky).all_pix2world([[x, y]], 0)[0]
+    assert page.text("place-facts") == f"{ra:.4f}°, +{dec:.4f}°"
+    session.solve(None)
+    until(lambda: not page.is_shown("labels"))
+    for name in ("grid", "sky", "depth", "place"):
+        assert not page.is_shown(name)
+    assert not page.ask("return livestack.sky.place(1, 1)")
+    assert page.complaints() == []
+
+
+def test_the_host_reads_the_place_under_the_cursor(driver: Any, session: FakeSession, server: WebServer) -> None:
+    sky = map_at(56.75, -0.4, 5.0, 20.0)
+    session.solve(sky)
+    page = Page(driver, server.host_url)
+    until(lambda: driver.current_url.endswith("/host") and page.ask("return Boolean(livestack.sky.told)"))
+    pointer = webdriver.ActionChains(driver)
+    pointer.w3c_actions.pointer_action.move_to_location(401, 333)
+    pointer.perform()
+    until(lambda: page.is_shown("cursor"))
+    x, y = page.ask("return livestack.viewer.toPicture(401, 333)")
+    place = SkyCoord(*wcs_of(sky).all_pix2world([[x, y]], 0)[0], unit="deg")
+    ra = place.ra.to_string(unit="hour", precision=2, pad=True, fields=3).replace("m", "m ").replace("h", "h ")
+    assert page.text("cursor").startswith(ra)
+    assert page.text("cursor").endswith(f"{place.ra.deg:.4f}°, {place.dec.deg:+.4f}°".replace("-", "−"))
+    assert "livestack, 87 stars" in page.text("sky-facts")
+
+
+@pytest.mark.parametrize("size", ["phone", "landscape"])
+def test_buttons_of_the_sky_fit_on_a_phone(driver: Any, session: FakeSession, server: WebServer, size: str) -> None:
+    session.solve(map_at(56.75, 24.1, 5.0, 20.0))
+    session.measure(60)
+    page = Page(driver, server.public_url, size)
+    until(lambda: page.is_shown("labels") and page.is_shown("stars-toggle"))
+    width, height = SIZES[size]
+    for button in driver.find_elements(By.CSS_SELECTOR, "#tools button"):
+        box = button.rect
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["height"] >= 44
+        assert box["y"] + box["height"] <= height
+        assert page.ask("return arguments[0].scrollWidth <= arguments[0].clientWidth + 1", button)
+    page.shoot(f"sky-{size}")

@@ -1,9 +1,9 @@
 """The web application: pages, pictures and events for everybody, controls for the host alone.
 
 Everything a visitor can reach only reads. Updates go out as server-sent events (`streaming`); pictures are encoded once
-for each change (`encoder`), true pixels come as tiles (`tiles`), the light of stars as JSON (`star_pages`). The host's
-page and controls need the secret of the host's link (`access_control`). The session is known through its snapshots and
-`Controls` only.
+for each change (`encoder`), true pixels come as tiles (`tiles`), the light of stars and the sky as JSON (`star_pages`,
+`sky_pages`). The host's page and controls need the secret of the host's link (`access_control`). The session is known
+through its snapshots and `Controls` only.
 
 There is no encryption: on a network that is not trusted, put a reverse proxy with TLS in front.
 """
@@ -37,6 +37,7 @@ from livestack.faces.web.access_control import (
     set_host_cookie,
 )
 from livestack.faces.web.encoder import Encoder
+from livestack.faces.web.sky_pages import SkyPages
 from livestack.faces.web.star_pages import StarPages
 from livestack.faces.web.status import host_status
 from livestack.faces.web.streaming import EventStream, PatientResponse, Streams
@@ -68,6 +69,7 @@ class Site:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.encoder = Encoder(slot, self._changed, join_url)
         self.stars = StarPages(self.encoder)
+        self.sky = SkyPages(self.encoder)
         self._tile_rate = RateLimit(per_s=30, burst=150)
         self._host_rate = RateLimit(per_s=5, burst=20)
 
@@ -289,6 +291,7 @@ def make_app(
             Route("/tile/{name}/{column:int}-{row:int}.jpg", site.tile),
             Route("/stars.json", site.stars.list),
             Route("/star.json", site.stars.one),
+            Route("/sky.json", site.sky.all),
             Route("/qr.svg", site.qr),
             Route("/enter/{token}", site.enter),
             Route("/host", site.host_page),

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from livestack.faces.timelapse import ThinnedAlbum, encode_jpeg
+from livestack.faces.web.sky import SolvedPicture
 from livestack.faces.web.stars import Starlight
 from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot
@@ -41,6 +42,7 @@ class View:
     snapshot: Snapshot = field(default_factory=Snapshot)
     stack_name: str | None = None
     stars: Starlight | None = None
+    sky: SolvedPicture | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,11 @@ class Encoder:
         stars = self.view.stars
         if stars is None or not stars.is_of(snapshot):
             stars = Starlight.of(snapshot, self._number)
-        self.view = View(self._number, self._say(snapshot, stars), snapshot, self._names["stack"], stars)
+        sky = self.view.sky
+        if sky is None or not sky.is_of(snapshot):
+            sky = SolvedPicture.of(snapshot, self._number)
+        status = self._say(snapshot, stars, sky)
+        self.view = View(self._number, status, snapshot, self._names["stack"], stars, sky)
 
     def _encode(self, kind: str, picture: np.ndarray | None, longest_side: int, quality: int) -> bool:
         """Encode a picture where it is another than before; True where it was."""
@@ -130,7 +136,7 @@ class Encoder:
         self._pictures, self._arrays[kind], self._names[kind] = kept, picture, name
         return True
 
-    def _say(self, snapshot: Snapshot, stars: Starlight | None) -> bytes:
+    def _say(self, snapshot: Snapshot, stars: Starlight | None, sky: SolvedPicture | None) -> bytes:
         stack, small, frame = (self._names[kind] for kind in ("stack", "small", "frame"))
         size = self._arrays["stack"].shape[1::-1] if self._arrays["stack"] is not None else (0, 0)
         told: dict[str, Any] = {
@@ -145,5 +151,6 @@ class Encoder:
             "grown": [[f"picture/{g.name}.jpg", g.frames] for g in self._grown.entries],
             "join": self._join_url,
             "stars": stars.number if stars else None,
+            "sky": sky.number if sky else None,
         }
         return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()

@@ -17,11 +17,12 @@ import numpy as np
 
 from livestack.faces.follower import SlotFollower
 from livestack.faces.timelapse import encode_jpeg
+from livestack.faces.web.sky import SkyDesk, SolvedPicture
 from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot
 
 STATIC = Path(__file__).parent / "static"
-PAGE_FILES = ("style.css", "viewer.js", "chart.js", "live.js", "curve.js", "stars.js", "icon.svg")
+PAGE_FILES = ("style.css", "viewer.js", "chart.js", "live.js", "curve.js", "sky.js", "stars.js", "icon.svg")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'"
@@ -56,6 +57,8 @@ class Publisher(SlotFollower):
         self._number = 0
         self._written: dict[str, np.ndarray] = {}
         self._versions: dict[str, int] = {}
+        self._desk = SkyDesk()
+        self._sky: SolvedPicture | None = None
         self.failure: str | None = None
         """Why the last writing failed, None where it did not."""
 
@@ -82,6 +85,11 @@ class Publisher(SlotFollower):
             if picture is not None and picture is not self._written.get(name):
                 replace_file(self._folder / f"{name}.jpg", encode_jpeg(picture, LONGEST_SIDE, 80))
                 self._written[name], self._versions[name] = picture, self._number
+        if self._sky is None or not self._sky.is_of(snapshot):
+            sky = SolvedPicture.of(snapshot, self._number)
+            if sky is not None:
+                replace_file(self._folder / "sky.json", self._desk.answer(sky))
+            self._sky = sky
         replace_file(self._folder / "status.json", json.dumps(self._status(snapshot), ensure_ascii=False).encode())
 
     def _status(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -99,6 +107,7 @@ class Publisher(SlotFollower):
             "grown": [],
             "join": None,
             "stars": None,
+            "sky": self._sky.number if self._sky else None,
         }
 
     def _write_page(self) -> None:

@@ -109,6 +109,8 @@
     if (told.expected_mmag !== null) fact("Explained by noise", told.expected_mmag.toFixed(1) + " mmag");
     if (told.mag !== null) fact("Mean (instrumental)", told.mag.toFixed(2).replace("-", "−") + " mag");
     fact("Place in the picture", Math.round(told.x) + ", " + Math.round(told.y));
+    const place = live.sky.place(told.x, told.y);
+    if (place) fact("In the sky", live.sky.sexagesimal(place, 0));
     if (!$("star").hidden) return;
     $("star").hidden = false;
     $("stars-list").hidden = true;
@@ -133,14 +135,10 @@
 
   // --- rings ---
 
-  const onScreen = (x, y) => {
-    const [w, h] = viewer.size;
-    return [w / 2 + (x + 0.5 - viewer.centre[0]) * viewer.zoom, h / 2 + (y + 0.5 - viewer.centre[1]) * viewer.zoom];
-  };
-  viewer.over = (g) => {
+  viewer.overs.push((g) => {
     if (!open || !list) return;
     const ring = (x, y, radius, width, colour) => {
-      const at = onScreen(x, y);
+      const at = viewer.toScreen(x, y);
       for (const [w, c] of [[width + 2, "rgba(0, 0, 0, .55)"], [width, colour]]) {
         g.lineWidth = w;
         g.strokeStyle = c;
@@ -159,17 +157,17 @@
       if (varies) ring(x, y, size + 5, 1.8, "#f2b661");
     }
     if (told) ring(told.x, told.y, size + 11, 2.5, "#fff");
-  };
-  viewer.ontap = (x, y) => {
-    if (!open || !list) return;
-    const [w, h] = viewer.size;
-    const at = [viewer.centre[0] + (x - w / 2) / viewer.zoom - 0.5, viewer.centre[1] + (y - h / 2) / viewer.zoom - 0.5];
+  });
+  viewer.taps.push((x, y) => {
+    if (!open || !list) return false;
+    const at = viewer.toPicture(x, y);
     const near = list.rings.map((r) => [Math.hypot(r[1] - at[0], r[2] - at[1]), r]).sort((a, b) => a[0] - b[0])[0];
     const reach = FINGER / viewer.zoom;
     // A star with a ring goes before a fainter one that is nearer.
     if (near && near[0] <= reach) choose({ star: near[1][0], key: list.key, x: near[1][1], y: near[1][2], within: 12 });
     else choose({ x: at[0].toFixed(1), y: at[1].toFixed(1), within: reach.toFixed(1) });
-  };
+    return true;
+  });
 
   // --- opening and closing ---
 

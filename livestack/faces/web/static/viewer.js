@@ -23,8 +23,9 @@ window.LivestackViewer = class {
     this.later = null;
     this.onview = () => {};
     this.onsplit = () => {};
-    this.over = () => {};
-    this.ontap = () => {};
+    this.overs = [];  // each paints over the picture: over(context)
+    this.taps = [];  // each may take a tap: where tap(x, y) is true, those after it are not asked
+    this.onhover = () => {};
     this._listen();
     this._resize();
   }
@@ -126,6 +127,23 @@ window.LivestackViewer = class {
     return [Math.max(0, left), Math.min(w, left + this.full[0] * this.zoom)];
   }
 
+  /* Screen point of a true pixel, counted from 0 at the centre of the first, and back. */
+  toScreen(x, y) {
+    const [w, h] = this.size;
+    return [w / 2 + (x + 0.5 - this.centre[0]) * this.zoom, h / 2 + (y + 0.5 - this.centre[1]) * this.zoom];
+  }
+
+  toPicture(x, y) {
+    const [w, h] = this.size;
+    return [this.centre[0] + (x - w / 2) / this.zoom - 0.5, this.centre[1] + (y - h / 2) / this.zoom - 0.5];
+  }
+
+  /* Left, top, right and bottom of what is seen of the picture. */
+  get frameBox() {
+    const [w, h] = this.size, first = this.toScreen(-0.5, -0.5), last = this.toScreen(this.full[0] - 0.5, this.full[1] - 0.5);
+    return [Math.max(0, first[0]), Math.max(0, first[1]), Math.min(w, last[0]), Math.min(h, last[1])];
+  }
+
   get splitPlace() { const [left, right] = this.span; return left + this.split * (right - left); }
 
   setSplit(fraction) {
@@ -167,7 +185,7 @@ window.LivestackViewer = class {
         g.restore();
       }
     }
-    if (this.full[0] && this.zoom && right) this.over(g);
+    if (this.full[0] && this.zoom && right) for (const over of this.overs) over(g);
     this.divider.hidden = !(this.frame && right);
     this._placeDivider(w, h);
     this.onview(this);
@@ -260,7 +278,7 @@ window.LivestackViewer = class {
     });
     c.addEventListener("pointermove", (e) => {
       const before = this.pointers.get(e.pointerId);
-      if (!before) return;
+      if (!before) { if (e.pointerType === "mouse") this.onhover(place(e)); return; }
       const now = place(e);
       if (this.pointers.size === 1) {
         this.pan(now[0] - before[0], now[1] - before[1]);
@@ -282,8 +300,9 @@ window.LivestackViewer = class {
       if (e.timeStamp - tapped < 350 && near) { this.toggle(at[0], at[1]); tapped = 0; return; }
       tapped = e.timeStamp;
       tapPlace = at;
-      this.ontap(at[0], at[1]);
+      this.taps.some((tap) => tap(at[0], at[1]));
     };
+    c.addEventListener("pointerleave", () => this.onhover(null));
     c.addEventListener("pointerup", lift);
     c.addEventListener("pointercancel", lift);
     c.addEventListener("wheel", (e) => {
