@@ -5,7 +5,8 @@ snapshot four times a second and redraws on change only; what came between is ne
 snapshot's preview, scaled in true pixels, so that zoom and pan stay where they are while the stack grows.
 
 Keys: p pause or resume, s save now, r whole picture, m stack / last frame / split, left and right move the divider,
-+ and - zoom, q close the window (the session goes on). Mouse: wheel zooms, dragging pans.
++ and - zoom, q close the window (the session goes on). Mouse: wheel zooms, dragging pans; once the plate is solved, the
+place in the sky under the cursor stands below.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.widgets import Button, Slider
 
+from livestack.astrometry.grid import say_dec, say_ra
 from livestack.base.errors import LivestackError, UsageError
 from livestack.base.text import clean_text, say_exposure, say_number
 from livestack.session.snapshot import Controls, Slot, Snapshot
@@ -75,6 +77,7 @@ class Window:
         self._title = figure.text(0.015, 0.965, "", color=TEXT, fontsize=16, fontweight="bold", va="center")
         self._facts = figure.text(0.015, 0.928, "", color=DIM, fontsize=10.5, va="center")
         self._message = figure.text(0.015, 0.018, "", color=ACCENT, fontsize=10, va="center")
+        self._place = figure.text(0.985, 0.018, "", color=DIM, fontsize=10, va="center", ha="right")
         self.view = figure.add_axes((0.015, 0.15, 0.70, 0.75), facecolor=GROUND)
         self.view.set_axis_off()
         self._image = self.view.imshow(np.zeros((2, 2, 3), np.uint8), interpolation="antialiased")
@@ -168,9 +171,10 @@ class Window:
     def _say_facts(s: Snapshot) -> str:
         arcsec = f' ({s.fwhm_arcsec:.2f}")' if s.fwhm_arcsec is not None else ""
         gain = f"   SNR gain {s.snr_gain:.2f} of {s.snr_ideal:.2f}" if s.snr_gain and s.snr_ideal else ""
+        faintest = f"   faintest star {s.sky.limit_mag:.1f} mag" if s.sky and s.sky.limit_mag is not None else ""
         return (
             f"{s.n_refused} refused   {s.n_waiting} waiting   {say_exposure(s.exposure_s)}"
-            f"   FWHM {say_number(s.fwhm_px, 2, 'px')}{arcsec}{gain}"
+            f"   FWHM {say_number(s.fwhm_px, 2, 'px')}{arcsec}{gain}{faintest}"
         )
 
     def _show_picture(self) -> None:
@@ -303,6 +307,10 @@ class Window:
         self._drag = None
 
     def _on_move(self, event: Any) -> None:
+        words = say_place(self._shown, event.xdata, event.ydata) if event.inaxes is self.view and self._shown else ""
+        if words != self._place.get_text():
+            self._place.set_text(words)
+            self._figure.canvas.draw_idle()
         if self._drag is None or event.inaxes is not self.view:
             return
         dx, dy = self._drag[0] - event.xdata, self._drag[1] - event.ydata
@@ -330,6 +338,15 @@ def compose(snapshot: Snapshot, mode: Mode, split: float) -> np.ndarray | None:
         return None
     step = -(-max(shown.shape[:2]) // LONGEST_SIDE)
     return shown[::step, ::step]
+
+
+def say_place(snapshot: Snapshot, x: float, y: float) -> str:
+    """Where in the sky a place of the upright picture is (true pixels); nothing where that is not known."""
+    width, height = snapshot.full_size
+    if snapshot.sky is None or snapshot.upright is None or not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+        return ""
+    ra, dec = map(float, snapshot.sky.sky.to_sky(np.array([snapshot.upright.to_reference(x, y)]))[0])
+    return f"{say_ra(ra, 0.1 / 240)}  {say_dec(dec)}   {ra:.4f}°  {dec:+.4f}°"
 
 
 def choose_backend() -> str:

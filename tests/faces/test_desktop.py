@@ -8,9 +8,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from matplotlib.backend_bases import KeyEvent, MouseEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +21,7 @@ from livestack.base.errors import SessionError, UsageError
 from livestack.faces import desktop
 from livestack.faces.desktop import Window, choose_backend, compose, run_window
 from livestack.session.snapshot import Slot, Snapshot
+from tests.astrometry.test_grid import map_at, wcs_of
 from tests.fake_session import FakeSession
 
 
@@ -248,3 +251,22 @@ def test_a_real_window_opens_and_returns_when_the_session_ends() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "returned after" in done.stdout
+
+
+def test_the_place_under_the_cursor_is_told_once_the_plate_is_solved() -> None:
+    fake = FakeSession(1500, 980)
+    fake.step()
+    window = Window(fake.slot, None, Figure())
+    window.refresh()
+    at = SimpleNamespace(inaxes=window.view, xdata=210.0, ydata=700.0)
+    window._on_move(at)
+    assert window._place.get_text() == ""
+    sky = map_at(56.75, 24.1, 5.0, 20.0)
+    fake.solve(sky, limit_mag=17.3)
+    window.refresh()
+    window._on_move(at)
+    place = SkyCoord(*wcs_of(sky).all_pix2world([[210.0, 700.0]], 0)[0], unit="deg")
+    assert window._place.get_text().endswith(f"{place.ra.deg:.4f}°  {place.dec.deg:+.4f}°")
+    assert "faintest star 17.3 mag" in window._facts.get_text()
+    window._on_move(SimpleNamespace(inaxes=window.view, xdata=-40.0, ydata=10.0))
+    assert window._place.get_text() == ""
