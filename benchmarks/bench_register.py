@@ -126,8 +126,16 @@ def cases(width: int, height: int, trial: int) -> dict[str, tuple[dict[str, obje
         "seeing 2 to 6 px": ({**dense, "fwhm_px": 2.0, "drift_px": (7.3, -4.1), **fault("defocus", 3.0)}, False),
         "mosaic": ({**dense, "bayer": "RGGB", "drift_px": (7.3, -4.1)}, False),
         "transparency 40 %": ({**dense, "drift_px": (7.3, -4.1), **fault("clouds", 0.4)}, False),
-        "wide lens": ({**dense, "distortion_px": -0.008 * width, "drift_px": (0.18 * width, -0.08 * height),
-                       "rotation_deg": 5.0, "rotation_centre": (0.4, 0.6)}, False),
+        "wide lens": (
+            {
+                **dense,
+                "distortion_px": -0.008 * width,
+                "drift_px": (0.18 * width, -0.08 * height),
+                "rotation_deg": 5.0,
+                "rotation_centre": (0.4, 0.6),
+            },
+            False,
+        ),
         "faint stars only": ({**dense, "flux_min_e": 250.0, "flux_max_e": 2500.0, "drift_px": (7.3, -4.1)}, False),
     }
 

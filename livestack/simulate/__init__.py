@@ -6,7 +6,8 @@ a camera would. Scenarios have names (`named_scenario`), and every knob of `Scen
 
 from livestack.simulate.exposure import SimulatedFrame, simulate_calibration, simulate_frame
 from livestack.simulate.light import project_pixels
-from livestack.simulate.nights import SCENARIOS, named_scenario, parse_size
+from livestack.simulate.nights import SCENARIOS, asked_scenario, named_scenario, parse_size
+from livestack.simulate.projection import parse_place
 from livestack.simulate.scenario import Fault, Scenario
 from livestack.simulate.sensor import Sensor, make_sensor
 from livestack.simulate.session import write_session
@@ -15,6 +16,6 @@ from livestack.simulate.weather import Conditions, conditions_of
 
 __all__ = [
     "SCENARIOS", "Conditions", "Fault", "Scenario", "Sensor", "SimulatedFrame", "Sky",
-    "conditions_of", "make_sensor", "make_sky", "named_scenario", "parse_size",
+    "asked_scenario", "conditions_of", "make_sensor", "make_sky", "named_scenario", "parse_place", "parse_size",
     "project_pixels", "simulate_calibration", "simulate_frame", "write_session",
 ]  # fmt: skip

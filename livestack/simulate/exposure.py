@@ -15,6 +15,7 @@ from livestack.base.frame import Frame, FrameInfo, FrameKind
 from livestack.kernels.simulate import add_noise, digitise
 from livestack.simulate.artefacts import draw_cosmics, draw_trails
 from livestack.simulate.light import STAR_COLUMNS, collect_light, mosaic_of
+from livestack.simulate.real_sky import told_place
 from livestack.simulate.scenario import Scenario
 from livestack.simulate.sensor import make_sensor
 from livestack.simulate.weather import CALIBRATION, NOISE, Conditions, conditions_of, random_stream
@@ -34,9 +35,9 @@ class SimulatedFrame:
     twin : the same noise without trails and cosmic rays; the very same object as `frame` where there were none.
     trail_mask, cosmic_mask, defect_mask : (H, W) bool, True where a trail or cosmic ray left light, and at hot and cold
         pixels and bad columns.
-    stars : structured (N,) with x, y (frame pixels, distortion included), x_ref, y_ref (reference pixels) and flux_e
-        (electrons in the frame; as in the green plane for a mosaic), those with their centre in the frame, brightest
-        first.
+    stars : structured (N,) with x, y (frame pixels, distortion included), x_ref, y_ref (reference pixels), flux_e
+        (electrons in the frame; as in the green plane for a mosaic), ra_deg, dec_deg (ICRS) and g_mag (NaN where the
+        sky is not the real one), those with their centre in the frame, brightest first.
     expected : (H, W) float32, noise-free ADU without trails and cosmic rays, not clipped; only on request.
     artefacts : what crossed the frame, in words and numbers.
     """
@@ -83,6 +84,10 @@ def _read_out(scenario: Scenario, electrons: np.ndarray, extra: np.ndarray | Non
 def _info(scenario: Scenario, conditions: Conditions, kind: FrameKind, exposure_s: float) -> FrameInfo:
     """What the header of such a frame says."""
     sky_frame = kind is FrameKind.LIGHT
+    target = scenario.target_of(conditions.index)
+    ra_deg, dec_deg = scenario.ra_deg + 15 * target, scenario.dec_deg
+    if scenario.real_sky:
+        ra_deg, dec_deg = told_place(scenario, target)
     return FrameInfo(
         width=scenario.width, height=scenario.height, kind=kind, bayer=scenario.bayer,
         bottom_up=scenario.row_order == "BOTTOM-UP", bits=16, saturation_adu=scenario.saturation_adu,
@@ -92,8 +97,7 @@ def _info(scenario: Scenario, conditions: Conditions, kind: FrameKind, exposure_
         camera=scenario.camera, telescope=scenario.telescope, gain=float(scenario.gain_setting),
         offset=float(scenario.offset_setting), temperature_c=scenario.temperature_c, pixel_um=scenario.pixel_um,
         focal_mm=scenario.focal_mm, scale_arcsec_px=scenario.scale_arcsec_px,
-        ra_deg=scenario.ra_deg + 15 * scenario.target_of(conditions.index) if sky_frame else None,
-        dec_deg=scenario.dec_deg if sky_frame else None,
+        ra_deg=ra_deg if sky_frame else None, dec_deg=dec_deg if sky_frame else None,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from livestack.base.choices import FrameFormat
 from livestack.base.errors import UsageError
 from livestack.base.frame import Frame, FrameKind
 from livestack.simulate.dng import encode_dng
+from livestack.simulate.projection import spell_place
 from livestack.simulate.scenario import Scenario
 
 SINGLE_FILE_FORMATS = tuple(name for name in get_args(FrameFormat) if name != "ser")
@@ -59,6 +60,9 @@ def _named_pattern(frame: Frame) -> str | None:
 def header_cards(scenario: Scenario, frame: Frame) -> list[tuple[str, str | float | int, str]]:
     """(keyword, value, comment) of the cards that a capture program would write."""
     info = frame.info
+    ra_words = dec_words = None
+    if info.ra_deg is not None and info.dec_deg is not None:
+        ra_words, dec_words = spell_place(info.ra_deg, info.dec_deg)
     cards: list[tuple[str, str | float | int | None, str]] = [
         ("IMAGETYP", _IMAGETYP[info.kind], "Type of exposure"),
         ("EXPTIME", info.exposure_s, "[s] Exposure duration"),
@@ -79,6 +83,8 @@ def header_cards(scenario: Scenario, frame: Frame) -> list[tuple[str, str | floa
         ("FOCALLEN", info.focal_mm, "[mm] Focal length"),
         ("RA", info.ra_deg, "[deg] RA of telescope"),
         ("DEC", info.dec_deg, "[deg] Declination of telescope"),
+        ("OBJCTRA", ra_words, "[H M S] RA of imaged object"),
+        ("OBJCTDEC", dec_words, "[D M S] Declination of imaged object"),
         ("ROWORDER", scenario.row_order, "FITS Image Orientation"),
         ("BAYERPAT", _named_pattern(frame), "Sensor Bayer pattern"),
         ("XBAYROFF", 0 if info.bayer else None, "Bayer pattern X axis offset"),

@@ -12,7 +12,7 @@ from livestack.simulate.scenario import Scenario
 from livestack.simulate.sky import Sky, filter_factor, make_sky
 from livestack.simulate.weather import Conditions
 
-STAR_COLUMNS = np.dtype([(name, "f8") for name in ("x", "y", "x_ref", "y_ref", "flux_e")])
+STAR_COLUMNS = np.dtype([(name, "f8") for name in ("x", "y", "x_ref", "y_ref", "flux_e", "ra_deg", "dec_deg", "g_mag")])
 """Columns of a frame's star table, as `SimulatedFrame.stars` explains them."""
 
 _GRID_PX = 8
@@ -28,6 +28,8 @@ def distort(scenario: Scenario, xy: np.ndarray) -> np.ndarray:
     centre = np.array([(scenario.width - 1) / 2, (scenario.height - 1) / 2])
     half = float(np.hypot(*centre))
     radius2 = ((xy - centre) ** 2).sum(axis=1, keepdims=True) / half**2
+    if scenario.distortion_px < 0:  # beyond this the cubic would turn round and show far stars in the frame
+        radius2 = np.minimum(radius2, -half / (3 * scenario.distortion_px))
     return np.asarray(xy + (xy - centre) * radius2 * (scenario.distortion_px / half))
 
 
@@ -93,7 +95,7 @@ def _smooth_light(scenario: Scenario, sky: Sky, conditions: Conditions) -> np.nd
         along = (x - middle[0]) * math.cos(angle) + (y - middle[1]) * math.sin(angle)
         gradient += scenario.sky_gradient * along / half
     hydrogen, oxygen = np.zeros_like(x), np.zeros_like(x)
-    if scenario.nebula_e:
+    if scenario.nebula_e and len(sky.blobs):
         for at_x, at_y, sigma, strength, share in sky.blobs:
             blob = strength * np.exp(-((x - at_x) ** 2 + (y - at_y) ** 2) / (2 * sigma**2))
             hydrogen += share * blob
@@ -170,4 +172,6 @@ def collect_light(scenario: Scenario, conditions: Conditions) -> tuple[np.ndarra
     table["x"], table["y"] = xy[inside].T
     table["x_ref"], table["y_ref"] = sky.x[inside], sky.y[inside]
     table["flux_e"] = flux[inside, 1]
+    for name in ("ra_deg", "dec_deg", "g_mag"):
+        table[name] = np.nan if sky.real is None else getattr(sky.real, name)[inside]
     return light, table

@@ -13,10 +13,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from livestack.base.errors import UsageError
+from livestack.simulate.projection import name_place, parse_place
 from livestack.simulate.scenario import Fault, FaultKind, Scenario
 
 _AREA_PX = 800 * 600
 """Frames of this size have the number of stars that the night says; others go with the root of their area."""
+
+_OF_THE_REAL_SKY = {
+    "position_angle_deg", "mirrored", "zero_point_mag", "extinction_mag", "sky_mag_arcsec2", "pointing_error_deg",
+}  # fmt: skip
 
 
 def _at(frames: int, share: float) -> int:
@@ -127,6 +132,10 @@ def _everything(frames: int) -> dict[str, Any]:
             "bad_columns": 1, "faults": faults}  # fmt: skip
 
 
+def _sky(frames: int) -> dict[str, Any]:
+    return {**_mono(frames), "real_sky": True}
+
+
 SCENARIOS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "mono": ("equatorial mount, drift, dither and a little rotation", _mono),
     "osc": ("the same with a colour mosaic", _osc),
@@ -146,6 +155,7 @@ SCENARIOS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "everything": ("a bad night: a bit of all, with broken and foreign files", _everything),
     "filters": ("two targets one after the other, filters L R G B in turn", _filters),
     "moon": ("a cratered landscape without stars, drifting in and out of focus", _moon),
+    "sky": ("the real sky about --at: catalogue stars to G 10, fainter ones by their numbers", _sky),
 }
 """Name: what it shows, and the knobs it turns for a given number of frames."""
 
@@ -161,6 +171,8 @@ def named_scenario(name: str, **changes: Any) -> Scenario:
         raise UsageError(f"scenario: there is no night called {name}; choose one of {', '.join(SCENARIOS)}.")
     frames = int(changes.get("frames", Scenario().frames))
     knobs: dict[str, Any] = {"name": name, **SCENARIOS[name][1](frames), **changes}
+    if knobs.get("real_sky") and (knobs.get("terrain_e") or knobs.get("stars_within")):
+        raise UsageError(f"scenario: the night {name} has no room for the real sky; choose sky, or another.")
     if "stars_within" not in knobs and "stars" not in changes:
         area = int(knobs.get("width", 800)) * int(knobs.get("height", 600))
         knobs["stars"] = round(int(knobs.get("stars", Scenario().stars)) * math.sqrt(area / _AREA_PX))
@@ -172,6 +184,34 @@ def named_scenario(name: str, **changes: Any) -> Scenario:
             for one in error.errors()
         )
         raise UsageError(f"scenario: {told}.") from error
+
+
+def asked_scenario(name: str, *, at: str | None = None, scale_arcsec: float | None = None, **asked: Any) -> Scenario:
+    """The night called `name` in a person's words; what is None in `asked` was not asked for.
+
+    Parameters
+    ----------
+    at : "RA,DEC" of the middle (`parse_place`); any night with a sky then shows the real one there.
+    scale_arcsec : arcseconds a pixel, which the focal length then follows.
+
+    Raises
+    ------
+    UsageError : as `named_scenario`; or words about the real sky for a night that does not show it.
+    """
+    knobs = {key: value for key, value in asked.items() if value is not None}
+    if knobs.get("bayer") == "none":
+        knobs["bayer"] = None
+    if at is not None:
+        ra, dec = parse_place(at)
+        knobs |= {"real_sky": True, "ra_deg": ra, "dec_deg": dec}
+        knobs.setdefault("objects", (name_place(ra, dec),))
+    elif name != "sky":
+        alone = sorted(_OF_THE_REAL_SKY & knobs.keys())
+        if alone:
+            raise UsageError(f"scenario: {name} does not show the real sky, which {', '.join(alone)} is for; add --at.")
+    if scale_arcsec is not None:
+        knobs["focal_mm"] = 206.264806 * float(knobs.get("pixel_um", Scenario().pixel_um)) / scale_arcsec
+    return named_scenario(name, **knobs)
 
 
 def parse_size(words: str) -> tuple[int, int]:

@@ -1,11 +1,13 @@
 """What a simulated night is made of: one frozen `Scenario` with all its knobs, and the faults of single frames.
 
-Light is counted in electrons, lengths in pixels, times in frames or seconds. The defaults are a decent night with a
+Light is counted in electrons, lengths in pixels, times in frames or seconds; where the sky is the real one
+(`real_sky`), stars and sky are in magnitudes and turned into electrons here. The defaults are a decent night with a
 cooled CMOS camera on an equatorial mount, without a single fault. Named scenarios are in `simulate.nights`.
 """
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -121,6 +123,16 @@ class Scenario(Section):
     sky_trend: float = Field(0.0, description="relative change of the sky from frame to frame")
     transparency_jitter: float = Field(0.01, ge=0, lt=0.3, description="rms of the wander of transparency")
 
+    # the real sky, about `ra_deg` and `dec_deg`, in place of stars and sky above
+    real_sky: bool = Field(False, description="stars of the catalogue, and fainter ones by their numbers; no nebula")
+    position_angle_deg: float = Field(0.0, description="of up in the reference frame, stored rows drawn from the top")
+    mirrored: bool = Field(False, description="the stored rows, drawn from the top, show the sky as a mirror does")
+    zero_point_mag: float = Field(20.0, description="G of a star that leaves 1 ADU a second (green, or mono), no air")
+    extinction_mag: float = Field(0.0, ge=0, description="magnitudes that clear air takes from the stars")
+    sky_mag_arcsec2: float = Field(20.5, description="brightness of the sky, on the scale of the stars in the frame")
+    faintest_mag: float | None = Field(None, le=25, description="G of the faintest star; None: as bright as the noise")
+    pointing_error_deg: float = Field(0.1, ge=0, le=90, description="how far off the place in the header is")
+
     # optics and seeing
     fwhm_px: float = Field(3.0, ge=0.6, description="FWHM of a star")
     beta: float = Field(3.5, gt=1.2, description="Moffat exponent")
@@ -151,6 +163,28 @@ class Scenario(Section):
     def scale_arcsec_px(self) -> float:
         """Sampling of the sky."""
         return 206.264806 * self.pixel_um / self.focal_mm
+
+    @property
+    def clear_zero_point_mag(self) -> float:
+        """G of a star that leaves 1 ADU a second through the clear air of the night, where the sky is the real one."""
+        return self.zero_point_mag - self.extinction_mag
+
+    @property
+    def clear_sky_e(self) -> float:
+        """Sky in electrons a pixel and exposure (green, or mono) before trend, clouds and faults."""
+        if not self.real_sky:
+            return self.sky_e
+        return self.electrons_of(self.sky_mag_arcsec2) * self.scale_arcsec_px**2
+
+    def electrons_of(self, magnitude: float) -> float:
+        """What a star of that G leaves in one exposure through clear air (green, or mono), where the sky is real."""
+        per_second = 10 ** (-0.4 * (magnitude - self.clear_zero_point_mag))
+        return per_second * self.gain_e_adu * self.exposure_s
+
+    def sky_magnitude_of(self, electrons: float, transparency: float, scale_arcsec: float) -> float:
+        """Magnitudes an arcsec^2 of so many electrons a pixel, on the scale of stars behind that transparency."""
+        per_second = electrons / (self.gain_e_adu * self.exposure_s * scale_arcsec**2)
+        return self.clear_zero_point_mag + 2.5 * math.log10(transparency / per_second)
 
     @property
     def adc_max(self) -> int:

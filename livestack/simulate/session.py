@@ -2,13 +2,15 @@
 
 `truth.json` is written last. It holds the scenario, one entry for each frame (file, index in a file of many frames,
 transform, seeing, transparency, sky, artefacts, and what should become of it) and the stars of each target on the
-reference grid.
+reference grid. Where the sky is the real one it says of each frame and target where it looks, how it is turned, and
+what a star of which magnitude leaves; `sky_truth` explains the words.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from livestack.base.errors import SessionError, UsageError
 from livestack.base.frame import Frame, FrameKind
 from livestack.simulate.exposure import SimulatedFrame, simulate_calibration, simulate_frame
 from livestack.simulate.files import FORMATS, encode_frame
+from livestack.simulate.real_sky import aim_of, julian_year, read_catalogue
 from livestack.simulate.scenario import Scenario
 from livestack.simulate.ser import SerWriter
 from livestack.simulate.sky import Sky, make_sky, seen_box
@@ -68,6 +71,10 @@ def _truth_of(simulated: SimulatedFrame, file: str, position: int, scenario: Sce
     """The entry of one frame in `truth.json`."""
     conditions = simulated.conditions
     registrable = not conditions.dark and conditions.sky_number < len(scenario.objects)
+    where = {}
+    if scenario.real_sky and not conditions.dark:
+        number, transparency = conditions.sky_number, conditions.transparency
+        where = sky_truth(scenario, number, simulated.transform, transparency, conditions.sky_e)
     return {
         "file": file,
         "index": position,
@@ -84,19 +91,74 @@ def _truth_of(simulated: SimulatedFrame, file: str, position: int, scenario: Sce
         "artefacts": list(simulated.artefacts),
         "expected": conditions.verdict,
         "reason": conditions.reason,
+        **where,
     }
+
+
+def sky_truth(
+    scenario: Scenario, number: int, transform: np.ndarray, transparency: float, sky_e: float
+) -> dict[str, Any]:
+    """Where a frame of sky `number` looks, and its light in magnitudes.
+
+    Parameters
+    ----------
+    transform : (3, 3) of the frame (`SimulatedFrame.transform`).
+    transparency, sky_e : of the frame, as in `Conditions`.
+
+    Returns
+    -------
+    ra_deg, dec_deg (ICRS) of the frame's middle; scale_arcsec a pixel there; position_angle_deg, north through east, of
+    the direction against the stored rows; mirrored, True where the stored rows drawn from the top show the sky as a
+    mirror does; zero_point_mag, the G of a star that leaves 1 ADU a second in this frame (green, or mono without
+    filter), air and clouds included; sky_mag_arcsec2 on the scale of that zero point, None where there is no sky.
+    """
+    seen = aim_of(scenario, number).seen_through(transform, (scenario.width - 1) / 2, (scenario.height - 1) / 2)
+    sky_mag = scenario.sky_magnitude_of(sky_e, transparency, seen.scale_arcsec) if sky_e > 0 else None
+    return {
+        "ra_deg": seen.ra_deg,
+        "dec_deg": seen.dec_deg,
+        "scale_arcsec": seen.scale_arcsec,
+        "position_angle_deg": seen.position_angle_deg,
+        "mirrored": seen.mirrored,
+        "zero_point_mag": scenario.clear_zero_point_mag + 2.5 * math.log10(transparency),
+        "sky_mag_arcsec2": sky_mag,
+    }
+
+
+def _fields(scenario: Scenario) -> dict[str, Any]:
+    """`sky_truth` of each target's reference frame, and which stars it shows."""
+    fields = {}
+    for number, name in enumerate(scenario.objects):
+        stars = make_sky(scenario, number).real
+        assert stars is not None
+        fields[name] = {
+            **sky_truth(scenario, number, np.eye(3), 1.0, scenario.clear_sky_e),
+            "extinction_mag": scenario.extinction_mag,
+            "star_places_of_year": read_catalogue().year_of(julian_year(scenario.start)),
+            "faintest_mag": stars.faintest_mag,
+        }
+    return fields
 
 
 def _catalogue(scenario: Scenario, sky: Sky) -> dict[str, Any]:
     """The stars of a target that some frame may show, as columns, brightest first."""
     left, top, right, bottom = seen_box(scenario, margin_px=5)
     seen = (sky.x > left) & (sky.x < right) & (sky.y > top) & (sky.y < bottom)
+    real = {}
+    if sky.real is not None:
+        real = {
+            "g_mag": np.round(sky.real.g_mag[seen], 4).tolist(),
+            "ra_deg": np.round(sky.real.ra_deg[seen], 8).tolist(),
+            "dec_deg": np.round(sky.real.dec_deg[seen], 8).tolist(),
+            "source_id": sky.real.source_id[seen].tolist(),
+        }
     return {
         "x": np.round(sky.x[seen], 4).tolist(),
         "y": np.round(sky.y[seen], 4).tolist(),
         "flux_e": np.round(sky.flux_e[seen], 1).tolist(),
         "r_over_g": np.round(sky.colour[seen, 0], 4).tolist(),
         "b_over_g": np.round(sky.colour[seen, 2], 4).tolist(),
+        **real,
     }
 
 
@@ -108,6 +170,8 @@ def _write_truth(scenario: Scenario, path: Path, file_format: str, told: list[di
         '"transforms": "row-major 3x3, frame (x, y, 1) to reference (x, y, 1), 0-based, integers at pixel centres"',
         '"frames": [\n' + ",\n".join(json.dumps(entry) for entry in told) + "\n]",
     ]
+    if scenario.real_sky:
+        parts.append(f'"fields": {json.dumps(_fields(scenario))}')
     tables = []
     for number, name in enumerate(scenario.objects):
         columns = _catalogue(scenario, make_sky(scenario, number)).items()

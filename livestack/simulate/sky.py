@@ -1,4 +1,4 @@
-"""The sky of a scenario on the reference grid: stars, nebula and the landscape of the Moon.
+"""The sky of a scenario on the reference grid: stars (drawn, or those of the real sky), nebula, landscape of the Moon.
 
 Star counts follow a power law N(>F) ~ F^-slope, drawn cell by cell, so that the sky goes on wherever the mount drifts
 and does not depend on how far it does. Colours are black bodies: B-V of a mixed field to temperature (Ballesteros 2012,
@@ -14,6 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from livestack.simulate.real_sky import RealStars, draw_real_stars
 from livestack.simulate.scenario import Scenario
 from livestack.simulate.weather import NEBULA, STARS, TERRAIN, pointing, random_stream
 
@@ -35,6 +36,7 @@ class Sky:
     colour : (N, 3) float64, light in R, G, B relative to G.
     blobs : (M, 5) float64, the nebula as Gaussians: x, y, sigma (pixels), strength (1 = brightest), hydrogen share.
     terrain : (h, w) float32, mean 1, or None; its pixel [0, 0] lies at `terrain_origin` (x, y) of the reference.
+    real : what is known of the same stars where the sky is the real one, else None.
     """
 
     x: np.ndarray
@@ -44,6 +46,7 @@ class Sky:
     blobs: np.ndarray
     terrain: np.ndarray | None = None
     terrain_origin: tuple[float, float] = (0.0, 0.0)
+    real: RealStars | None = None
 
     def fluxes_through(self, filter_name: str | None, mosaic: bool) -> np.ndarray:
         """(N, 3) float64 electrons in R, G and B pixels; three times the same for mono."""
@@ -145,9 +148,18 @@ def seen_box(scenario: Scenario, margin_px: float = 110.0) -> tuple[float, float
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
+def _real_sky(scenario: Scenario, number: int) -> Sky:
+    """The stars of the real sky, without nebula."""
+    stars = draw_real_stars(scenario, number, seen_box(scenario))
+    flux = scenario.electrons_of(0.0) * 10 ** (-0.4 * stars.g_mag)
+    return Sky(stars.x, stars.y, flux, star_colours(stars.b_v), np.zeros((0, 5)), real=stars)
+
+
 @lru_cache(maxsize=8)
 def make_sky(scenario: Scenario, number: int = 0) -> Sky:
     """The sky of target `number` of `scenario`, wide enough for all its frames; brightest star first."""
+    if scenario.real_sky:
+        return _real_sky(scenario, number)
     x, y, flux, b_v = _draw_stars(scenario, number, seen_box(scenario))
     order = np.argsort(-flux, kind="stable")
     terrain, origin = None, (0.0, 0.0)

@@ -23,6 +23,7 @@ def random_stream(scenario: Scenario, *words: int) -> np.random.Generator:
 
 # first word of each stream
 POINTING, SEEING, CLEARNESS, TRAILS, COSMICS, NOISE, STARS, NEBULA, SENSOR, TERRAIN, CALIBRATION = range(11)
+FAINT, COLOURS, AIM, OTHER_FIELD = range(11, 15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ def conditions_of(scenario: Scenario, index: int) -> Conditions:
     if index == 0:
         transparency = 1.0
     clouds = amounts.get("clouds", 1.0)
-    sky_e = scenario.sky_e * (1 + scenario.sky_trend * index) * amounts.get("bright_sky", 1.0)
+    sky_e = scenario.clear_sky_e * (1 + scenario.sky_trend * index) * amounts.get("bright_sky", 1.0)
     sky_e *= 1 + 0.6 * (1 - clouds)  # clouds are lit from below
     fwhm = scenario.fwhm_px * math.exp(scenario.seeing_jitter * _wander(scenario, SEEING, index))
     verdict: Verdict = "stacked"

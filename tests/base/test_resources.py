@@ -37,9 +37,7 @@ def test_threads_are_capped() -> None:
             thread_count({"LIVESTACK_THREADS": wrong})
 
 
-def test_the_result_does_not_depend_on_the_number_of_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     night = simulate_night(tmp_path / "lights", 8)
     results = []
     for threads in ("1", "2", "5"):

@@ -60,7 +60,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LiveStack]:
 def test_a_colour_picture_is_written(saved: tuple[Path, LiveStack]) -> None:
     output, stack = saved
     said: list[str] = []
-    written = write_products(output, stack, settings(), "livestack 0", said.append)
+    written = write_products(output, stack, settings(solve="off"), "livestack 0", said.append)
     folder = output / "m-27-rgb"
     assert written == [folder / f"composite.{end}" for end in ("fits", "png", "tif")]
     assert said == ["Colour picture: RGB of R (3 frames, 90 s), G (3 frames, 90 s), B (3 frames, 90 s)."]
@@ -83,7 +83,7 @@ def test_a_colour_picture_is_written(saved: tuple[Path, LiveStack]) -> None:
 
 
 def test_a_palette_that_lacks_a_filter_is_said(tmp_path: Path) -> None:
-    chosen = Settings.model_validate({"render": {"palette": "SHO"}})
+    chosen = Settings.model_validate({"render": {"palette": "SHO"}, "save": {"solve": "off"}})
     night = named_scenario("filters", frames=4, width=WIDTH, height=HEIGHT, filters=("R", "G"), objects=("M 27",))
     with LiveStack(chosen) as two:
         for i in range(4):
@@ -133,7 +133,7 @@ def test_a_solution_goes_into_every_header_and_names_onto_pictures(saved: tuple[
     output, stack = saved
     before = {name: fits.getdata(output / name / "stack.fits", "VARIANCE") for name in stack.groups}
     said: list[str] = []
-    written = write_products(output, stack, settings(solve=True), "livestack 0", said.append)
+    written = write_products(output, stack, settings(solve="external"), "livestack 0", said.append)
     assert said[0] == "astap_cli solved m-27-r.fits: RA 299.9015 deg, Dec +22.7211 deg, 1.620 arcsec per pixel."
     shown = fits.getdata(solver)
     assert (shown.shape, shown.dtype.kind) == ((HEIGHT, WIDTH), "u")
@@ -162,7 +162,7 @@ def test_without_a_solver_nothing_is_lost(
     output, stack = saved
     monkeypatch.setenv("PATH", str(tmp_path))
     said: list[str] = []
-    written = write_products(output, stack, settings(solve=True), "livestack 0", said.append)
+    written = write_products(output, stack, settings(solve="external"), "livestack 0", said.append)
     assert "No plate solver was found" in said[0]
     assert not any("labelled" in path.name for path in written)
 

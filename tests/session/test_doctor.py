@@ -93,9 +93,7 @@ class TestMachine:
         )
         assert machine.check_clock(time.time()).verdict == "ok"
 
-    @pytest.mark.parametrize(
-        ("free", "verdict"), [(1e9, "problem"), (5e9, "warning"), (16e9, "ok"), (None, "warning")]
-    )
+    @pytest.mark.parametrize(("free", "verdict"), [(1e9, "problem"), (5e9, "warning"), (16e9, "ok"), (None, "warning")])
     def test_memory(self, free: float | None, verdict: str) -> None:
         assert machine.check_memory(Camera(6248, 4176, 3), free).verdict == verdict
 

@@ -417,9 +417,7 @@ def test_odd_names(lights: Path, tmp_path: Path) -> None:
     assert checksums(lights) == before
 
 
-def test_names_that_are_no_text_survive_a_resume(
-    lights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_that_are_no_text_survive_a_resume(lights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = min(lights.glob("*.fits"))
     try:
         os.rename(first, os.fsencode(lights) + b"/\xff\xfe.fits")
@@ -475,9 +473,7 @@ def test_late_times_without_events(lights: Path, tmp_path: Path, live: Callable[
     assert [reason for reason, _ in refused(tmp_path / "out").values()] == ["duplicate"]
 
 
-def test_an_empty_file_that_grows(
-    lights: Path, tmp_path: Path, undisturbed: Path, live: Callable[..., Live]
-) -> None:
+def test_an_empty_file_that_grows(lights: Path, tmp_path: Path, undisturbed: Path, live: Callable[..., Live]) -> None:
     last = max(lights.glob("*.fits"))
     content = last.read_bytes()
     last.unlink()

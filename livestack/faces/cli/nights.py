@@ -50,20 +50,60 @@ def simulate(
     twin: Annotated[bool, typer.Option(help="also write each frame without trails and cosmic rays")] = False,
     masks: Annotated[bool, typer.Option(help="also write where trails, cosmic rays and defects are")] = False,
     calibration: Annotated[int, typer.Option(min=0, help="also so many bias, dark, flat, dark-flat frames each")] = 0,
+    bayer: Annotated[
+        choices.BayerPattern | None, typer.Option(help="mosaic of the camera; none: mono", show_default=False)
+    ] = None,
+    name: Annotated[str | None, typer.Option("--object", help="name of the target", show_default=False)] = None,
+    scale: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="arcseconds a pixel", show_default=False)
+    ] = None,
+    distortion: Annotated[
+        float | None, typer.Option(help="pixels that the lens moves a corner outward", show_default=False)
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="real sky about RA,DEC: degrees, or hours and degrees 12:50:53,+41:07:14", show_default=False
+        ),
+    ] = None,
+    rotation: Annotated[
+        float | None, typer.Option(help="real sky: position angle of up, degrees; else 0", show_default=False)
+    ] = None,
+    mirror: Annotated[bool, typer.Option("--mirror", help="real sky: as a mirror shows it")] = False,
+    zero_point: Annotated[
+        float | None, typer.Option(help="real sky: G magnitude for 1 ADU a second; else 20", show_default=False)
+    ] = None,
+    extinction: Annotated[
+        float | None, typer.Option(min=0, help="real sky: magnitudes that air takes; else 0", show_default=False)
+    ] = None,
+    sky_mag: Annotated[
+        float | None, typer.Option(help="real sky: magnitudes an arcsec^2; else 20.5", show_default=False)
+    ] = None,
+    pointing_error: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=90, help="real sky: error of the header's place, degrees; else 0.1", show_default=False
+        ),
+    ] = None,
     rename: Annotated[bool, typer.Option(help="write beside and rename into place, as some programs do")] = False,
 ) -> None:
     """Write a night with known truth into a folder, as a camera would. Ctrl-C ends it early; its truth is written."""
     import signal
     import threading
 
-    from livestack.simulate import SCENARIOS, named_scenario, parse_size, write_session
+    from livestack.simulate import SCENARIOS, asked_scenario, parse_size, write_session
 
     if scenario == "list":
         for name, (meaning, _) in SCENARIOS.items():
             print(f"{name:12} {meaning}")
         return
     width, height = parse_size(size)
-    night = named_scenario(scenario, frames=frames, width=width, height=height, seed=seed)
+    night = asked_scenario(
+        scenario, at=at, scale_arcsec=scale, frames=frames, width=width, height=height, seed=seed, bayer=bayer,
+        objects=name and (name,), distortion_px=distortion, position_angle_deg=rotation, mirrored=mirror or None,
+        zero_point_mag=zero_point, extinction_mag=extinction, sky_mag_arcsec2=sky_mag,
+        pointing_error_deg=pointing_error,
+    )  # fmt: skip
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
