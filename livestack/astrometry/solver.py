@@ -26,6 +26,8 @@ FIELD_STARS = 22
 """Catalogue stars a field that pairs are made of, and at most so many in all."""
 SLACK_MAG = 1.0
 KEPT = 24
+ENOUGH = 9
+"""A proposal that so many stars support ends the search for others."""
 FIELD_SHARE, MOST_FIELD_STARS = 1.3, 3000
 """Stars that are remembered of a solved field: around it, too, where the canvas may grow."""
 MOST_STARS = 500
@@ -193,14 +195,17 @@ class Solver:
             pairs, angles = _pairs(vectors, 2 * math.atan(0.5 * picture.diagonal / f_low) * 1.01)
             radius = 2.0 + 0.003 * picture.diagonal * (1.0 if field > 5 else 0.3)
             best = np.zeros((KEPT, 15))
-            spent += kernel.propose_by_pairs(
-                picture.centred[:bright], picture.mag[:bright], picture.half, vectors, g, pairs, angles, pointing, f0,
-                step.log_scale, reach, 0.12 * picture.diagonal, radius, SLACK_MAG, best,
-            )  # fmt: skip
-            cameras = [Camera(row[3], row[4], row[5:14].reshape(3, 3)) for row in best if row[1] >= 3]
-            fit = self._best(picture, catalogue, cameras, 2 * radius, spent)
-            if fit is not None:
-                return fit
+            for enough in (ENOUGH, len(g) + 1):  # what many stars support is looked at first
+                spent += kernel.propose_by_pairs(
+                    picture.centred[:bright], picture.mag[:bright], picture.half, vectors, g, pairs, angles, pointing,
+                    f0, step.log_scale, reach, 0.12 * picture.diagonal, radius, SLACK_MAG, enough, best,
+                )  # fmt: skip
+                cameras = [Camera(row[3], row[4], row[5:14].reshape(3, 3)) for row in best if row[1] >= 3]
+                fit = self._best(picture, catalogue, cameras, 2 * radius, spent)
+                if fit is not None:
+                    return fit
+                if best[0, 1] < ENOUGH:
+                    break  # all were tried
         return None
 
     def release(self) -> None:

@@ -150,6 +150,7 @@ def propose_by_pairs(
     min_base: float,
     radius: float,
     slack: float,
+    enough: int,
     best: np.ndarray,
 ) -> int:
     """Try every pair of stars of the picture on every pair of the catalogue, either parity; keep the best supported.
@@ -162,6 +163,7 @@ def propose_by_pairs(
     pointing : (3,) where the middle is expected, within `reach`, radians.
     f0, max_log_scale : focal length expected, px, and how far ln of it may be off.
     min_base : shortest distance of a pair, px; radius, slack : as in `support`.
+    enough : stop when so many stars, and half of those expected, support a proposal.
     best : (k, 15) float64, filled in falling order of score: score, hits, inside, f, parity, rotation (9), zero.
 
     Returns
@@ -223,6 +225,8 @@ def propose_by_pairs(
                             for q in range(3):
                                 best[row, 5 + 3 * p + q] = rotation[p, q]
                         best[row, 14] = zero
+                        if hits >= enough and 2 * hits >= inside:
+                            return tried
                 k += 1
     return tried
 
