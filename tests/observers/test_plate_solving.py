@@ -1,0 +1,85 @@
+"""The observer that asks where a reference lies: a session under the real sky, and going on from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from livestack.astrometry import Solved
+from livestack.base.journal import SolutionRecord, read_journal
+from livestack.base.settings import Settings
+from livestack.engine.live_stack import LiveStack
+from livestack.faces.cli import app
+from livestack.formats import read_frame
+from livestack.observers.plate_solving import PlateSolving
+
+RA, DEC, SCALE = 83.8, -1.2, 6.0
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sky") / "night"
+    words = ["simulate", str(folder), "--scenario", "sky", f"--at={RA},{DEC}", "--scale", str(SCALE), "--frames", "4"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    return folder
+
+
+def test_a_session_knows_the_sky(night: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["stack", str(night), "--output", str(tmp_path / "out"), "--no-final-pass"])
+    assert done.exit_code == 0, done.output
+    told = [r for r in read_journal(tmp_path / "out") if isinstance(r, SolutionRecord)]
+    assert len(told) >= 1
+    assert told[-1].ra_deg == pytest.approx(RA, abs=2 / 3600)
+    assert told[-1].dec_deg == pytest.approx(DEC, abs=2 / 3600)
+    header = fits.getheader(next((tmp_path / "out").glob("*/stack.fits")))
+    assert header["SOLVER"] == "livestack"
+    assert header["PIXSCALE"] == pytest.approx(SCALE, rel=1e-3)
+    assert header["SOLVRMS"] < 0.3 * SCALE
+    assert header["ZEROPT"] == pytest.approx(20.0, abs=0.03)
+    assert 12 < header["MAGLIM"] < 17
+    stars = next((tmp_path / "out").glob("*/stars.csv")).read_text().splitlines()
+    assert stars[0].split(",")[5] == "g_mag"
+    assert sum(line.split(",")[5] != "" for line in stars[1:]) >= 10
+
+
+def test_off_asks_nothing(night: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["stack", str(night), "--output", str(tmp_path / "out"), "--no-final-pass", "--solve", "off"]
+    )
+    assert done.exit_code == 0, done.output
+    assert not [r for r in read_journal(tmp_path / "out") if isinstance(r, SolutionRecord)]
+    assert "SOLVER" not in fits.getheader(next((tmp_path / "out").glob("*/stack.fits")))
+
+
+def test_what_was_found_and_what_was_asked_survive_a_checkpoint(night: Path) -> None:
+    first = sorted(night.glob("sky_*.fits"))[0]
+    told: list[object] = []
+    asked = PlateSolving(True, lambda group, answer: told.append(answer))
+    with LiveStack(Settings()) as stack:
+        stack.events.subscribe(asked.on_event)
+        stack.add(read_frame(first))
+        waiting = asked.state()
+        asked.collect(wait=True)
+    assert isinstance(told[-1], Solved)
+    for state in (waiting, asked.state()):
+        again = PlateSolving(True, lambda group, answer: None)
+        again.restore(state)
+        again.collect(wait=True)
+        (mine,), (theirs,) = asked.found.values(), again.found.values()
+        assert mine.sky.ra_deg == theirs.sky.ra_deg
+        assert np.array_equal(mine.field.sky, theirs.field.sky)
+        again.close()
+    asked.close()
+
+
+def test_the_command_solves_any_image(night: Path, tmp_path: Path) -> None:
+    first = sorted(night.glob("sky_*.fits"))[0]
+    done = CliRunner().invoke(app, ["solve", str(first), "--output", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "arcsec per pixel" in done.output
+    header = fits.Header.fromstring((tmp_path / f"{first.stem}.wcs").read_bytes().decode("ascii"))
+    assert header["CTYPE1"].startswith("RA---TAN")
