@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from livestack.kernels.bands import Bands
+from livestack.observers.plate_solving import PlateSolving
 
 REAL_FRAMES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -17,6 +18,13 @@ def bands() -> Iterator[Bands]:
     """Two threads, whatever the machine."""
     with Bands(2) as two:
         yield two
+
+
+@pytest.fixture(autouse=True)
+def _no_sky(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions of tests that are about something else do not look where they are in the sky: it takes a second each."""
+    if request.node.get_closest_marker("real_sky") is None:
+        monkeypatch.setattr(PlateSolving, "_begin", lambda self, group, reference: None)
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,12 @@ def _fours(near: np.ndarray) -> np.ndarray:
     """(q, 4) foursomes: each star (first column of `near`) with three of its neighbours, each once."""
     n = near.shape[1] - 1
     parts = [near[:, [0, 1 + a, 1 + b, 1 + c]] for a, b, c in itertools.combinations(range(n), 3)]
-    return np.unique(np.sort(np.concatenate(parts), axis=1), axis=0)
+    four = np.sort(np.concatenate(parts), axis=1).astype(np.int64)
+    first, second = four[:, 0] << 32 | four[:, 1], four[:, 2] << 32 | four[:, 3]
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    new = np.r_[True, (first[1:] != first[:-1]) | (second[1:] != second[:-1])]
+    return four[order[new]]
 
 
 def _quads_of_sky(vectors: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Where the stacks lie in the sky: each reference's stars are solved in the background as soon as it stands.
 
-What was found is taken over between two frames when it is there; nobody waits for it but the end of the session.
+Faces see what was found at once. It is told, for the journal, a fixed number of frames after it was asked, so that the
+same night gives the same journal.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from livestack.engine.views import StackView
 from livestack.photometry.depth import Depth, Stamps, exposure_of
 
 LEAST_STARS = 3
+WAIT_FRAMES = 6
+"""So many frames after it was asked an answer is told, or waited for: counted in frames, not by the clock."""
 GROWTH = 1.25
 """How faint the stack reaches is measured again when it has so many times as many frames."""
 
@@ -44,7 +47,7 @@ class PlateSolving:
     Parameters
     ----------
     enabled : else nothing is solved.
-    tell : called with (group, what was found) between two frames.
+    tell : called with (group, what was found), between two frames.
 
     Attributes
     ----------
@@ -61,6 +64,7 @@ class PlateSolving:
         self._worker: ThreadPoolExecutor | None = None
         self._asked: dict[str, _Question] = {}
         self._waiting: dict[str, Future[Solved | Unsolved]] = {}
+        self._ages: dict[str, int] = {}
         self._depths: dict[str, list[tuple[int, Depth]]] = {}
         self._measuring: tuple[str, int, Future[Depth | None]] | None = None
         self._dark: dict[str, bool] = {}
@@ -76,7 +80,7 @@ class PlateSolving:
             dark = masters is not None and masters.dark is not None
             self._dark[event.group] = dark or info.pedestal_adu is not None
         elif isinstance(event, FrameStacked | FrameRefused):
-            self.collect(wait=False)
+            self._grow_older()
         elif isinstance(event, FrameDone) and event.view is not None:
             self._measure(event.view)
 
@@ -87,7 +91,15 @@ class PlateSolving:
             "depths": {name: [(n, vars(depth)) for n, depth in known] for name, known in self._depths.items()},
             "dark": dict(self._dark),
             "asked": {
-                name: (q.xy, q.flux, q.width, q.height, [_hint_as_plain(hint) for hint in q.hints], q.year)
+                name: (
+                    q.xy,
+                    q.flux,
+                    q.width,
+                    q.height,
+                    [_hint_as_plain(hint) for hint in q.hints],
+                    q.year,
+                    self._ages[name],
+                )
                 for name, q in self._asked.items()
             },
         }
@@ -101,9 +113,10 @@ class PlateSolving:
         self._depths = {
             str(name): [(n, Depth(**saved)) for n, saved in known] for name, known in state["depths"].items()
         }
-        for name, (xy, flux, width, height, hints, year) in state["asked"].items():
+        for name, (xy, flux, width, height, hints, year, age) in state["asked"].items():
             asked = _Question(xy, flux, width, height, tuple(Hint(*hint) for hint in hints), year)
             self._ask(str(name), asked)
+            self._ages[str(name)] = age
 
     def facts(self, group: str) -> SkyFacts | None:
         """Where the reference of a group lies; None while that is not known."""
@@ -121,22 +134,33 @@ class PlateSolving:
         """Whether the sky of a group's frames is light alone: dark, bias or black level were subtracted."""
         return self._dark.get(group, False)
 
-    def collect(self, wait: bool) -> None:
-        """Take over what was found; with `wait`, all that was asked."""
-        if self._measuring is not None and (wait or self._measuring[2].done()):
-            name, n_frames, measured = self._measuring
-            self._measuring = None
-            depth = measured.result()
-            if depth is not None and name in self.found:
-                self._depths.setdefault(name, []).append((n_frames, depth))
-        for group, answer in tuple(self._waiting.items()):
-            if not wait and not answer.done():
-                continue
-            solved = answer.result()
-            del self._waiting[group], self._asked[group]
-            if isinstance(solved, Solved):
-                self.found[group] = solved
-            self._tell(group, solved)
+    def collect(self) -> None:
+        """Wait for all that was asked, and tell it."""
+        self._take_depth()
+        for group in tuple(self._waiting):
+            self._tell_answer(group)
+
+    def _grow_older(self) -> None:
+        """A frame has come: tell what is due."""
+        self._take_depth()
+        for group in tuple(self._waiting):
+            self._ages[group] += 1
+            if self._ages[group] >= WAIT_FRAMES:
+                self._tell_answer(group)
+
+    def _tell_answer(self, group: str) -> None:
+        solved = self._waiting.pop(group).result()
+        del self._asked[group], self._ages[group]
+        self._tell(group, solved)
+
+    def _take_depth(self) -> None:
+        if self._measuring is None:
+            return
+        name, n_frames, measured = self._measuring
+        self._measuring = None
+        depth = measured.result()
+        if depth is not None and name in self.found:
+            self._depths.setdefault(name, []).append((n_frames, depth))
 
     def close(self) -> None:
         """Ask no more."""
@@ -147,6 +171,7 @@ class PlateSolving:
         earlier = self.found.pop(group, None)
         self._asked.pop(group, None)
         self._waiting.pop(group, None)
+        self._ages.pop(group, None)
         self._depths.pop(group, None)
         stars = reference.stars.stars
         if reference.starless or len(stars) < LEAST_STARS:
@@ -181,14 +206,16 @@ class PlateSolving:
     def _ask(self, group: str, asked: _Question) -> None:
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="livestack-solve")
-        self._asked[group] = asked
-        self._waiting[group] = self._worker.submit(self._answer, asked)
+        self._asked[group], self._ages[group] = asked, 0
+        self._waiting[group] = self._worker.submit(self._answer, group, asked)
 
-    def _answer(self, asked: _Question) -> Solved | Unsolved:
+    def _answer(self, group: str, asked: _Question) -> Solved | Unsolved:
         try:
             for hint in asked.hints:
                 answer = self._solver.solve(asked.xy, asked.flux, asked.width, asked.height, hint, asked.year)
                 if isinstance(answer, Solved):
+                    if self._asked.get(group) is asked:  # else another reference has come meanwhile
+                        self.found[group] = answer
                     return answer
             return answer
         except LivestackError as error:

@@ -35,6 +35,8 @@ from livestack.products.stack_files import isot, set_names, set_place, span, wri
 
 LABEL_COLOUR = (255, 214, 120)
 SOLVE_TIMEOUT_S = 120.0
+UNASKED_TIMEOUT_S = 20.0
+"""So long an installed solver may take that the user did not ask for."""
 
 
 def write_products(
@@ -218,7 +220,12 @@ def _solve(output: Path, root: Group, groups: Sequence[Group], asked: bool, say:
         plate = Path(folder) / f"{best.name}.fits"
         write_plate(plate, image)
         solved, sentence = solve_plate(
-            plate, info.ra_deg, info.dec_deg, info.scale_arcsec_px, image.shape[0], SOLVE_TIMEOUT_S
+            plate,
+            info.ra_deg,
+            info.dec_deg,
+            info.scale_arcsec_px,
+            image.shape[0],
+            SOLVE_TIMEOUT_S if asked else UNASKED_TIMEOUT_S,
         )
     say(sentence)
     if solved is None:

@@ -41,7 +41,7 @@ def finish(parts: SessionParts, stop: StopRequest, paths: Sequence[Path]) -> Ses
         return SessionEnd(130, f"Stopped at once; `livestack resume {output}` goes on from here.")
     parts.collect_checkpoint()
     parts.psf.collect()
-    parts.sky.collect(wait=True)
+    parts.sky.collect()
     filled = [group for group in stack.groups.values() if group.n_stacked]
     if not filled:
         reason = _why_nothing(parts, paths)

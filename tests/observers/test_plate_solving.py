@@ -17,6 +17,8 @@ from livestack.faces.cli import app
 from livestack.formats import read_frame
 from livestack.observers.plate_solving import PlateSolving
 
+pytestmark = pytest.mark.real_sky
+
 RA, DEC, SCALE = 83.8, -1.2, 6.0
 
 
@@ -63,12 +65,12 @@ def test_what_was_found_and_what_was_asked_survive_a_checkpoint(night: Path) -> 
         stack.events.subscribe(asked.on_event)
         stack.add(read_frame(first))
         waiting = asked.state()
-        asked.collect(wait=True)
+        asked.collect()
     assert isinstance(told[-1], Solved)
     for state in (waiting, asked.state()):
         again = PlateSolving(True, lambda group, answer: None)
         again.restore(state)
-        again.collect(wait=True)
+        again.collect()
         (mine,), (theirs,) = asked.found.values(), again.found.values()
         assert mine.sky.ra_deg == theirs.sky.ra_deg
         assert np.array_equal(mine.field.sky, theirs.field.sky)
