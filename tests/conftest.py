@@ -20,11 +20,22 @@ def bands() -> Iterator[Bands]:
         yield two
 
 
-@pytest.fixture(autouse=True)
-def _no_sky(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+ASK = PlateSolving._begin
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_sky() -> Iterator[None]:
     """Sessions of tests that are about something else do not look where they are in the sky: it takes a second each."""
-    if request.node.get_closest_marker("real_sky") is None:
-        monkeypatch.setattr(PlateSolving, "_begin", lambda self, group, reference: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlateSolving, "_begin", lambda self, group, reference: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _real_sky(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are marked so do."""
+    if request.node.get_closest_marker("real_sky") is not None:
+        monkeypatch.setattr(PlateSolving, "_begin", ASK)
 
 
 @pytest.fixture(scope="session")
