@@ -32,11 +32,11 @@ class Catalogue:
     vectors : (n, 3) float64 unit vectors, ICRS.
     g : (n,) float32, magnitude in Gaia's G.
     ids : (n,) int64, Gaia DR3 source; negative: minus the Hipparcos number.
-    year : of the positions, Julian.
+    year : of the positions, Julian; `moves`: they are others in another year.
     """
 
-    def __init__(self, vectors: np.ndarray, g: np.ndarray, ids: np.ndarray, year: float) -> None:
-        self.vectors, self.g, self.ids, self.year = vectors, g, ids, year
+    def __init__(self, vectors: np.ndarray, g: np.ndarray, ids: np.ndarray, year: float, moves: bool) -> None:
+        self.vectors, self.g, self.ids, self.year, self.moves = vectors, g, ids, year, moves
         self._tree = cKDTree(vectors, balanced_tree=False, compact_nodes=False)
 
     def __len__(self) -> int:
@@ -72,7 +72,21 @@ class Catalogue:
         move = (year - EPOCH) * _MAS if moves else 0.0
         vectors += move * (stars["pm_ra"][:, None] * east + stars["pm_dec"][:, None] * north)
         vectors /= np.linalg.norm(vectors, axis=1)[:, None]
-        return cls(vectors, stars["g"].copy(), stars["id"].copy(), year)
+        return cls(vectors, stars["g"].copy(), stars["id"].copy(), year, moves)
+
+    def spread(self, index: np.ndarray, radius_rad: float, most: int) -> np.ndarray:
+        """So many of some stars, evenly: those that are among the brightest within a radius of themselves.
+
+        Parameters
+        ----------
+        index : ascending, which is brightest first.
+        """
+        if len(index) <= most:
+            return index
+        vectors = self.vectors[index]
+        pairs = cKDTree(vectors).query_pairs(2 * math.sin(radius_rad / 2), output_type="ndarray")
+        rank = np.bincount(pairs.max(axis=1), minlength=len(index))  # how many around are brighter
+        return np.asarray(index[np.sort(np.argsort(rank, kind="stable")[:most])])
 
     def around(self, centre: np.ndarray, radius_rad: float, most: int | None = None) -> np.ndarray:
         """Indices of the stars within a radius of a unit vector (3,), brightest first, at most so many."""

@@ -24,9 +24,11 @@ PAIR_STARS = 32
 CATALOGUE_STARS = 150
 FIELD_STARS = 22
 """Catalogue stars a field that pairs are made of, and at most so many in all."""
+SPREAD_FROM = 8
+"""They are chosen evenly among so many times as many of the brightest."""
 SLACK_MAG = 1.0
 KEPT = 24
-ENOUGH = 9
+ENOUGH = 7
 """A proposal that so many stars support ends the search for others."""
 FIELD_SHARE, MOST_FIELD_STARS = 1.3, 3000
 """Stars that are remembered of a solved field: around it, too, where the canvas may grow."""
@@ -105,7 +107,7 @@ class _Round:
     least_reach_deg: float
 
 
-_ROUNDS = (_Round(0.012, 0.15, 0.3), _Round(0.06, 0.3, 0.6), _Round(0.32, 0.6, 1.5))
+_ROUNDS = (_Round(0.012, 0.15, 0.3), _Round(0.06, 0.3, 0.6), _Round(0.36, 0.6, 1.5))
 
 
 class Solver:
@@ -122,10 +124,12 @@ class Solver:
         ------
         LivestackError : no catalogue is installed.
         """
-        if self._catalogue is None or abs(self._catalogue.year - year) > YEARS:
+        known = self._catalogue
+        if known is None or (known.moves and abs(known.year - year) > YEARS):
             self._catalogue = Catalogue.load(year)
             self._quads = None
-        return self._catalogue
+            return self._catalogue
+        return known
 
     def solve(
         self, xy: np.ndarray, flux: np.ndarray, width: int, height: int, hint: Hint, year: float
@@ -188,7 +192,8 @@ class Solver:
             area = picture.width * picture.height / f0**2
             whole = 2 * math.pi * (1 - math.cos(min(cone, 1.5)))
             depth = min(CATALOGUE_STARS, max(20, round(FIELD_STARS * whole / area)))
-            index = catalogue.around(pointing, min(cone, 1.5), depth)
+            around = catalogue.around(pointing, min(cone, 1.5), SPREAD_FROM * depth)
+            index = catalogue.spread(around, 0.3 * picture.diagonal / f0, depth)
             if len(index) < 3:
                 continue
             vectors, g = catalogue.vectors[index], catalogue.g[index].astype(float)
