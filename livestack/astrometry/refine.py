@@ -195,7 +195,7 @@ class _Field:
         return np.asarray(sky.pixels_of(self.catalogue.vectors[theirs]) - self.picture.xy[mine])
 
     def choose(self, sky: SkyMap, mine: np.ndarray, theirs: np.ndarray, most: int) -> tuple[int, np.ndarray]:
-        """The order that stars left out speak for, 0 (scale and rotation) to `most`; which pairs (k,) it leaves near."""
+        """The order that stars left out speak for, 0 (scale and rotation) to `most`; which pairs (k,) it leaves."""
         half = 0.5 * max(self.picture.width, self.picture.height)
         uv = (self.picture.xy[mine] - self.middle) / half
         # the sky in pixels of the map so far: fits are compared there, without inverting polynomials
@@ -316,7 +316,7 @@ def _leverage(uv: np.ndarray, at: np.ndarray, order: int) -> float:
     def terms(where: np.ndarray) -> np.ndarray:
         return np.column_stack([np.ones(len(where)), where, monomials(where, order)])
 
-    root = np.linalg.qr(terms(uv), mode="r")
+    root = np.asarray(np.linalg.qr(terms(uv), mode="r"))
     if np.linalg.cond(root) > 1e8:
         return math.inf
     return float(np.max(np.sum(np.linalg.solve(root.T, terms(at).T) ** 2, axis=0)))

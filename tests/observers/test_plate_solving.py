@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,33 @@ def test_the_command_solves_any_image(night: Path, tmp_path: Path) -> None:
     assert "arcsec per pixel" in done.output
     header = fits.Header.fromstring((tmp_path / f"{first.stem}.wcs").read_bytes().decode("ascii"))
     assert header["CTYPE1"].startswith("RA---TAN")
+
+
+def test_a_canvas_that_has_grown_is_solved_again(tmp_path: Path) -> None:
+    """Two panels cut from wider pictures: the second question has stars of both, and its map holds in both."""
+    words = ["simulate", str(tmp_path / "sky"), "--scenario", "sky", f"--at={RA},{DEC}", "--scale", str(SCALE)]
+    done = CliRunner().invoke(app, [*words, "--frames", "6"])
+    assert done.exit_code == 0, done.output
+    paths = sorted((tmp_path / "sky").glob("sky_*.fits"))
+    settings = Settings.model_validate({"stack": {"canvas": "union", "warmup_frames": 2}})
+    told: list[object] = []
+    solving = PlateSolving(True, lambda group, answer: told.append(answer))
+    with LiveStack(settings) as stack:
+        stack.events.subscribe(solving.on_event)
+        for number, path in enumerate(paths):
+            frame, left = read_frame(path), 260 if number in (2, 3, 5) else 0
+            info = replace(frame.info, width=540)
+            assert stack.add(replace(frame, data=frame.data[:, left : left + 540].copy(), info=info)).stacked
+        solving.collect()
+        (group,) = stack.groups.values()
+        assert group.stack is not None
+        assert group.stack.canvas.width > 1.4 * group.stack.canvas.field[1]
+        member = group.members[2]
+    answers = [one for one in told if isinstance(one, Solved)]
+    assert len(answers) == 2
+    assert answers[-1].n_matched > answers[0].n_matched
+    assert (answers[-1].sky.height, answers[-1].sky.width) == group.stack.canvas.field
+    there = answers[-1].sky.moved(np.linalg.inv(member.matrix), 540, 600)
+    middle = there.to_sky(np.array([[399.5 - 260, 299.5]]))[0]  # of the wide picture, seen from the second panel
+    assert middle == pytest.approx((RA, DEC), abs=30 / 3600)  # the mount drifts a little
+    solving.close()
