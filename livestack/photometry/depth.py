@@ -195,10 +195,9 @@ class Stamps:
                 continue
             level = float(np.median(tile))
             seen = cv2.filter2D(tile - level, cv2.CV_32F, kernel.astype(np.float32))[margin:-margin, margin:-margin]
-            # below the median there are no stars: the lower half is the noise's own
+            # both sides of the median: where faint stars crowd each other they are noise to one more
             middle = float(np.median(seen))
-            low = seen[seen < middle]
-            sigmas.append(1.4826 * float(np.median(middle - low)) / sharpness)
+            sigmas.append(1.4826 * float(np.median(np.abs(seen - middle))) / sharpness)
             levels.append(level)
         if not sigmas:
             return None, None
