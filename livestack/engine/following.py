@@ -58,6 +58,7 @@ class Following(OwnState):
     ----------
     path : None until it is known.
     places : where it is, in the pixels of each frame (name, index).
+    shown : its light, to be looked at.
     stack : of the object, on the reference's grid at the path's epoch; None until it is begun.
     rejected : what that stack refused of each frame.
     """
@@ -72,6 +73,7 @@ class Following(OwnState):
         self.rejected: dict[tuple[str, int], RejectedSamples] = {}
         self.stars_model: Model | None = None
         self.object_model: Model | None = None
+        self.shown: Model | None = None
         self.refreshed = 0
         self.wanted: tuple[float, float] | None = settings.pixel
         self.height: float | None = None
@@ -207,6 +209,15 @@ class Following(OwnState):
         self.stars_model = star_model(stars, noise)
         x, y = (float(value) for value in self.path.coefficients[0])
         self.object_model = object_model(self.stack, x, y, fwhm_px, noise)
+        self.shown = object_model(self.stack, x, y, fwhm_px, None)
+
+    def light_at(self, member: Member) -> Model | None:
+        """The object's light where it was when a frame was taken, to the pixel; None before it is followed."""
+        if self.shown is None or self.path is None:
+            return None
+        dx, dy = (round(float(step)) for step in self.path.shift(self.minutes_of(member)))
+        canvas = self.shown.canvas
+        return Model(self.shown.light, replace(canvas, left=canvas.left + dx, top=canvas.top + dy))
 
     # Inside
 

@@ -67,13 +67,13 @@ def star_model(stack: Stack, noise: np.ndarray) -> Model:
     return Model(light, stack.canvas)
 
 
-def object_model(stack: Stack, x: float, y: float, fwhm_px: float, noise: np.ndarray) -> Model:
+def object_model(stack: Stack, x: float, y: float, fwhm_px: float, noise: np.ndarray | None) -> Model:
     """What moves, within the radius that its light reaches.
 
     Parameters
     ----------
     x, y : of its nucleus on the reference's grid, px; fwhm_px : of stars.
-    noise : as in `star_model`.
+    noise : as in `star_model`; None gives its light as it is, neither smoothed nor masked, to be looked at.
     """
     canvas = stack.canvas
     cx, cy = x - canvas.left, y - canvas.top
@@ -90,10 +90,25 @@ def object_model(stack: Stack, x: float, y: float, fwhm_px: float, noise: np.nda
         known = stack.weight[c, y0:y1, x0:x1] > 0
         level = _level_around(stack, c, cx, cy, radius)
         plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - level, np.float32(0.0)).astype(np.float32)
+        if noise is None:
+            light[c] = plane * edge
+            continue
         smooth = _adaptively(plane, known, r)
         light[c] = _masked(smooth, float(noise[c])) * edge
         light[c][~known & (r < LEAST_RADIUS_FWHM * fwhm_px)] = np.nan
     return Model(light, box)
+
+
+def paint(image: np.ndarray, canvas: Canvas, model: Model, scale: float = 1.0) -> None:
+    """Add a model's light to a picture (C, h, w) of a canvas that is `scale` times smaller, to the nearest pixel."""
+    left, top = round((model.canvas.left - canvas.left) / scale), round((model.canvas.top - canvas.top) / scale)
+    for plane, light in zip(image, model.light, strict=True):
+        size = max(1, round(light.shape[1] / scale)), max(1, round(light.shape[0] / scale))
+        small = light if scale == 1.0 else cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+        x0, y0 = max(0, left), max(0, top)
+        x1, y1 = min(plane.shape[1], left + small.shape[1]), min(plane.shape[0], top + small.shape[0])
+        if x0 < x1 and y0 < y1:
+            plane[y0:y1, x0:x1] += small[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
 def subtract(

@@ -17,6 +17,7 @@ from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
 from livestack.engine.results import Result
 from livestack.photometry.depth import Stamps, exposure_of
+from livestack.products.comet import write_object
 from livestack.products.extras import write_products
 from livestack.products.stack_files import build_header, write_pictures, write_stack
 
@@ -78,6 +79,7 @@ class Saver:
         if last_word and model is not None:
             self._tell_psf(group.name, group.n_stacked, group.members[-1].info.date_obs, model)
         written += write_pictures(folder, result, settings, self._stack.bands, None)
+        written += write_object(folder, self._stack, group, result, model, settings, final, sky)
         self.results.extend(p for p in written if p not in self.results)
         return model
 

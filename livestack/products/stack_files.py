@@ -201,12 +201,14 @@ def render_result(result: Result, settings: Settings, bands: Bands, look: Look |
     return look, render(planes, look, depth=16, bottom_up=result.reference.info.bottom_up, bands=bands)
 
 
-def write_pictures(folder: Path, result: Result, settings: Settings, bands: Bands, look: Look | None) -> list[Path]:
+def write_pictures(
+    folder: Path, result: Result, settings: Settings, bands: Bands, look: Look | None, stem: str = "stack"
+) -> list[Path]:
     """The pictures that the settings ask for, by default `stack.png` and `stack.tif`; see `write_formats`."""
     _, picture = render_result(result, settings, bands, look)
     planes = result.mean if result.mean.ndim == 3 else result.mean[None]
     bottom_up = result.reference.info.bottom_up
-    return write_formats(folder, "stack", picture, planes, bottom_up, settings.save.formats, describe_result(result))
+    return write_formats(folder, stem, picture, planes, bottom_up, settings.save.formats, describe_result(result))
 
 
 def describe_result(result: Result) -> dict[str, str]:
