@@ -73,7 +73,7 @@ def object_model(stack: Stack, x: float, y: float, fwhm_px: float, noise: np.nda
     Parameters
     ----------
     x, y : of its nucleus on the reference's grid, px; fwhm_px : of stars.
-    noise : as in `star_model`; None gives its light as it is, neither smoothed nor masked, to be looked at.
+    noise : as in `star_model`; None masks nothing: to be looked at.
     """
     canvas = stack.canvas
     cx, cy = x - canvas.left, y - canvas.top
@@ -90,10 +90,10 @@ def object_model(stack: Stack, x: float, y: float, fwhm_px: float, noise: np.nda
         known = stack.weight[c, y0:y1, x0:x1] > 0
         level = _level_around(stack, c, cx, cy, radius)
         plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - level, np.float32(0.0)).astype(np.float32)
-        if noise is None:
-            light[c] = plane * edge
-            continue
         smooth = _adaptively(plane, known, r)
+        if noise is None:
+            light[c] = smooth * edge
+            continue
         light[c] = _masked(smooth, float(noise[c])) * edge
         light[c][~known & (r < LEAST_RADIUS_FWHM * fwhm_px)] = np.nan
     return Model(light, box)
