@@ -150,3 +150,12 @@ def test_places_and_magnitudes_are_those_of_the_sky(catalogue):
         near = catalogue.around(to_vectors(ra, dec), math.radians(10 / 3600))
         assert len(near)
         assert abs(float(catalogue.g[near[0]]) - g) < 1.0
+
+
+@pytest.mark.parametrize(("ra", "dec", "truth"), [(243.9053, -8.3694, 0.82), (269.452, 4.739, 2.83)])
+def test_colours_are_those_of_gaia(catalogue: Catalogue, ra: float, dec: float, truth: float) -> None:
+    """18 Scorpii, the Sun's twin, and Barnard's star: BP - RP by Gaia DR3."""
+    star = int(np.argmax(catalogue.vectors @ to_vectors(ra, dec)))
+    assert catalogue.bp_rp[star] == pytest.approx(truth, abs=0.02)
+    vega = int(np.argmin(np.abs(catalogue.ids + 91262)))
+    assert math.isnan(catalogue.bp_rp[vega])  # Gaia is blinded
