@@ -261,7 +261,8 @@ class Solver:
 def _stars_of(sky: SkyMap, catalogue: Catalogue) -> FieldStars:
     radius = math.radians(FIELD_SHARE * 0.5 * math.hypot(*sky.field_deg))
     near = catalogue.around(to_vectors(*sky.centre), radius, MOST_FIELD_STARS)
-    return FieldStars(to_degrees(catalogue.vectors[near]), catalogue.g[near].astype(float), catalogue.ids[near])
+    g, colour = (values[near].astype(float) for values in (catalogue.g, catalogue.bp_rp))
+    return FieldStars(to_degrees(catalogue.vectors[near]), g, catalogue.ids[near], colour)
 
 
 def _pairs(vectors: np.ndarray, widest: float) -> tuple[np.ndarray, np.ndarray]:

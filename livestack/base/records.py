@@ -201,6 +201,27 @@ class SolutionRecord(Record):
     message: str = ""
 
 
+class DepthRecord(Record):
+    """How faint a stack reaches, told when it is saved; the last one of a group counts."""
+
+    type: Literal["depth"] = "depth"
+    group: str = ""
+    n_frames: int
+    zero_point: Number = None
+    """Magnitude (Gaia's G) of 1 ADU/s in the green or only channel."""
+    zero_points: tuple[Number, ...] = ()
+    """Of each channel, R, G, B."""
+    colour_term: Number = None
+    """Change of the zero point with BP - RP, which holds at `colour_pivot`."""
+    colour_pivot: Number = None
+    limit_mag: Number = None
+    """Point source at 5 sigma."""
+    sky_mag: Number = None
+    """mag/arcsec^2."""
+    limits: tuple[tuple[int, float], ...] = ()
+    """(frames stacked, `limit_mag`) as the stack grew."""
+
+
 class CheckpointRecord(Record):
     """State was saved; a session resumes from the newest of these that is whole."""
 
@@ -310,6 +331,7 @@ AnyRecord = (
     | ResumeRecord
     | RemovedRecord
     | SolutionRecord
+    | DepthRecord
     | TargetRecord
     | SavingRecord
     | WarningRecord

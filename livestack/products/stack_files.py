@@ -143,8 +143,15 @@ def set_sky(header: fits.Header, facts: SkyFacts, canvas: Canvas) -> None:
     header["DEC"] = (round(dec, 6), "[deg] middle of the picture")
     header["ROTATION"] = (round(sky.rotation_deg, 4), "[deg] position angle against the rows")
     header["MIRRORED"] = (sky.mirrored, "as stored, first row on top")
+    channels = facts.zero_points if len(facts.zero_points) == 3 else ()
     for keyword, number, comment in (
         ("ZEROPT", facts.zero_point, "[mag] Gaia G of a star of 1 adu/s"),
+        *(
+            (f"ZEROPT_{colour}", zero, f"[mag] the same of the channel {name}")
+            for zero, (colour, name) in zip(channels, (("R", "red"), ("G", "green"), ("B", "blue")), strict=False)
+        ),
+        ("COLTERM", facts.colour_term, "change of ZEROPT with Gaia's BP-RP"),
+        ("COLPIVOT", facts.colour_pivot, "[mag] BP-RP for which the zero points hold"),
         ("MAGLIM", facts.limit_mag, "[mag] point source at 5 sigma"),
         ("SKYMAG", facts.sky_mag, "[mag/arcsec2] brightness of the sky"),
     ):

@@ -47,7 +47,9 @@ class SessionParts:
         self._say_later = say_later
         self.psf = PsfTrend(settings.psf, self._tell_psf, measured)
         self.sky = PlateSolving(settings.save.solve == "auto", journal.write_solution)
-        self.saver = Saver(output, settings, stack, status.say, self._tell_psf, self.sky.facts, self.sky.has_black)
+        self.saver = Saver(
+            output, settings, stack, status.say, self._tell_psf, self.sky.facts, self.sky.has_black, journal.write_depth
+        )
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)

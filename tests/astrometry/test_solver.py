@@ -185,3 +185,12 @@ def test_a_scale_off_by_a_quarter_in_a_poor_field(solver, catalogue):
     assert isinstance(answer, Solved), answer
     off = np.hypot(*(answer.sky.to_pixels(wcs.all_pix2world(places, 0)) - places).T)
     assert np.percentile(off, 95) < 0.5
+
+
+@pytest.mark.parametrize(("ra", "dec", "truth"), [(243.9053, -8.3694, 0.82), (269.452, 4.739, 2.83)])
+def test_colours_are_those_of_gaia(catalogue: Catalogue, ra: float, dec: float, truth: float) -> None:
+    """18 Scorpii, the Sun's twin, and Barnard's star: BP - RP by Gaia DR3."""
+    star = int(np.argmax(catalogue.vectors @ to_vectors(ra, dec)))
+    assert catalogue.bp_rp[star] == pytest.approx(truth, abs=0.02)
+    vega = int(np.argmin(np.abs(catalogue.ids + 91262)))
+    assert math.isnan(catalogue.bp_rp[vega])  # Gaia is blinded
