@@ -288,6 +288,15 @@ class TargetRecord(Record):
     name: Text = ""
 
 
+class FollowRecord(Record):
+    """What is at this place of a group's reference, in pixels, is followed from now on."""
+
+    type: Literal["follow"] = "follow"
+    group: str
+    x: float
+    y: float
+
+
 class SavingRecord(Record):
     """The stacks are being saved; a warm-up that was under way ends with it."""
 
@@ -333,6 +342,7 @@ AnyRecord = (
     | SolutionRecord
     | DepthRecord
     | TargetRecord
+    | FollowRecord
     | SavingRecord
     | WarningRecord
     | SessionStop

@@ -30,8 +30,10 @@ from livestack.registration.transform import Registration
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.rejected_samples import RejectedSamples
 
-LOOKED_AT = (6, 8, 11, 15, 20, 27, 36, 48, 64)
+LOOKED_AT = (6, 8, 11, 15, 20, 27, 36, 48, 64, 90, 128, 180, 256)
 """After so many frames a moving object is looked for."""
+SOURCE_SNR, MOST_SOURCES = 8.0, 150
+"""What is remembered of each frame until something is found to move."""
 REACH_FWHM, FIRST_REACH_PX = 2.0, 12.0
 """How far from where it should be it may be: once its path is known, and before."""
 PATCH_PX = 40
@@ -122,7 +124,8 @@ class Following(OwnState):
         info = detected.frame.info
         key, minutes = (detected.frame.name, detected.frame.index), self._minutes(info.date_obs, info.exposure_s)
         if self.wanted is None and self.path is None:
-            stars = detected.stars
+            stars = detected.stars.select(detected.stars.snr >= SOURCE_SNR)
+            stars = stars.select(np.arange(len(stars)) < MOST_SOURCES)
             on_reference = to_reference(found.matrix, found.distortion, stars.xy)
             self.sources.append(Sources(*key, minutes, on_reference, stars.xy, stars.flux, stars.snr, stars.fwhm))
             return
@@ -130,10 +133,11 @@ class Following(OwnState):
         if place is not None:
             self.places[key] = place
 
-    def look(self, members: Sequence[Member], reference: Reference) -> Found | None:
-        """Look for an object among the sources so far, when it is time to."""
+    def look(self, members: Sequence[Member], reference: Reference, last: bool = False) -> Found | None:
+        """Look for an object among the sources so far, when it is time to; `last`: now or never."""
         n = len(self.sources)
-        if self.gave_up or self.path is not None or self.wanted is not None or n <= self.tried or n not in LOOKED_AT:
+        due = n > self.tried and (n in LOOKED_AT or last)
+        if self.gave_up or self.path is not None or self.wanted is not None or not due:
             return None
         self.tried = n
         place = {(m.name, m.index): m for m in members}

@@ -188,6 +188,15 @@ class LiveStack:
         n_refused = chosen.ledger.n_refused + self.n_refused_elsewhere
         return as_result(self.targets, chosen, chosen.stack, chosen.members, n_refused, copy)
 
+    def follow(self, group: str, x: float, y: float) -> None:
+        """From now on stack what is at that place of a group's reference, in pixels, on itself, too.
+
+        Raises
+        ------
+        UsageError : there is no such group.
+        """
+        self._choose(group).following.follow(x, y)
+
     def object_result(self, group: str) -> Result | None:
         """The stack of the object that a group follows, at its place at the reference's time; None without one."""
         chosen = self._choose(group)
@@ -235,6 +244,7 @@ class LiveStack:
         finish_warmup(chosen)
         if not self.settings.stack.rejects or chosen.n_stacked < 3:
             return False
+        keep_following(chosen, self.intake.calibrate_again, last=True)
         if chosen.following.active:
             return separate(chosen, self.intake.calibrate_again, ROUNDS, progress, stopped)
         with ThreadPoolExecutor(1, thread_name_prefix="livestack-read") as reader:

@@ -122,13 +122,18 @@ def add_to_object(group: Group, member: Member, planes: np.ndarray, limits: Limi
     following.rejected[_key(member)] = group.accumulation.keep(added.rejected)
 
 
-def keep_following(group: Group, fetch: Fetch) -> str | None:
-    """Between two frames: look for what moves, begin to follow it, or go on; what is to be said of it."""
+def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None:
+    """Between two frames: look for what moves, begin to follow it, or go on; what is to be said of it.
+
+    Parameters
+    ----------
+    last : there will be no other frame.
+    """
     following, reference = group.following, group.reference
     unfit = group.settings.stack.mode != "mean" or (reference is not None and reference.starless)
     if following.gave_up or unfit or reference is None or group.warmup.active or group.stack is None:
         return None
-    found = following.look(group.members, reference)
+    found = following.look(group.members, reference, last)
     following.fit(group.members, reference)
     if following.active:
         following.refresh(group.stack, group.members, group.stars_fwhm_px)

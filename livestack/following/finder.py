@@ -17,6 +17,8 @@ from livestack.following.path import Path, fit_path
 
 LEAST_FRAMES = 6
 BRIGHTEST = 80
+RECENT = 16
+"""What has come into the field since is looked for in so many of the last frames."""
 REACH_PX = 7.0
 """Farthest that a source may be from where it should be, in the next frame."""
 ALIKE = 2.5
@@ -69,12 +71,15 @@ def find_moving(frames: Sequence[Sources], epoch_min: float) -> Found | None:
     frames = sorted(frames, key=lambda one: one.minutes)
     if len(frames) < LEAST_FRAMES:
         return None
-    best: Found | None = None
-    for start in range(min(3, len(frames) - LEAST_FRAMES + 1)):
-        for found in _tracks(frames[start:], len(frames), epoch_min):
-            if best is None or found.snr > best.snr:
-                best = found
-    return best
+    for part in (frames, frames[-RECENT:]):
+        best: Found | None = None
+        for start in range(min(3, len(part) - LEAST_FRAMES + 1)):
+            for found in _tracks(part[start:], len(part), epoch_min):
+                if best is None or found.snr > best.snr:
+                    best = found
+        if best is not None or len(frames) <= RECENT:
+            return best
+    return None
 
 
 def _tracks(frames: Sequence[Sources], total: int, epoch_min: float) -> list[Found]:

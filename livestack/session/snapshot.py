@@ -174,5 +174,7 @@ class Controls:
     set_object: Callable[[str], str]
     set_stretch: Callable[[float, float], str]
     """(background 0..1, saturation) for the picture from now on."""
+    follow: Callable[[float, float], str]
+    """(x, y) of an object in the upright picture, true pixels: it is stacked on itself from now on."""
     remove_frame: Callable[[str], str]
     """Take a stacked frame, named as in `TrendPoint.file`, out of the stack again."""
