@@ -37,7 +37,7 @@ SOURCE_SNR, MOST_SOURCES = 8.0, 150
 REACH_FWHM, FIRST_REACH_PX = 2.0, 12.0
 """How far from where it should be it may be: once its path is known, and before."""
 PATCH_PX = 40
-FRESH = 1.12
+FRESH = 1.2
 """The models are made anew when the stacks have so many times as many frames."""
 PATH_FRAMES = 4
 """Frames from which a path is believed that the user did not give."""

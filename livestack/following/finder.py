@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from livestack.following.path import Path, fit_path
 
 LEAST_FRAMES = 6
-BRIGHTEST = 80
+BRIGHTEST = 150
 RECENT = 16
 """What has come into the field since is looked for in so many of the last frames."""
 REACH_PX = 7.0
@@ -29,7 +29,7 @@ LEAST_MOTION_PX, MOTION_RMS = 3.0, 8.0
 STAR_MOTIONS = 6.0
 """And so many times as far as stars seem to go."""
 LEAST_SNR = 10.0
-NARROW, STILL_PX = 0.85, 0.5
+NARROW, STILL_PX, STILL_SHARE = 0.85, 0.5, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,8 @@ def _judge(track: Sequence[tuple[Sources, int]], stars_px: float, epoch_min: flo
         return None
     snr = float(np.median([frame.snr[i] for frame, i in track]))
     on_frame = np.array([frame.on_frame[i] for frame, i in track])
-    still = np.hypot(*(on_frame - np.median(on_frame, axis=0)).T).max() < STILL_PX
+    near = np.hypot(*(on_frame - np.median(on_frame, axis=0)).T) < STILL_PX
+    still = near.mean() > STILL_SHARE
     widths = np.array([frame.fwhm[i] for frame, i in track])
     usual = np.nanmedian(np.concatenate([frame.fwhm for frame, _ in track]))
     width = np.nanmedian(widths) if np.isfinite(widths).any() else np.nan

@@ -22,8 +22,10 @@ SHARP_ERROR, LEVEL_ERROR = 0.10, 0.02
 """Share of a model's sharp part, and of the model, that a frame may differ by."""
 MASKED_AT = 1.0
 """Samples are left out where that is more than so many times a frame's noise."""
-STAR_SIGNIFICANCE = 2.5
-MESH_PX = 48
+STAR_SIGNIFICANCE = 3.0
+MESH_PX, MESH_STEP = 48, 3
+"""Side of its cells, and every which pixel is looked at."""
+SPREAD_STEP = 4
 LEVELS_PX = (0.0, 1.5, 3.0, 6.0, 12.0)
 LEVEL_SNR = 6.0
 """The finest smoothing at which the object stands so far above its stack's noise is taken."""
@@ -59,7 +61,8 @@ def star_model(stack: Stack, noise: np.ndarray) -> Model:
         filled = np.where(known, plane, np.float32(0.0))
         above = filled - _sky_of(filled, known)
         rough = cv2.GaussianBlur(above, (0, 0), 1.0)
-        spread = 1.4826 * float(np.median(np.abs(rough[known]))) if known.any() else 0.0
+        some = rough[::SPREAD_STEP, ::SPREAD_STEP][known[::SPREAD_STEP, ::SPREAD_STEP]]
+        spread = 1.4826 * float(np.median(np.abs(some))) if some.size else 0.0
         bright = (rough > STAR_SIGNIFICANCE * spread) & known
         bright = cv2.dilate(bright.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
         light[c] = _masked(np.where(bright, above, np.float32(0.0)), float(noise[c]))
@@ -163,20 +166,30 @@ def _masked(light: np.ndarray, noise: float) -> np.ndarray:
 
 
 def _sky_of(plane: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(H, W) a smooth sky: medians of a mesh, their own median of 3 x 3, and a cubic in between."""
+    """(H, W) a smooth sky: medians of a mesh, of 3 x 3 of those, a cubic in between, straight on to the edges."""
     height, width = plane.shape
-    rows, columns = max(1, round(height / MESH_PX)), max(1, round(width / MESH_PX))
+    side = min(MESH_PX, height, width)
+    rows, columns = max(2, math.ceil(height / MESH_PX)), max(2, math.ceil(width / MESH_PX))
+    first = [np.round(np.linspace(0, size - side, n)).astype(int) for size, n in ((height, rows), (width, columns))]
+    ys, xs = ((start[:, None] + np.arange(0, side, MESH_STEP)).ravel() for start in first)
+    grid = np.ix_(ys, xs)
+    values = np.where(known[grid], plane[grid], np.float32(np.nan))
+    blocks = values.reshape(rows, -1, columns, len(xs) // columns).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+    whole = np.isfinite(blocks).all(axis=-1)
     mesh = np.zeros((rows, columns), dtype=np.float32)
-    for i in range(rows):
-        for j in range(columns):
-            part = np.s_[
-                i * height // rows : (i + 1) * height // rows, j * width // columns : (j + 1) * width // columns
-            ]
-            values = plane[part][known[part]]
-            mesh[i, j] = np.median(values) if values.size else 0.0
+    mesh[whole] = np.median(blocks[whole], axis=-1)
+    for y, x in np.argwhere(~whole & np.isfinite(blocks).any(axis=-1)):
+        mesh[y, x] = np.nanmedian(blocks[y, x])
     if min(mesh.shape) >= 3:
         mesh = cv2.medianBlur(mesh, 3)
-    return cv2.resize(mesh, (width, height), interpolation=cv2.INTER_CUBIC)
+    padded = (
+        np.pad(mesh, 2, mode="reflect", reflect_type="odd") if min(mesh.shape) > 2 else np.pad(mesh, 2, mode="edge")
+    )
+    up, across = (rows - 1) / max(1, height - side), (columns - 1) / max(1, width - side)
+    middle = (side - 1) / 2
+    onto = np.array([[across, 0.0, 2 - middle * across], [0.0, up, 2 - middle * up]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(padded, onto, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _rings(stack: Stack, c: int, cx: float, cy: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
