@@ -26,7 +26,6 @@ from livestack.following.path import Path, fit_path
 from livestack.following.two_skies import Model, moved, object_model, star_model, subtract
 from livestack.registration import transform as tf
 from livestack.registration.distortion import to_frame, to_reference
-from livestack.registration.transform import Registration
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.rejected_samples import RejectedSamples
 
@@ -45,6 +44,15 @@ SEPARATED_FWHM = 1.5
 """The object must have gone so many widths of a star before two stacks can be told apart."""
 
 
+STRAY_PX, AGAIN = 0.5, 1.25
+"""Frames are read again when the path has changed by so much, and there are so many times as many of them."""
+
+
+def cropped(member: Member, y: int, x: int) -> Member:
+    """A member as a region of it lies that begins at (y, x)."""
+    return replace(member, matrix=member.matrix @ np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]]))
+
+
 @dataclass(frozen=True, eq=False)
 class Parted:
     """A frame's planes (C, h, w) for the stack of the stars, and for that of the object."""
@@ -61,6 +69,7 @@ class Following(OwnState):
     path : None until it is known.
     places : where it is, in the pixels of each frame (name, index).
     shown : its light, to be looked at.
+    used, used_of : the path by which the object's stack was made of its first so many frames.
     stack : of the object, on the reference's grid at the path's epoch; None until it is begun.
     rejected : what that stack refused of each frame.
     """
@@ -76,6 +85,8 @@ class Following(OwnState):
         self.stars_model: Model | None = None
         self.object_model: Model | None = None
         self.shown: Model | None = None
+        self.used: Path | None = None
+        self.used_of = 0
         self.refreshed = 0
         self.wanted: tuple[float, float] | None = settings.pixel
         self.height: float | None = None
@@ -117,21 +128,20 @@ class Following(OwnState):
 
     # Where it is
 
-    def observe(self, detected: Detected, found: Registration, developer: Developer, reference: Reference) -> None:
+    def observe(self, detected: Detected, member: Member, developer: Developer, reference: Reference) -> None:
         """Measure it in a frame that was stacked, or remember the frame's sources."""
         if self.gave_up:
             return
-        info = detected.frame.info
-        key, minutes = (detected.frame.name, detected.frame.index), self._minutes(info.date_obs, info.exposure_s)
         if self.wanted is None and self.path is None:
             stars = detected.stars.select(detected.stars.snr >= SOURCE_SNR)
             stars = stars.select(np.arange(len(stars)) < MOST_SOURCES)
-            on_reference = to_reference(found.matrix, found.distortion, stars.xy)
-            self.sources.append(Sources(*key, minutes, on_reference, stars.xy, stars.flux, stars.snr, stars.fwhm))
+            on_reference = to_reference(member.matrix, member.distortion, stars.xy)
+            minutes = self.minutes_of(member)
+            self.sources.append(
+                Sources(member.name, member.index, minutes, on_reference, stars.xy, stars.flux, stars.snr, stars.fwhm)
+            )
             return
-        place = self._measure(key, minutes, found, developer, reference)
-        if place is not None:
-            self.places[key] = place
+        self.measure(member, developer, reference)
 
     def look(self, members: Sequence[Member], reference: Reference, last: bool = False) -> Found | None:
         """Look for an object among the sources so far, when it is time to; `last`: now or never."""
@@ -223,11 +233,25 @@ class Following(OwnState):
         canvas = self.shown.canvas
         return Model(self.shown.light, replace(canvas, left=canvas.left + dx, top=canvas.top + dy))
 
+    def measure(self, member: Member, developer: Developer, reference: Reference) -> None:
+        """Where it is in a frame, the stars as they are known taken off; what was measured before is forgotten."""
+        key = member.name, member.index
+        self.places.pop(key, None)
+        place = self._place_in(member, developer, reference)
+        if place is not None:
+            self.places[key] = place
+
+    def strays(self, members: Sequence[Member]) -> bool:
+        """Whether the path has left the one by which the object's stack was made."""
+        if self.path is None or self.used is None or len(members) < AGAIN * self.used_of:
+            return False
+        times = [self.minutes_of(member) for member in members]
+        return max(float(np.hypot(*(self.path.at(t) - self.used.at(t)))) for t in times) > STRAY_PX
+
     # Inside
 
-    def _measure(
-        self, key: tuple[str, int], minutes: float, found: Registration, developer: Developer, reference: Reference
-    ) -> tuple[float, float] | None:
+    def _place_in(self, member: Member, developer: Developer, reference: Reference) -> tuple[float, float] | None:
+        minutes = self.minutes_of(member)
         fwhm, rate = reference.stars.stars.fwhm_px or 3.0, self._settings.velocity
         drift = np.array(rate or (0.0, 0.0)) * (minutes - self._epoch(reference))
         if self.path is not None:
@@ -236,20 +260,21 @@ class Following(OwnState):
             assert self.wanted is not None
             expected = np.array(self.wanted) + drift
             reach = REACH_FWHM * fwhm if rate is not None else FIRST_REACH_PX
-        x, y = to_frame(found.matrix, found.distortion, expected[None])[0]
+        x, y = to_frame(member.matrix, member.distortion, expected[None])[0]
         height, width = developer.shape
         x0, x1 = max(0, round(x) - PATCH_PX), min(width, round(x) + PATCH_PX + 1)
         y0, y1 = max(0, round(y) - PATCH_PX), min(height, round(y) + PATCH_PX + 1)
         if x1 - x0 < PATCH_PX or y1 - y0 < PATCH_PX:
             return None
-        patch = np.mean(developer.region(y0, y1, x0, x1, None), axis=0)
+        region = developer.region(y0, y1, x0, x1, None)
+        patch = np.mean(self.without_stars(region, cropped(member, y0, x0)), axis=0)
         nucleus = find_nucleus(patch, x - x0, y - y0, reach, fwhm, self.height)
         if nucleus is None:
             return None
         self.height = nucleus.height if self.height is None else 0.8 * self.height + 0.2 * nucleus.height
         place = nucleus.x + x0, nucleus.y + y0
         if self.path is None:
-            at = to_reference(found.matrix, found.distortion, np.array([place]))[0] - drift
+            at = to_reference(member.matrix, member.distortion, np.array([place]))[0] - drift
             self.wanted = float(at[0]), float(at[1])
         return place
 

@@ -203,7 +203,7 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
     )  # fmt: skip
     if parted is not None:
         add_to_object(group, member, parted.object, limits)
-    group.following.observe(detected, found, developer, group.reference)
+    group.following.observe(detected, member, developer, group.reference)
     group.judge.accept(measures)
     group.tracker.accept(found)
     if settings.stack.canvas == "union":

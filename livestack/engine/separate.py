@@ -14,6 +14,7 @@ import numpy as np
 
 from livestack.base.errors import FrameError
 from livestack.engine.developer import Developer
+from livestack.engine.following import cropped
 from livestack.engine.group import Group
 from livestack.engine.ledger import Member
 from livestack.engine.restack import Fetch
@@ -51,19 +52,20 @@ def separate(
     """
     following, members = group.following, group.members
     assert group.stack is not None
+    assert group.reference is not None
     assert following.path is not None
     field, fwhm = group.stack.canvas.field, group.stars_fwhm_px
-    before = vars(following).copy()
+    before = vars(following) | {"places": dict(following.places)}
     chosen = [members[i] for i in sorted({round(i) for i in np.linspace(0, len(members) - 1, AT_ONCE)})]
     held = [(m, Developer(fetch(m), group.settings.calibration.debayer, keep_raw=True)) for m in chosen]
     following.stars_model = following.object_model = None
     stars, comet = group.stack.empty(), group.stack.empty()
 
     def for_object(member: Member, region: np.ndarray, y: int, x: int) -> np.ndarray:
-        return following.without_stars(region, _cropped(member, y, x))
+        return following.without_stars(region, cropped(member, y, x))
 
     def for_stars(member: Member, region: np.ndarray, y: int, x: int) -> np.ndarray:
-        return following.without_object(region, _cropped(member, y, x), field)
+        return following.without_object(region, cropped(member, y, x), field)
 
     def lay(member: Member) -> Member:
         return following.on_object(member, field)
@@ -77,11 +79,18 @@ def separate(
         stars = group.stack.empty()
         added_stars = _robustly(group, stars, held, for_stars, lambda member: member)
         following.refresh(stars, members, fwhm, always=True)
-    added_comet = _robustly(group, comet.empty(), held, for_object, lay)
+        for member, developer in held:
+            following.measure(member, developer, group.reference)
+        following.fit(members, group.reference)
+    comet = group.stack.empty()
+    added_comet = _robustly(group, comet, held, for_object, lay)
+    following.stack = comet
+    following.refresh(stars, members, fwhm, always=True)
     for turn in range(rounds):
         if len(members) == len(chosen) and turn:
             break
         comet, stars = comet.empty(), stars.empty()
+        following.used, following.used_of = following.path, len(members)
         added_comet = _robustly(group, comet, held, for_object, lay)
         added_stars = _robustly(group, stars, held, for_stars, lambda member: member)
         of_stars = dict(zip((_key(m) for m in chosen), added_stars, strict=True))
@@ -91,9 +100,9 @@ def separate(
                 vars(following).update(before)
                 return False
             if _key(member) not in of_stars:
-                planes = Developer(fetch(member), group.settings.calibration.debayer).whole(
-                    group.defects.known, group.bands
-                )
+                developer = Developer(fetch(member), group.settings.calibration.debayer)
+                planes = developer.whole(group.defects.known, group.bands)
+                following.measure(member, developer, group.reference)
                 parted = following.part(planes, member, field)
                 limits = group.limits_for(member) if group.settings.stack.rejects else None
                 of_stars[_key(member)] = group.accumulation.put(stars, parted.stars, member, limits)
@@ -101,6 +110,8 @@ def separate(
             if progress is not None:
                 progress(turn * len(members) + number + 1, rounds * len(members))
         following.stack = comet
+        if turn + 1 < rounds:
+            following.fit(members, group.reference)
         following.refresh(stars, members, fwhm, always=True)
     following.rejected = {key: group.accumulation.keep(added.rejected) for key, added in of_comet.items()}
     group.accumulation.stack, group.accumulation.newest = stars, None
@@ -136,6 +147,8 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
     found = following.look(group.members, reference, last)
     following.fit(group.members, reference)
     if following.active:
+        if following.strays(group.members) and all(member.path is not None for member in group.members):
+            separate(group, fetch, 1)
         following.refresh(group.stack, group.members, group.stars_fwhm_px)
         return None
     if not following.is_ready(group.members, group.stars_fwhm_px):
@@ -152,7 +165,7 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
         separate(group, fetch, 1)
         return f"{said}; the {len(group.members)} frames so far were read again."
     except FrameError as error:
-        following.stack = group.stack.empty()
+        following.stack, following.used = group.stack.empty(), None
         following.refreshed = len(group.members)
         return f"{said}, but without the frames so far: {error}"
 
@@ -162,11 +175,6 @@ def _robustly(
 ) -> list[Added]:
     samples = warm_samples(group, held, alter, lay)
     return start_robustly(stack, samples, group.settings.stack.rejects, group.bands)
-
-
-def _cropped(member: Member, y: int, x: int) -> Member:
-    """A member as a region of it lies that begins at (y, x)."""
-    return replace(member, matrix=member.matrix @ np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]]))
 
 
 def _key(member: Member) -> tuple[str, int]:

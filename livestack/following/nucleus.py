@@ -15,6 +15,8 @@ import numpy as np
 STEPS = 25
 STILL_PX = 1e-3
 LEAST_SNR = 4.0
+CLEAR = 0.8
+"""Share of the window that must be known: a star that was left out beside it would draw the centroid away."""
 FAR_SIGMAS = 2.5
 """A centroid may end so many window widths from where it began."""
 
@@ -45,7 +47,10 @@ def find_nucleus(
     if known.mean() < 0.5:
         return None
     filled = np.where(known, patch, np.median(patch[known])).astype(np.float32)
-    smooth = cv2.GaussianBlur(filled, (0, 0), sigma)
+    share = cv2.GaussianBlur(known.astype(np.float32), (0, 0), sigma)
+    smooth = np.where(
+        share > 0.3, cv2.GaussianBlur(filled * known, (0, 0), sigma) / np.maximum(share, 0.3), np.median(patch[known])
+    ).astype(np.float32)
     rough = filled - smooth
     noise = 1.4826 * float(np.median(np.abs(rough - np.median(rough)))) / (2 * math.sqrt(math.pi) * sigma)
     wide = cv2.GaussianBlur(filled, (0, 0), 4 * sigma)
@@ -65,7 +70,7 @@ def find_nucleus(
         score = np.abs(np.log(tallness / height)) + away / max(reach_px, 1e-9)
     best = int(np.argmin(score))
     found = _centroid(filled - wide.min(), float(xx[best]), float(yy[best]), sigma)
-    if found is None:
+    if found is None or share[min(round(found[1]), len(share) - 1), min(round(found[0]), share.shape[1] - 1)] < CLEAR:
         return None
     return Nucleus(*found, float(tallness[best] / max(noise, 1e-9)), float(tallness[best]))
 
