@@ -16,6 +16,7 @@ import numpy as np
 
 from livestack.base.settings import FollowSettings
 from livestack.base.state import OwnState
+from livestack.detection import FWHM_PER_SIGMA
 from livestack.engine.developer import Developer
 from livestack.engine.ledger import Member
 from livestack.engine.reference import Reference
@@ -23,7 +24,7 @@ from livestack.engine.states import Detected
 from livestack.following.finder import Found, Sources, find_moving
 from livestack.following.nucleus import find_nucleus
 from livestack.following.path import Path, fit_path
-from livestack.following.two_skies import Model, moved, object_model, star_model, subtract
+from livestack.following.two_skies import SHARP_ERROR, Model, moved, object_model, star_model, subtract
 from livestack.registration import transform as tf
 from livestack.registration.distortion import to_frame, to_reference
 from livestack.stacking.accumulators import Stack
@@ -44,6 +45,8 @@ SEPARATED_FWHM = 1.5
 """The object must have gone so many widths of a star before two stacks can be told apart."""
 
 
+SEEING_ERROR, MOST_BLUR = 0.3, 0.6
+"""Of the correction for seeing, what may be wrong with it; and how far it goes, as a share of the model's sigma^2."""
 STRAY_PX, AGAIN = 0.5, 1.25
 """Frames are read again when the path has changed by so much, and there are so many times as many of them."""
 
@@ -69,6 +72,7 @@ class Following(OwnState):
     path : None until it is known.
     places : where it is, in the pixels of each frame (name, index).
     shown : its light, to be looked at.
+    model_fwhm : of stars in the models, px.
     used, used_of : the path by which the object's stack was made of its first so many frames.
     stack : of the object, on the reference's grid at the path's epoch; None until it is begun.
     rejected : what that stack refused of each frame.
@@ -85,6 +89,7 @@ class Following(OwnState):
         self.stars_model: Model | None = None
         self.object_model: Model | None = None
         self.shown: Model | None = None
+        self.model_fwhm: float | None = None
         self.used: Path | None = None
         self.used_of = 0
         self.refreshed = 0
@@ -206,23 +211,29 @@ class Following(OwnState):
         if self.object_model is None:
             return planes
         one = self.on_object(member, field)
-        return subtract(planes, self.object_model, one.matrix, member.normalisation, one.distortion)
+        blur = self._blur(member)
+        return subtract(planes, self.object_model, one.matrix, member.normalisation, one.distortion, blur)
 
     def without_stars(self, planes: np.ndarray, member: Member) -> np.ndarray:
         """The same for the stack of the object."""
         if self.stars_model is None:
             return planes
-        return subtract(planes, self.stars_model, member.matrix, member.normalisation, member.distortion)
+        blur = self._blur(member)
+        return subtract(planes, self.stars_model, member.matrix, member.normalisation, member.distortion, blur)
 
     def refresh(self, stars: Stack, members: Sequence[Member], fwhm_px: float, always: bool = False) -> None:
         """Make the models anew, where the stacks have grown by enough."""
         if self.stack is None or self.path is None or not (always or len(members) >= FRESH * self.refreshed):
             return
         self.refreshed = len(members)
+        self.model_fwhm = fwhm_px
+        # what the correction for seeing leaves is a share of it
+        blurs = [abs(self._blur(member)) for member in members]
+        sharp = SHARP_ERROR + SEEING_ERROR * float(np.quantile(blurs, 0.8))
         noise = np.median([member.noise * member.normalisation.factor for member in members], axis=0)
-        self.stars_model = star_model(stars, noise)
+        self.stars_model = star_model(stars, noise, sharp)
         x, y = (float(value) for value in self.path.coefficients[0])
-        self.object_model = object_model(self.stack, x, y, fwhm_px, noise)
+        self.object_model = object_model(self.stack, x, y, fwhm_px, noise, sharp)
         self.shown = object_model(self.stack, x, y, fwhm_px, None)
 
     def light_at(self, member: Member) -> Model | None:
@@ -249,6 +260,14 @@ class Following(OwnState):
         return max(float(np.hypot(*(self.path.at(t) - self.used.at(t)))) for t in times) > STRAY_PX
 
     # Inside
+
+    def _blur(self, member: Member) -> float:
+        """As in `two_skies.subtract`."""
+        if member.fwhm_px is None or self.model_fwhm is None:
+            return 0.0
+        difference = (member.fwhm_px**2 - self.model_fwhm**2) / FWHM_PER_SIGMA**2
+        most = MOST_BLUR * (self.model_fwhm / FWHM_PER_SIGMA) ** 2
+        return 0.5 * float(np.clip(difference, -most, most))
 
     def _place_in(self, member: Member, developer: Developer, reference: Reference) -> tuple[float, float] | None:
         minutes = self.minutes_of(member)

@@ -48,12 +48,12 @@ class Model:
     canvas: Canvas
 
 
-def star_model(stack: Stack, noise: np.ndarray) -> Model:
+def star_model(stack: Stack, noise: np.ndarray, sharp_error: float = SHARP_ERROR) -> Model:
     """What stands, without the sky.
 
     Parameters
     ----------
-    noise : (C,) of a frame's sample, ADU on the reference's scale.
+    noise : (C,) of a frame's sample, ADU on the reference's scale; sharp_error : share of the model's sharp part.
     """
     light = np.empty_like(stack.mean)
     for c, (plane, weight) in enumerate(zip(stack.mean, stack.weight, strict=True)):
@@ -65,18 +65,20 @@ def star_model(stack: Stack, noise: np.ndarray) -> Model:
         spread = 1.4826 * float(np.median(np.abs(some))) if some.size else 0.0
         bright = (rough > STAR_SIGNIFICANCE * spread) & known
         bright = cv2.dilate(bright.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        light[c] = _masked(np.where(bright, above, np.float32(0.0)), float(noise[c]))
+        light[c] = _masked(np.where(bright, above, np.float32(0.0)), float(noise[c]), sharp_error)
         light[c][~known] = 0.0
     return Model(light, stack.canvas)
 
 
-def object_model(stack: Stack, x: float, y: float, fwhm_px: float, noise: np.ndarray | None) -> Model:
+def object_model(
+    stack: Stack, x: float, y: float, fwhm_px: float, noise: np.ndarray | None, sharp_error: float = SHARP_ERROR
+) -> Model:
     """What moves, within the radius that its light reaches.
 
     Parameters
     ----------
     x, y : of its nucleus on the reference's grid, px; fwhm_px : of stars.
-    noise : as in `star_model`; None masks nothing: to be looked at.
+    noise, sharp_error : as in `star_model`; no noise masks nothing: to be looked at.
     """
     canvas = stack.canvas
     cx, cy = x - canvas.left, y - canvas.top
@@ -97,7 +99,7 @@ def object_model(stack: Stack, x: float, y: float, fwhm_px: float, noise: np.nda
         if noise is None:
             light[c] = smooth * edge
             continue
-        light[c] = _masked(smooth, float(noise[c])) * edge
+        light[c] = _masked(smooth, float(noise[c]), sharp_error) * edge
         light[c][~known & (r < LEAST_RADIUS_FWHM * fwhm_px)] = np.nan
     return Model(light, box)
 
@@ -115,13 +117,16 @@ def paint(image: np.ndarray, canvas: Canvas, model: Model, scale: float = 1.0) -
 
 
 def subtract(
-    planes: np.ndarray, model: Model, matrix: np.ndarray, normalisation: Normalisation, distortion: Distortion | None
-) -> np.ndarray:
+    planes: np.ndarray, model: Model, matrix: np.ndarray, normalisation: Normalisation, distortion: Distortion | None,
+    blur: float = 0.0,
+) -> np.ndarray:  # fmt: skip
     """A frame's planes (C, h, w) without a model's light, NaN where the model is not to be trusted; a copy.
 
     Parameters
     ----------
     matrix, distortion : frame -> the model's grid; normalisation : of the frame.
+    blur : how much wider the frame's stars are than the model's: half the difference of sigma^2, px^2. Light that is
+        spread so much wider is itself and so many times its Laplacian.
     """
     out = planes.copy()
     box = _footprint(model.canvas, matrix, distortion, planes.shape[1:])
@@ -130,6 +135,8 @@ def subtract(
     y0, y1, x0, x1 = box
     for c, light in enumerate(model.light):
         seen = _seen(light, model.canvas, matrix, distortion, y0, y1, x0, x1)
+        if blur:
+            seen = seen + np.float32(blur) * cv2.Laplacian(seen, cv2.CV_32F, ksize=1)
         out[c, y0:y1, x0:x1] -= seen / np.float32(normalisation.factor[c])
     return out
 
@@ -158,10 +165,10 @@ def moved(
     return there, replace(normalisation, surface=surface, reach=known), distortion
 
 
-def _masked(light: np.ndarray, noise: float) -> np.ndarray:
+def _masked(light: np.ndarray, noise: float, sharp_error: float) -> np.ndarray:
     """NaN where a frame may differ from the model by more than its noise."""
     sharp = np.abs(light - cv2.blur(light, (5, 5)))
-    error = SHARP_ERROR * sharp + LEVEL_ERROR * np.abs(light)
+    error = sharp_error * sharp + LEVEL_ERROR * np.abs(light)
     return np.where(error > MASKED_AT * noise, np.float32(np.nan), light).astype(np.float32)
 
 
