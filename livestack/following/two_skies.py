@@ -30,7 +30,8 @@ LEVELS_PX = (0.0, 1.5, 3.0, 6.0, 12.0)
 LEVEL_SNR = 6.0
 """The finest smoothing at which the object stands so far above its stack's noise is taken."""
 LEAST_RADIUS_FWHM = 4.0
-RING_PX = 3.0
+INNER, OUTER, RING_PIXELS = 0.9, 1.5, 20_000
+"""The sky about the object is that of a ring, radii in units of the object's; so many pixels of it are looked at."""
 REMAP_NODES = 33
 
 
@@ -94,7 +95,8 @@ def object_model(
     for c in range(stack.shape[0]):
         known = stack.weight[c, y0:y1, x0:x1] > 0
         level = _level_around(stack, c, cx, cy, radius)
-        plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - level, np.float32(0.0)).astype(np.float32)
+        sky = level[0] + level[1] * (np.arange(x0, x1) - cx) + level[2] * (np.arange(y0, y1) - cy)[:, None]
+        plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - sky, 0.0).astype(np.float32)
         smooth = _adaptively(plane, known, r)
         if noise is None:
             light[c] = smooth * edge
@@ -241,12 +243,31 @@ def _radius_of(stack: Stack, cx: float, cy: float, fwhm_px: float) -> float:
     return 1.3 * reach
 
 
-def _level_around(stack: Stack, c: int, cx: float, cy: float, radius: float) -> float:
-    at, middle, _ = _rings(stack, c, cx, cy)
-    if not len(at):
-        return 0.0
-    around = (at > 0.9 * radius) & (at < 1.5 * radius)
-    return float(np.median(middle[around])) if around.any() else float(middle[-1])
+def _level_around(stack: Stack, c: int, cx: float, cy: float, radius: float) -> np.ndarray:
+    """(3,) the sky about the object: its level at (cx, cy), and its slopes along x and y; a plane fitted to a ring."""
+    _, height, width = stack.shape
+    x0, x1 = max(0, round(cx - OUTER * radius)), min(width, round(cx + OUTER * radius))
+    y0, y1 = max(0, round(cy - OUTER * radius)), min(height, round(cy + OUTER * radius))
+    step = max(1, round(math.sqrt(max(1, (y1 - y0) * (x1 - x0)) / RING_PIXELS)))
+    y, x = np.mgrid[y0:y1:step, x0:x1:step]
+    dx, dy = x - cx, y - cy
+    r = np.hypot(dx, dy)
+    use = (r > INNER * radius) & (r < OUTER * radius) & (stack.weight[c, y0:y1:step, x0:x1:step] > 0)
+    if use.sum() < 50:
+        return np.zeros(3)
+    values = stack.mean[c, y0:y1:step, x0:x1:step][use].astype(float)
+    quadrants = np.bincount((dx[use] > 0).astype(int) * 2 + (dy[use] > 0), minlength=4)
+    design = np.column_stack([np.ones(len(values)), dx[use], dy[use]])
+    if quadrants.min() < 0.1 * len(values):  # the ring is cut: a slope would be a guess
+        design = design[:, :1]
+    keep = np.abs(values - np.median(values)) < 4 * 1.4826 * np.median(np.abs(values - np.median(values))) + 1e-9
+    plane = np.zeros(3)
+    for _ in range(4):
+        found = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
+        off = np.abs(values - design @ found)
+        keep = off < 3 * 1.4826 * np.median(off) + 1e-9
+        plane[: len(found)] = found
+    return plane
 
 
 def _adaptively(plane: np.ndarray, known: np.ndarray, r: np.ndarray) -> np.ndarray:
