@@ -32,7 +32,7 @@ from livestack.stacking.rejected_samples import RejectedSamples
 
 LOOKED_AT = (6, 8, 11, 15, 20, 27, 36, 48, 64, 90, 128, 180, 256)
 """After so many frames a moving object is looked for."""
-SOURCE_SNR, MOST_SOURCES = 8.0, 150
+SOURCE_SNR, MOST_SOURCES = 6.0, 200
 """What is remembered of each frame until something is found to move."""
 REACH_FWHM, FIRST_REACH_PX = 2.0, 12.0
 """How far from where it should be it may be: once its path is known, and before."""

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from livestack.following.path import Path, fit_path
 
 LEAST_FRAMES = 6
-BRIGHTEST = 150
+BRIGHTEST = 200
 RECENT = 16
 """What has come into the field since is looked for in so many of the last frames."""
 REACH_PX = 7.0
@@ -28,7 +28,12 @@ LEAST_MOTION_PX, MOTION_RMS = 3.0, 8.0
 """It must have gone so far, and so many times the scatter about its path."""
 STAR_MOTIONS = 6.0
 """And so many times as far as stars seem to go."""
-LEAST_SNR = 10.0
+LEAST_SNR = 7.0
+LOOSE, TRIED = 40, 12
+"""So many of the sources of a frame that do not keep still are joined with those of another; and lines judged."""
+ON_LINE_PX, HIDING_PX, FASTEST_PX = 1.2, 8.0, 15.0
+"""How near to its place an object is met, a star hides it; and the fastest, px a frame."""
+SEEN_SHARE, STEADY_SHARE = 0.4, 0.6
 NARROW, STILL_PX, STILL_SHARE = 0.85, 0.5, 0.5
 
 
@@ -77,6 +82,9 @@ def find_moving(frames: Sequence[Sources], epoch_min: float) -> Found | None:
             for found in _tracks(part[start:], len(part), epoch_min):
                 if best is None or found.snr > best.snr:
                     best = found
+        for found in _lines(part, epoch_min) if best is None else ():
+            if best is None or found.snr > best.snr:
+                best = found
         if best is not None or len(frames) <= RECENT:
             return best
     return None
@@ -118,6 +126,69 @@ def _tracks(frames: Sequence[Sources], total: int, epoch_min: float) -> list[Fou
         if found is not None:
             results.append(found)
     return results
+
+
+def _lines(frames: Sequence[Sources], epoch_min: float) -> list[Found]:
+    """Objects by the line that they keep to, though stars on their way hide them now and then."""
+    steady = [_steady(frames, k) for k in range(len(frames))]
+    loose = [
+        np.flatnonzero(~still & (frame.snr >= LEAST_SNR))[:LOOSE] for still, frame in zip(steady, frames, strict=True)
+    ]
+    loose_trees = [cKDTree(frame.xy[index]) if len(index) else None for frame, index in zip(frames, loose, strict=True)]
+    star_trees = [
+        cKDTree(frame.xy[still]) if still.any() else None for still, frame in zip(steady, frames, strict=True)
+    ]
+    last = len(frames) - 1
+    results = []
+    for i, j in {
+        (0, last // 2),
+        (last // 4, 3 * last // 4),
+        (last // 2, last),
+        (0, last // 3),
+        (last // 3, 2 * last // 3),
+    }:
+        if i == j or not len(loose[i]) or not len(loose[j]):
+            continue
+        a, b = frames[i], frames[j]
+        one, other = (grid.ravel() for grid in np.meshgrid(loose[i], loose[j], indexing="ij"))
+        ratio = b.flux[other] / a.flux[one]
+        span = b.minutes - a.minutes
+        away = np.hypot(*(b.xy[other] - a.xy[one]).T)
+        good = (ratio < ALIKE) & (ratio > 1 / ALIKE) & (away > LEAST_MOTION_PX / 2) & (away < FASTEST_PX * (j - i))
+        one, other = one[good], other[good]
+        if not len(one) or span <= 0:
+            continue
+        velocity = (b.xy[other] - a.xy[one]) / span
+        met = np.zeros((len(frames), len(one)), dtype=int) - 1
+        hidden = np.zeros((len(frames), len(one)), dtype=bool)
+        for k, frame in enumerate(frames):
+            places = a.xy[one] + velocity * (frame.minutes - a.minutes)
+            if (tree := loose_trees[k]) is not None:
+                distance, nearest = tree.query(places, distance_upper_bound=ON_LINE_PX)
+                met[k] = np.where(np.isfinite(distance), np.append(loose[k], -1)[nearest], -1)
+            if (tree := star_trees[k]) is not None:
+                hidden[k] = tree.query(places, distance_upper_bound=HIDING_PX)[0] < np.inf
+        seen = (met >= 0).sum(axis=0)
+        explained = ((met >= 0) | hidden).sum(axis=0)
+        enough = (seen >= max(LEAST_FRAMES, SEEN_SHARE * len(frames))) & (explained >= LEAST_SHARE * len(frames))
+        for column in np.flatnonzero(enough)[np.argsort(-seen[enough], kind="stable")][:TRIED]:
+            rows = np.flatnonzero(met[:, column] >= 0)
+            found = _judge([(frames[int(k)], int(met[k, column])) for k in rows], 0.0, epoch_min)
+            if found is not None:
+                results.append(found)
+    return results
+
+
+def _steady(frames: Sequence[Sources], number: int) -> np.ndarray:
+    """(n,) bool: sources of a frame that are in most others at the same place."""
+    here = frames[number].xy
+    if not len(here):
+        return np.zeros(0, dtype=bool)
+    others = [frame for k, frame in enumerate(frames) if k != number and len(frame.xy)]
+    met = sum(
+        (cKDTree(frame.xy).query(here, distance_upper_bound=ON_LINE_PX)[0] < np.inf).astype(int) for frame in others
+    )
+    return np.asarray(met > STEADY_SHARE * len(others))
 
 
 def _judge(track: Sequence[tuple[Sources, int]], stars_px: float, epoch_min: float) -> Found | None:
