@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from astropy.io import fits
 
 from livestack.base.settings import Settings
+from livestack.faces import cli
 from livestack.observers.plate_solving import PlateSolving
 from livestack.products import extras
 from livestack.session import checkpoint
@@ -130,7 +132,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 _context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
 if sys.platform != "win32":
-    _context.set_forkserver_preload(["livestack.session.session", "livestack.faces.cli"])
+    _context.set_forkserver_preload(["livestack.session.session", "livestack.faces.cli", "livestack.faces.run"])
 
 
 def in_process(target: Callable[..., None], *arguments: object, timeout: float = 200, sky: bool = False) -> int:
@@ -146,6 +148,26 @@ def in_process(target: Callable[..., None], *arguments: object, timeout: float =
         process.join()
         raise AssertionError("the session did not end in time")
     return process.exitcode
+
+
+def command(*words: object, timeout: float = 120) -> tuple[int, str, str]:
+    """`livestack WORDS` in a process of its own: exit status, stdout, stderr.
+
+    It is forked where that can be from a process that has imported everything: start and imports take four seconds.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        status = in_process(_livestack, Path(folder), [str(word) for word in words], timeout=timeout)
+        out, err = ((Path(folder) / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return status, out, err
+
+
+def _livestack(folder: Path, words: list[str]) -> None:
+    for name, descriptor in (("out", 1), ("err", 2)):
+        with open(folder / name, "wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.environ["COLUMNS"] = "200"
+    sys.argv = ["livestack", *words]
+    cli.main()
 
 
 def _under_no_sky(target: Callable[..., None], *arguments: object) -> None:
