@@ -150,7 +150,7 @@ def in_process(target: Callable[..., None], *arguments: object, timeout: float =
     return process.exitcode
 
 
-def command(*words: object, timeout: float = 120) -> tuple[int, str, str]:
+def command(*words: object, timeout: float = 200) -> tuple[int, str, str]:
     """`livestack WORDS` in a process of its own: exit status, stdout, stderr.
 
     It is forked where that can be from a process that has imported everything: start and imports take four seconds.
