@@ -10,9 +10,10 @@ demo: $(STAMP)
 	$(RUN) -m livestack demo
 
 # up to four tests at a time; tests of one file stay together, since they share what was costly to make;
-# one thread of linear algebra for each, which else fight for the cores
+# one thread of linear algebra for each, which else fight for the cores; and where the environment forbids to keep
+# compiled modules, each of the hundred programs that tests start would compile ours for a second
 test: $(STAMP)
-	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: lint types test
 

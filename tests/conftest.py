@@ -9,6 +9,8 @@ import pytest
 
 from livestack.kernels.bands import Bands
 from livestack.observers.plate_solving import PlateSolving
+from livestack.products import extras
+from tests.small_sessions import no_sky
 
 REAL_FRAMES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -20,14 +22,13 @@ def bands() -> Iterator[Bands]:
         yield two
 
 
-ASK = PlateSolving._begin
+ASK, LOOK_FOR_SOLVER = PlateSolving._begin, extras.find_solver
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_sky() -> Iterator[None]:
-    """Sessions of tests that are about something else do not look where they are in the sky: it takes a second each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PlateSolving, "_begin", lambda self, group, reference: None)
+    """Sessions of tests that are about something else do not look where they are in the sky."""
+    with no_sky():
         yield
 
 
@@ -36,6 +37,7 @@ def _real_sky(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Those that are marked so do."""
     if request.node.get_closest_marker("real_sky") is not None:
         monkeypatch.setattr(PlateSolving, "_begin", ASK)
+        monkeypatch.setattr(extras, "find_solver", LOOK_FOR_SOLVER)
 
 
 @pytest.fixture(scope="session")

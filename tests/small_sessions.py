@@ -10,8 +10,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,6 +21,9 @@ import numpy as np
 from astropy.io import fits
 
 from livestack.base.settings import Settings
+from livestack.faces import cli
+from livestack.observers.plate_solving import PlateSolving
+from livestack.products import extras
 from livestack.session import checkpoint
 from livestack.session.session import Session, SessionEnd
 from livestack.simulate import named_scenario, write_session
@@ -78,6 +82,15 @@ def checkpoints_by_frames() -> AbstractContextManager[Any]:
     return patch.object(checkpoint, "CHEAP_S", math.inf)
 
 
+@contextmanager
+def no_sky() -> Iterator[None]:
+    """Sessions do not ask where they are in the sky, neither our catalogue nor a solver that happens to be installed:
+    two seconds each, and none finds these stars."""
+    unasked = patch.object(PlateSolving, "_begin", lambda self, group, reference: None)
+    with unasked, patch.object(extras, "find_solver", lambda: None):
+        yield
+
+
 def resumed(output: Path, **sections: dict[str, Any]) -> Session:
     """A session that will go on."""
     from livestack.session.resume import read_interrupted, settings_of
@@ -119,12 +132,15 @@ def checksums(folder: Path) -> dict[str, str]:
 
 _context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
 if sys.platform != "win32":
-    _context.set_forkserver_preload(["livestack.session.session", "livestack.faces.cli"])
+    _context.set_forkserver_preload(["livestack.session.session", "livestack.faces.cli", "livestack.faces.run"])
 
 
-def in_process(target: Callable[..., None], *arguments: object, timeout: float = 200) -> int:
-    """Run a function of a test module in a process of its own; its exit status, negative when a signal ended it."""
-    process = _context.Process(target=target, args=arguments)
+def in_process(target: Callable[..., None], *arguments: object, timeout: float = 200, sky: bool = False) -> int:
+    """Run a function of a test module in a process of its own; its exit status, negative when a signal ended it.
+
+    `sky`: its sessions may ask where they are in the sky.
+    """
+    process = _context.Process(target=target if sky else _under_no_sky, args=arguments if sky else (target, *arguments))
     process.start()
     process.join(timeout)
     if process.exitcode is None:
@@ -132,6 +148,31 @@ def in_process(target: Callable[..., None], *arguments: object, timeout: float =
         process.join()
         raise AssertionError("the session did not end in time")
     return process.exitcode
+
+
+def command(*words: object, timeout: float = 200) -> tuple[int, str, str]:
+    """`livestack WORDS` in a process of its own: exit status, stdout, stderr.
+
+    It is forked where that can be from a process that has imported everything: start and imports take four seconds.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        status = in_process(_livestack, Path(folder), [str(word) for word in words], timeout=timeout)
+        out, err = ((Path(folder) / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return status, out, err
+
+
+def _livestack(folder: Path, words: list[str]) -> None:
+    for name, descriptor in (("out", 1), ("err", 2)):
+        with open(folder / name, "wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.environ["COLUMNS"] = "200"
+    sys.argv = ["livestack", *words]
+    cli.main()
+
+
+def _under_no_sky(target: Callable[..., None], *arguments: object) -> None:
+    with no_sky():
+        target(*arguments)
 
 
 def kill_at_sync(number: int) -> None:

@@ -37,7 +37,7 @@ def session_with_figures(folder: Path, output: Path, figures: Path) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the figures come from /proc")
 def test_nothing_grows_with_the_frames(tmp_path: Path) -> None:
     folder = simulate_night(tmp_path / "lights", FRAMES)
-    assert in_process(session_with_figures, folder, tmp_path / "out", tmp_path / "figures.json") == 0
+    assert in_process(session_with_figures, folder, tmp_path / "out", tmp_path / "figures.json", sky=True) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
     memory, files, threads = zip(*figures["seen"], strict=True)
     assert len(memory) == FRAMES

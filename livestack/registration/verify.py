@@ -10,7 +10,7 @@ import numpy as np
 from livestack.base.settings import RegistrationSettings
 from livestack.detection import StarCatalog
 from livestack.registration import transform as tf
-from livestack.registration.model import fit_matched
+from livestack.registration.model import fit_matched, median
 from livestack.registration.reference import StarReference
 from livestack.registration.transform import Registration
 
@@ -55,11 +55,11 @@ def verify(
             return None
         source, target = xy[frame_index], reference.stars.xy[ref_index]
         residual = np.hypot(*(tf.apply(matrix, source) - target).T)
-        keep = residual <= max(3.0 * float(np.median(residual)), 0.3)
+        keep = residual <= max(3.0 * median(residual), 0.3)
         if keep.sum() < 2 or np.ptp(source[keep], axis=0).max() <= 0:
             return None
         matrix = tf.fit_similarity(source[keep], target[keep])
-        spread = 1.4826 * float(np.median(np.hypot(*(tf.apply(matrix, source[keep]) - target[keep]).T)))
+        spread = 1.4826 * median(np.hypot(*(tf.apply(matrix, source[keep]) - target[keep]).T))
         new_radius = float(np.clip(5 * spread, 0.7, MATCH_RADIUS_PX))
         if new_radius >= radius and radius <= MATCH_RADIUS_PX:
             break

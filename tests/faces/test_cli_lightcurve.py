@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.small_curves import write_curves
+from tests.small_sessions import command
 
 
 def run(*words: object) -> tuple[int, str, str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "livestack", "lightcurve", *map(str, words)], capture_output=True, text=True,
-        timeout=120, env={**os.environ, "COLUMNS": "140"}, check=False,
-    )  # fmt: skip
-    return ended.returncode, ended.stdout, ended.stderr
+    return command("lightcurve", *words)
 
 
 @pytest.fixture(scope="module")

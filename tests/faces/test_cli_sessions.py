@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from tests.small_sessions import checksums, lines, simulate_night
+from tests.small_sessions import checksums, command, lines, simulate_night
 from tests.waiting import until
 
 FRAMES = 6
@@ -33,12 +33,6 @@ def start(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
         [sys.executable, "-m", "livestack", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd,
     )  # fmt: skip
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    process = start(*words)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
 
 
 @pytest.fixture
@@ -95,7 +89,7 @@ def test_what_cannot_be_done_is_told_in_one_sentence(tmp_path: Path, make: str, 
         words = ("resume", folder)
     more = {"no masters": ("--masters", tmp_path / "m"), "no number": ("--max-frames", "x"), "no option": ("--bogus",)}
     words = (*words, *more.get(make, ()))
-    code, out, err = run(*words)
+    code, out, err = command(*words)
     assert code == status, (out, err)
     assert word in one_sentence(err)
     assert len(err.splitlines()) == 1
@@ -110,7 +104,7 @@ def test_json_is_nothing_but_records_and_a_dark_is_refused(night: Path, tmp_path
         hdus.writeto(folder / "zz_dark.fits")
     before = checksums(folder)
     output = tmp_path / "out"
-    code, out, err = run("watch", folder, "--output", output, "--idle-stop", "0.3", "--no-final-pass", "--json")
+    code, out, err = command("watch", folder, "--output", output, "--idle-stop", "0.3", "--no-final-pass", "--json")
     assert code == 0, err
     assert "Traceback" not in err
     records = [json.loads(line) for line in out.splitlines()]
@@ -122,7 +116,7 @@ def test_json_is_nothing_but_records_and_a_dark_is_refused(night: Path, tmp_path
 
 
 def test_debug_shows_where_and_keeps_the_exit_status(tmp_path: Path) -> None:
-    code, _, err = run("stack", tmp_path / "nowhere", "--debug")
+    code, _, err = command("stack", tmp_path / "nowhere", "--debug")
     assert code == 2
     assert "Traceback" in err
     assert "does not exist" in err.splitlines()[-1]
@@ -148,7 +142,7 @@ def test_masters_that_cannot_be_used_are_in_the_events(night: Path, tmp_path: Pa
         hdus[0].header["EXPTIME"] = 7.0
         (tmp_path / "m").mkdir()
         hdus.writeto(tmp_path / "m" / "master_dark.fits")
-    code, out, err = run(
+    code, out, err = command(
         "stack", night, "--output", tmp_path / "out", "--masters", tmp_path / "m", "--no-final-pass", "--json"
     )
     assert code == 0, err
@@ -168,7 +162,7 @@ def test_calibration_folders_beside_the_lights_are_left_alone(night: Path, tmp_p
             with fits.open(light) as hdus:
                 data = hdus[0].data if level is None else (level + rng.normal(0, 6, shape)).astype(np.uint16)
                 fits.PrimaryHDU(data).writeto(tmp_path / "n" / kind / f"{number}.fits")
-    code, _, err = run("stack", tmp_path / "n", "--output", tmp_path / "out", "--no-final-pass", "--json")
+    code, _, err = command("stack", tmp_path / "n", "--output", tmp_path / "out", "--no-final-pass", "--json")
     assert code == 0, err
     told = {(line["file"].split("/")[0], line["status"], line["reason"]) for line in lines(tmp_path / "out", "frame")}
     assert told == {("DARK", "refused", "not_a_light"), ("LIGHT", "stacked", None)}
@@ -206,17 +200,18 @@ def test_resume_wants_the_masters_that_it_began_with(night: Path, tmp_path: Path
     before = master.read_bytes()
     with fits.open(master, mode="update") as hdus:
         hdus[0].data[:] = 310
-    code, _, err = run("resume", tmp_path / "out", "--idle-stop", "0.3", "--no-final-pass", "--json")
+    code, _, err = command("resume", tmp_path / "out", "--idle-stop", "0.3", "--no-final-pass", "--json")
     assert code == 2
     assert "master master_dark.fits is gone or was changed since the session began" in one_sentence(err)
     master.write_bytes(before)
-    code, _, err = run("resume", tmp_path / "out", "--idle-stop", "0.3", "--no-final-pass", "--json")
+    code, _, err = command("resume", tmp_path / "out", "--idle-stop", "0.3", "--no-final-pass", "--json")
     assert code == 0, err
     assert {line["status"] for line in lines(tmp_path / "out", "frame")} == {"stacked"}
 
 
 def test_max_frames_ends_the_session(night: Path, tmp_path: Path) -> None:
-    code, _, err = run("watch", night, "--output", tmp_path / "out", "--max-frames", "3", "--no-final-pass", "--json")
+    words = ("--output", tmp_path / "out", "--max-frames", "3", "--no-final-pass", "--json")
+    code, _, err = command("watch", night, *words)
     assert code == 0, err
     assert lines(tmp_path / "out")[-1]["n_stacked"] == 3
     assert "--max-frames" in lines(tmp_path / "out")[-1]["reason"]
@@ -255,7 +250,7 @@ def test_second_signal_stops_at_once_and_resume_goes_on(
     assert "Traceback" not in err
     for path in sorted(night.glob("*.fits"))[4:]:
         shutil.copy2(path, folder)
-    code, _, err = run("resume", output, "--idle-stop", "0.3", "--json")
+    code, _, err = command("resume", output, "--idle-stop", "0.3", "--json")
     assert code == 0, err
     assert [line["file"] for line in lines(output, "frame")] == sorted(path.name for path in night.glob("*.fits"))
 
@@ -268,7 +263,7 @@ def test_watch_offers_an_unfinished_session(night: Path, tmp_path: Path) -> None
     process.communicate()
     session = next((folder / "livestack").iterdir())
     time.sleep(1.1)  # a folder's name is its second
-    code, _, err = run("watch", folder, "--idle-stop", "0.3", "--no-final-pass", "--json")
+    code, _, err = command("watch", folder, "--idle-stop", "0.3", "--no-final-pass", "--json")
     assert code == 0, err
     said = [line for line in err.splitlines() if "livestack resume" in line]
     assert len(said) == 1

@@ -36,15 +36,12 @@ def night(
     return found, START + mid, length
 
 
-@pytest.mark.parametrize(
-    ("white", "red", "gap", "limit"),
-    [(0.003, 0.0, False, 1.4), (0.003, 0.0, True, 1.4), (0.002, 0.0015, False, 1.7), (0.002, 0.0015, True, 1.7)],
-)
-def test_truth_lies_within_the_errors(white: float, red: float, gap: bool, limit: float) -> None:
+@pytest.mark.parametrize(("white", "red", "limit"), [(0.003, 0.0, 1.4), (0.002, 0.0015, 1.7)])
+def test_truth_lies_within_the_errors(white: float, red: float, limit: float) -> None:
     # lasting noise is found by the night itself, which does not always show all of it: hence the wider limit
     pulls, errors = [], []
     for seed in range(SEEDS):
-        found, mid, length = night(seed, white=white, red=red, gap=gap)
+        found, mid, length = night(seed, white=white, red=red, gap=seed % 2 == 1)  # a cloud in every other night
         assert found is not None
         off = (found.mid.value - mid, found.depth.value - 0.015 / 1.02, found.duration.value - length)
         told = (found.mid.error, found.depth.error, found.duration.error)
