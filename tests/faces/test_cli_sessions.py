@@ -28,9 +28,10 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """`livestack watch` or `stack` from the very beginning; where in the sky, which takes seconds, is not asked."""
     environment = {**os.environ, "COLUMNS": "200"}
     return subprocess.Popen(
-        [sys.executable, "-m", "livestack", *map(str, words)],
+        [sys.executable, "-m", "livestack", *map(str, words), "--solve", "off"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd,
     )  # fmt: skip
 
