@@ -24,7 +24,7 @@ from livestack.engine.states import Detected
 from livestack.following.finder import Found, Sources, find_moving
 from livestack.following.nucleus import find_nucleus
 from livestack.following.path import Path, fit_path
-from livestack.following.two_skies import SHARP_ERROR, Model, moved, object_model, star_model, subtract
+from livestack.following.two_skies import SHARP_ERROR, Model, moved, object_model, passed_over, star_model, subtract
 from livestack.registration import transform as tf
 from livestack.registration.distortion import to_frame, to_reference
 from livestack.stacking.accumulators import Stack
@@ -231,10 +231,11 @@ class Following(OwnState):
         blurs = [abs(self._blur(member)) for member in members]
         sharp = SHARP_ERROR + SEEING_ERROR * float(np.quantile(blurs, 0.8))
         noise = np.median([member.noise * member.normalisation.factor for member in members], axis=0)
-        self.stars_model = star_model(stars, noise, sharp)
         x, y = (float(value) for value in self.path.coefficients[0])
         self.object_model = object_model(self.stack, x, y, fwhm_px, noise, sharp)
         self.shown = object_model(self.stack, x, y, fwhm_px, None)
+        shifts = np.array([self.path.shift(self.minutes_of(member)) for member in members])
+        self.stars_model = star_model(stars, noise, sharp, passed_over(self.shown, shifts, stars.canvas))
 
     def light_at(self, member: Member) -> Model | None:
         """The object's light where it was when a frame was taken, to the pixel; None before it is followed."""
@@ -245,12 +246,15 @@ class Following(OwnState):
         return Model(self.shown.light, replace(canvas, left=canvas.left + dx, top=canvas.top + dy))
 
     def measure(self, member: Member, developer: Developer, reference: Reference) -> None:
-        """Where it is in a frame, the stars as they are known taken off; what was measured before is forgotten."""
+        """Where it is in a frame, the stars taken off as they are known; a place that is far off is forgotten."""
         key = member.name, member.index
-        self.places.pop(key, None)
         place = self._place_in(member, developer, reference)
         if place is not None:
             self.places[key] = place
+        elif self.path is not None and key in self.places:
+            before = to_reference(member.matrix, member.distortion, np.array([self.places[key]]))[0]
+            if np.hypot(*(before - self.path.at(self.minutes_of(member)))) > STRAY_PX:
+                del self.places[key]
 
     def strays(self, members: Sequence[Member]) -> bool:
         """Whether the path has left the one by which the object's stack was made."""

@@ -23,6 +23,7 @@ SHARP_ERROR, LEVEL_ERROR = 0.10, 0.02
 MASKED_AT = 1.0
 """Samples are left out where that is more than so many times a frame's noise."""
 STAR_SIGNIFICANCE = 3.0
+LEFT_OF_OBJECT = 0.25
 MESH_PX, MESH_STEP = 48, 3
 """Side of its cells, and every which pixel is looked at."""
 SPREAD_STEP = 4
@@ -49,12 +50,13 @@ class Model:
     canvas: Canvas
 
 
-def star_model(stack: Stack, noise: np.ndarray, sharp_error: float = SHARP_ERROR) -> Model:
+def star_model(stack: Stack, noise: np.ndarray, sharp_error: float = SHARP_ERROR, passed: Model | None = None) -> Model:
     """What stands, without the sky.
 
     Parameters
     ----------
     noise : (C,) of a frame's sample, ADU on the reference's scale; sharp_error : share of the model's sharp part.
+    passed : the most that the object has shone on each place: what is much fainter than that there may be left of it.
     """
     light = np.empty_like(stack.mean)
     for c, (plane, weight) in enumerate(zip(stack.mean, stack.weight, strict=True)):
@@ -65,6 +67,9 @@ def star_model(stack: Stack, noise: np.ndarray, sharp_error: float = SHARP_ERROR
         some = rough[::SPREAD_STEP, ::SPREAD_STEP][known[::SPREAD_STEP, ::SPREAD_STEP]]
         spread = 1.4826 * float(np.median(np.abs(some))) if some.size else 0.0
         bright = (rough > STAR_SIGNIFICANCE * spread) & known
+        if passed is not None:
+            rows, columns = stack.canvas.slices(passed.canvas)
+            bright[rows, columns] &= rough[rows, columns] > LEFT_OF_OBJECT * passed.light[c]
         bright = cv2.dilate(bright.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
         light[c] = _masked(np.where(bright, above, np.float32(0.0)), float(noise[c]), sharp_error)
         light[c][~known] = 0.0
@@ -116,6 +121,25 @@ def paint(image: np.ndarray, canvas: Canvas, model: Model, scale: float = 1.0) -
         x1, y1 = min(plane.shape[1], left + small.shape[1]), min(plane.shape[0], top + small.shape[0])
         if x0 < x1 and y0 < y1:
             plane[y0:y1, x0:x1] += small[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def passed_over(model: Model, shifts: np.ndarray, canvas: Canvas) -> Model:
+    """The most that a model's light has shone on each place of a canvas, moved by each of `shifts` (n, 2), px."""
+    steps = np.unique(np.round(shifts).astype(int), axis=0)
+    box = model.canvas
+    left, top = box.left + steps[:, 0].min(), box.top + steps[:, 1].min()
+    right, bottom = box.left + box.width + steps[:, 0].max(), box.top + box.height + steps[:, 1].max()
+    x0, y0 = max(left, canvas.left), max(top, canvas.top)
+    x1, y1 = min(right, canvas.left + canvas.width), min(bottom, canvas.top + canvas.height)
+    if x0 >= x1 or y0 >= y1:
+        return Model(np.zeros((len(model.light), 1, 1), np.float32), replace(canvas, width=1, height=1))
+    most = np.zeros((len(model.light), bottom - top, right - left), dtype=np.float32)
+    for dx, dy in steps:
+        x, y = box.left + dx - left, box.top + dy - top
+        part = most[:, y : y + box.height, x : x + box.width]
+        np.maximum(part, model.light, out=part)
+    inside = most[:, y0 - top : y1 - top, x0 - left : x1 - left]
+    return Model(np.ascontiguousarray(inside), replace(canvas, left=x0, top=y0, width=x1 - x0, height=y1 - y0))
 
 
 def subtract(
