@@ -47,6 +47,8 @@ SEPARATED_FWHM = 1.5
 
 SEEING_ERROR, MOST_BLUR = 0.3, 0.6
 """Of the correction for seeing, what may be wrong with it; and how far it goes, as a share of the model's sigma^2."""
+CURVED_SHARE, CURVED_SPAN = 0.6, 0.8
+"""A path may be curved where so many of the frames, over so much of the night, tell its places."""
 STRAY_PX, AGAIN = 0.5, 1.25
 """Frames are read again when the path has changed by so much, and there are so many times as many of them."""
 
@@ -178,7 +180,10 @@ class Following(OwnState):
                 minutes.append(self.minutes_of(member))
                 xy.append(to_reference(member.matrix, member.distortion, np.array([place]))[0])
         if len(xy) >= 3:
-            path = fit_path(np.array(minutes), np.array(xy), self._epoch(reference))
+            all_of_them = [self.minutes_of(member) for member in members]
+            # a curve through places of a part of the night would lead astray in the rest of it
+            known = len(xy) >= CURVED_SHARE * len(members) and np.ptp(minutes) >= CURVED_SPAN * np.ptp(all_of_them)
+            path = fit_path(np.array(minutes), np.array(xy), self._epoch(reference), fast=bool(known))
             if path is not None:
                 self.path = path
 
