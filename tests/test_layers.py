@@ -21,7 +21,7 @@ registration
 astrometry
 quality
 stacking
-photometry picture
+photometry picture movers
 engine
 observers products
 session

@@ -146,6 +146,12 @@ class PhotometrySettings(Section):
     max_stars: int = Field(2000, ge=10, description="follow at most so many of the brightest")
 
 
+class PassageSettings(Section):
+    """What passed: satellites, aircraft, meteors, asteroids, new stars."""
+
+    enabled: bool = Field(True, description="look for what passes, moves or is new, where there are stars")
+
+
 class RenderSettings(Section):
     """From linear data to a picture."""
 
@@ -211,6 +217,7 @@ class Settings(Section):
     stack: StackSettings = StackSettings()
     psf: PSFSettings = PSFSettings()
     photometry: PhotometrySettings = PhotometrySettings()
+    passages: PassageSettings = PassageSettings()
     render: RenderSettings = RenderSettings()
     save: SaveSettings = SaveSettings()
     face: FaceSettings = FaceSettings()

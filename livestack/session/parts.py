@@ -9,13 +9,16 @@ from pathlib import Path
 from livestack.base.errors import SessionError
 from livestack.base.settings import Settings
 from livestack.detection.psf import PSFModel
+from livestack.engine.events import Alert
 from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
 from livestack.observers.observer import Observer, guarded
+from livestack.observers.passages import Passages
 from livestack.observers.photometry import Photometry
 from livestack.observers.plate_solving import PlateSolving
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
+from livestack.products.passage_files import write_passages
 from livestack.products.saver import Saver
 from livestack.products.stack_files import write_preview
 from livestack.products.star_files import write_curves
@@ -51,9 +54,13 @@ class SessionParts:
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
+        self.passages = Passages(
+            settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
+            journal.spoken,
+        )  # fmt: skip
         status.curves = self.photometry.curves
         status.sky = self.sky.facts
-        self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, self.sky, *more)
+        self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, self.sky, self.passages, *more)
         self.observers: tuple[Observer, ...] = (*self.measuring, journal, status, self.preview)
         self.masks: MaskStore | None = None
         self.checkpoints: Checkpoints | None = None
@@ -104,6 +111,12 @@ class SessionParts:
                 self.sky.facts(group.name),
             )
             self.saver.results.extend(path for path in written if path not in self.saver.results)
+
+    def save_passages(self, group: Group) -> None:
+        """Write what passed while a group was stacked."""
+        if self.settings.passages.enabled:
+            path = write_passages(self.output / group.name, self.passages.finish(group.name))
+            self.saver.results.extend(one for one in (path,) if one not in self.saver.results)
 
     def draw_active(self, otherwise: Group | None = None) -> None:
         """Draw the stack that is being filled."""

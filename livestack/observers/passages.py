@@ -1,0 +1,224 @@
+"""What passed: each stacked frame beside the night so far; what it shows that the others do not is told.
+
+A frame is made smaller when it is registered, before anything is repaired in it, and looked at when it is done. The
+first frames of a group wait until its reference is settled. Nothing here changes the stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from livestack.base.settings import PassageSettings
+from livestack.engine.events import Event, FrameDone, FrameRegistered, ReferenceChanged
+from livestack.engine.reference import Reference
+from livestack.engine.states import Outcome
+from livestack.kernels.bands import Bands
+from livestack.movers.passages import Passage
+from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, Grid, ReducedNight
+from livestack.movers.streaks import Streak, find_streaks
+from livestack.registration.distortion import to_reference
+
+MOST_HELD = 12
+"""Frames that wait at most, however long the warm-up is."""
+ALERTS = {"meteor": "A meteor", "newcomer": "A star that was not there before"}
+
+Tell = Callable[[str, Passage], None]
+"""(group, what passed)"""
+
+
+@dataclass(frozen=True, eq=False)
+class _Laid:
+    """A frame made smaller, before it is known what became of it.
+
+    Attributes
+    ----------
+    reduced : (H, W) float32; footprint : (4, 2) its corners on the reference.
+    """
+
+    file: str
+    time_utc: str
+    reduced: np.ndarray
+    footprint: np.ndarray
+    factor: float = 1.0
+
+    def state(self) -> tuple[Any, ...]:
+        return self.file, self.time_utc, self.reduced, self.footprint, self.factor
+
+
+@dataclass(eq=False)
+class _Watch:
+    """One group: its night made smaller, the frames that wait for it, and what passed."""
+
+    night: ReducedNight
+    held: list[_Laid] = field(default_factory=list)
+    found: list[Passage] = field(default_factory=list)
+
+
+class Passages:
+    """Looks for what passes in all groups.
+
+    Parameters
+    ----------
+    bands : threads of the kernels.
+    tell : called with each passage when it is known; `alert` with a sentence for the person at the telescope.
+    spoken : the name of a file as the journal says it.
+    """
+
+    name: ClassVar[str] = "passages"
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self, settings: PassageSettings, bands: Bands, tell: Tell, alert: Callable[[str], None],
+        spoken: Callable[[Path], str],
+    ) -> None:  # fmt: skip
+        self._settings, self._bands = settings, bands
+        self._tell, self._alert, self._spoken = tell, alert, spoken
+        self._groups: dict[str, _Watch] = {}
+        self._pending: tuple[str, _Laid] | None = None
+
+    def on_event(self, event: Event) -> None:
+        """Make a frame smaller when it is registered; look at it when it is done."""
+        if not self._settings.enabled:
+            return
+        if isinstance(event, ReferenceChanged):
+            self._begin(event.group, event.reference)
+        elif isinstance(event, FrameRegistered):
+            self._lay(event)
+        elif isinstance(event, FrameDone):
+            self._take(event.outcome)
+
+    def state(self) -> Mapping[str, Any]:
+        """All that was found, and what later frames are compared with."""
+        return {
+            name: (watch.night.state(), [one.state() for one in watch.held], [one.state() for one in watch.found])
+            for name, watch in self._groups.items()
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        if not self._settings.enabled:
+            return
+        for name, (night, held, found) in state.items():
+            self._groups[str(name)] = _Watch(
+                ReducedNight.restored(night),
+                [_Laid(*(np.array(v) if isinstance(v, np.ndarray) else v for v in one)) for one in held],
+                [Passage(**one) for one in found],
+            )
+
+    def passages(self, group: str) -> tuple[Passage, ...]:
+        """What passed so far."""
+        watch = self._groups.get(group)
+        return tuple(watch.found) if watch is not None else ()
+
+    def finish(self, group: str) -> tuple[Passage, ...]:
+        """The whole night looked at: what is saved."""
+        watch = self._groups.get(group)
+        if watch is None:
+            return ()
+        self._start(group, watch, LEAST_FRAMES)
+        return tuple(watch.found)
+
+    # Frames
+
+    def _begin(self, group: str, reference: Reference) -> None:
+        """A reference: its grid; where it takes over from another, the frames that wait go along."""
+        fwhm = reference.stars.stars.fwhm_px
+        if reference.starless or fwhm is None:
+            self._groups.pop(group, None)
+            return
+        before = self._groups.get(group)
+        info = reference.info
+        grid = Grid.of(reference.shape, fwhm, info.bayer is not None, info.planes)
+        watch = _Watch(ReducedNight(grid, fwhm))
+        if before is not None and reference.from_previous is not None and not before.night.n_frames:
+            watch.held = _moved(before, watch.night.grid, reference)
+        self._groups[group] = watch
+
+    def _lay(self, event: FrameRegistered) -> None:
+        watch, detected, placed = self._groups.get(event.group), event.detected, event.registration
+        self._pending = None
+        if watch is None or detected.data is None:
+            return
+        frame, info = detected.frame, detected.frame.info
+        reduced = watch.night.lay(detected.data, placed.matrix, placed.distortion, event.defects, self._bands)
+        right, bottom = info.width - 0.5, info.height - 0.5
+        corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
+        name = self._spoken(frame.path) if frame.path is not None else frame.name
+        middle = ""
+        if info.date_obs is not None:
+            moment = info.date_obs + timedelta(seconds=(info.exposure_s or 0.0) / 2)
+            middle = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        footprint = to_reference(placed.matrix, placed.distortion, corners)
+        self._pending = (event.group, _Laid(name, middle, reduced, footprint))
+
+    def _take(self, outcome: Outcome) -> None:
+        pending, self._pending = self._pending, None
+        if pending is None or pending[0] != outcome.group or outcome.normalisation is None:
+            return
+        group, laid = pending
+        watch = self._groups[group]
+        factor = float(np.mean(outcome.normalisation.factor))
+        laid = _Laid(laid.file, laid.time_utc, laid.reduced, laid.footprint, factor)
+        if watch.night.n_frames:
+            self._look(group, watch, laid)
+            return
+        watch.held.append(laid)
+        settled = outcome.rejected_fraction is not None and len(watch.held) >= FIRST_FRAMES
+        if settled or len(watch.held) >= MOST_HELD:
+            self._start(group, watch, FIRST_FRAMES)
+
+    def _start(self, group: str, watch: _Watch, least: int) -> None:
+        """Begin the mean with the frames that wait, and look at each of them."""
+        held, watch.held = watch.held, []
+        if watch.night.n_frames or len(held) < least:
+            watch.held = held
+            return
+        watch.night.begin([(one.reduced, one.factor) for one in held], self._bands)
+        for one in held:
+            self._look(group, watch, one)
+
+    def _look(self, group: str, watch: _Watch, laid: _Laid) -> None:
+        """What one frame shows beside the others."""
+        night = watch.night
+        residual = night.add(laid.reduced, laid.factor, self._bands)
+        for streak in find_streaks(residual, night.grid, night.fwhm_px, laid.footprint):
+            self._found(group, watch, _as_passage(streak, laid))
+
+    def _found(self, group: str, watch: _Watch, passage: Passage) -> None:
+        watch.found.append(passage)
+        self._tell(group, passage)
+        if passage.kind in ALERTS:
+            self._alert(f"{ALERTS[passage.kind]} ({group}): {passage.sentence}.")
+
+
+def _as_passage(streak: Streak, laid: _Laid) -> Passage:
+    return Passage(
+        streak.kind, laid.file, laid.file, 1, laid.time_utc, streak.x0, streak.y0, streak.x1, streak.y1,
+        streak.width_px, streak.snr,
+    )  # fmt: skip
+
+
+def _moved(before: _Watch, grid: Grid, reference: Reference) -> list[_Laid]:
+    """The frames that wait, on the grid of a reference that was one of them."""
+    to_new = reference.from_previous
+    assert to_new is not None
+    corners = np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 1000.0]])
+    here = before.night.grid.to_reference(corners) @ to_new[:2, :2].T + to_new[:2, 2]
+    matrix = cv2.getAffineTransform(corners.astype(np.float32), grid.from_reference(here).astype(np.float32))
+    own = next((one.factor for one in before.held if Path(one.file).name == Path(reference.name).name), 1.0)
+    moved = []
+    for one in before.held:
+        reduced = cv2.warpAffine(
+            one.reduced, matrix, (grid.width, grid.height), flags=cv2.INTER_LINEAR, borderValue=math.nan
+        )
+        footprint = one.footprint @ to_new[:2, :2].T + to_new[:2, 2]
+        moved.append(_Laid(one.file, one.time_utc, np.asarray(reduced), footprint, one.factor / own))
+    return moved
