@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from livestack.kernels import movers as kernel
@@ -24,7 +25,7 @@ MARGIN = kernel.PIECE
 """Reduced pixels beyond the reference that are looked at, too."""
 MESH_PX = 64
 """Reduced pixels from one node of a frame's sky to the next."""
-DOWN, ALONG = 8, 4
+DOWN, ALONG = 4, 4
 """Of so many rows, and pixels of a row, one is looked at for the sky."""
 FORGETS_AFTER = 400
 MAD_SIGMA = 1.4826
@@ -226,7 +227,7 @@ class ReducedNight:
         blocks = padded.reshape(rows, tall, columns, wide).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
         blocks = np.sort(blocks, axis=1)  # NaN last
         n = np.isfinite(blocks).sum(axis=1)
-        enough = n >= 24
+        enough = n >= 64
         if not enough.any():
             return np.zeros((rows + 1, columns + 1), dtype=np.float32), 1.0
         index = np.arange(len(blocks))
@@ -257,9 +258,24 @@ class ReducedNight:
 def _nodes(values: np.ndarray) -> np.ndarray:
     """(gy + 1, gx + 1) float32 corners of cells from their middles (gy, gx); cells without a value take others'."""
     known = np.isfinite(values)
-    filled = np.where(known, values, float(np.median(values[known])))
+    y, x = np.mgrid[: values.shape[0], : values.shape[1]].astype(float)
+    terms = np.stack([np.ones_like(x), x - x.mean(), y - y.mean()])
+    if known.sum() >= 6:  # a slope goes on beyond the middles of the outermost cells
+        plane = np.tensordot(np.linalg.lstsq(terms[:, known].T, values[known], rcond=None)[0], terms, 1)
+    else:
+        plane = np.full_like(x, float(np.median(values[known])))
+    rest = np.where(known, values - plane, 0.0)
+    filled = rest.copy()
+    for _ in range(3):  # cells without a value are like their neighbours
+        weight = cv2.boxFilter(known.astype(float), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        total = cv2.boxFilter(filled, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        filled = np.where(known, filled, total / np.maximum(weight, 1e-9))
+        known = known | (weight > 0)
     padded = np.pad(filled, 1, mode="edge")
     corners = 0.25 * (padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:])
+    by_plane = np.pad(plane, ((0, 1), (0, 1)), mode="reflect", reflect_type="odd")
+    step_x, step_y = plane[0, -1] - plane[0, -2], plane[-1, 0] - plane[-2, 0]
+    corners += by_plane - 0.5 * (step_x + step_y)
     return np.ascontiguousarray(corners, dtype=np.float32)
 
 

@@ -9,7 +9,7 @@ fades within the frame is a meteor.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,9 @@ LEAST_LENGTH_FWHM = 7.0
 LEAST_LENGTH_PX = 24.0
 SURE_LENGTH_FWHM = 26.0
 LEAST_TOTAL = 10.0
+LEAST_SNR = 1.4
+SIDE_PX = 48
+"""Reduced pixels along a line over which the sky beside it is taken together."""
 CHUNKS = 10
 
 
@@ -85,7 +88,7 @@ def find_streaks(residual: Residual, grid: Grid, fwhm_px: float, footprint: np.n
         one = _measure(residual.sigmas, ends, grid, fwhm_px, footprint)
         if one is not None and not any(_same(one, other) for other in streaks):
             streaks.append(one)
-    return _without_parts(streaks, fwhm_px)
+    return _joined(streaks)
 
 
 def _covers(one: Streak, ends: np.ndarray, grid: Grid) -> bool:
@@ -109,21 +112,50 @@ def _same(one: Streak, other: Streak) -> bool:
     return sum(_off(other, *point)[0] < limit and _off(other, *point)[1] for point in points) >= 2
 
 
-def _without_parts(streaks: list[Streak], fwhm_px: float) -> list[Streak]:
-    """Without the edges and single lights of an aircraft that is known as a whole."""
-    planes = [one for one in streaks if one.kind == "aircraft"]
+def _joined(streaks: list[Streak]) -> list[Streak]:
+    """With the lights and pieces of one aircraft as one streak: nearly parallel, and beside or behind each other."""
+    rest = sorted(streaks, key=lambda one: -one.length_px)
+    joined: list[Streak] = []
+    while rest:
+        base, rest = rest[0], rest[1:]
+        while True:
+            parts = [one for one in rest if "aircraft" in (one.kind, base.kind) and _belongs(one, base)]
+            if not parts:
+                break
+            rest = [one for one in rest if one not in parts]
+            base = _as_one([base, *parts])
+        joined.append(base)
+    return joined
 
-    def is_part(one: Streak) -> bool:
-        for plane in planes:
-            if plane is one or plane.length_px < one.length_px * 0.7:
-                continue
-            reach = 1.5 * plane.width_px + 3 * fwhm_px
-            points = ((one.x0, one.y0), (one.x1, one.y1))
-            if all(_off(plane, *point)[0] < reach and _off(plane, *point)[1] for point in points):
-                return one.kind != "aircraft" or plane.snr >= one.snr
+
+def _belongs(one: Streak, base: Streak) -> bool:
+    """True when a shorter streak may be a part of an aircraft's."""
+    turn = math.atan2(one.y1 - one.y0, one.x1 - one.x0) - math.atan2(base.y1 - base.y0, base.x1 - base.x0)
+    reach = 1.2 * max(base.width_px, one.width_px) + 6.0
+    # the direction of a wide piece is known no better than its width over its length
+    slack = math.radians(3.0) + 1.2 * one.width_px / one.length_px
+    if abs(math.sin(turn)) > math.sin(min(slack, 0.5)):
         return False
+    off = [_off(base, *point)[0] for point in ((one.x0, one.y0), (one.x1, one.y1))]
+    return max(off) < reach + 0.05 * base.length_px and min(off) < reach
 
-    return [one for one in streaks if not is_part(one)]
+
+def _as_one(parts: list[Streak]) -> Streak:
+    """Parts of an aircraft's light as one streak."""
+    points = np.array([end for one in parts for end in ((one.x0, one.y0), (one.x1, one.y1))])
+    weight = np.repeat([one.length_px for one in parts], 2)
+    middle = np.average(points, axis=0, weights=weight)
+    _, vectors = np.linalg.eigh(np.cov((points - middle).T, aweights=weight))
+    way = vectors[:, 1] * (1 if vectors[:, 1] @ (points[1] - points[0]) >= 0 else -1)
+    along = (points - middle) @ way
+    first, last = int(along.argmin()), int(along.argmax())
+    cuts = np.array([cut for one in parts for cut in (one.cut0, one.cut1)])
+    (x0, y0), (x1, y1) = middle + along[first] * way, middle + along[last] * way
+    widest = max(parts, key=lambda one: one.length_px)
+    return Streak(
+        float(x0), float(y0), float(x1), float(y1), widest.width_px, max(one.snr for one in parts), bool(cuts[first]),
+        bool(cuts[last]), "aircraft",
+    )  # fmt: skip
 
 
 def _fit_line(sigmas: np.ndarray, ends: np.ndarray, sigma: float) -> np.ndarray:
@@ -158,6 +190,62 @@ def _fit_line(sigmas: np.ndarray, ends: np.ndarray, sigma: float) -> np.ndarray:
     return ends
 
 
+def _above_sides(strip: np.ndarray, sigma: float) -> np.ndarray:
+    """A strip (n, w) less what lies beside its line: the sky's own unevenness is no streak."""
+    middle = strip.shape[1] // 2
+    inner = int(math.ceil(5 * sigma)) + 2
+    sides = np.concatenate([strip[:, : max(middle - inner, 4)], strip[:, min(middle + inner + 1, 2 * middle - 3) :]], 1)
+    pieces = max(1, len(strip) // SIDE_PX)
+    level = np.array([np.median(part) for part in np.array_split(sides, pieces)])
+    places = (np.arange(pieces) + 0.5) * len(strip) / pieces
+    return np.asarray(strip - np.interp(np.arange(len(strip)), places, level)[:, None], dtype=np.float32)
+
+
+def _fit_wide(sigmas: np.ndarray, ends: np.ndarray, wide: float) -> np.ndarray:
+    """The line (2, 2) along the middle of a broad band of light: centres of the light of pieces of it."""
+    for _ in range(3):
+        (x0, y0), (x1, y1) = ends
+        length = math.hypot(x1 - x0, y1 - y0)
+        cos, sin = (x1 - x0) / length, (y1 - y0) / length
+        n, reach = max(4, int(length)), int(min(ACROSS, 1.3 * wide + 2))
+        strip = np.empty((n, 2 * reach + 1), dtype=np.float32)
+        kernel.straighten(sigmas, x0, y0, cos, sin, n, 2 * reach + 1, strip)
+        parts = np.array([p.mean(axis=0) for p in np.array_split(np.clip(np.nan_to_num(strip), -6, 40), min(24, n))])
+        parts = np.maximum(parts - np.minimum(parts[:, :2].mean(), parts[:, -2:].mean()), 0.0)
+        light = parts.sum(axis=1)
+        offset = (parts @ (np.arange(2 * reach + 1) - reach)) / np.maximum(light, 1e-6)
+        along = (np.arange(len(parts)) + 0.5) * n / len(parts)
+        slope, base = np.polyfit(along, offset, 1, w=np.minimum(light, 2 * np.median(light)) + 1e-6)
+        at0, at1 = base, base + slope * length
+        ends = np.array([[x0 - at0 * sin, y0 + at0 * cos], [x1 - at1 * sin, y1 + at1 * cos]])
+    return ends
+
+
+def _fades(light: np.ndarray, valid: np.ndarray, first: int, last: int) -> bool:
+    """True when light that rises from nothing and falls to nothing fits better than a steady one."""
+    n = last - first
+    low, high = max(0, first - n // 3), min(len(light), last + n // 3)
+    use = valid[low:high]
+    if n < 12 or use.sum() < 12:
+        return False
+    along = (np.arange(low, high) - first) / n
+    seen = np.minimum(light[low:high], 3 * float(np.mean(light[first:last])))
+
+    def misfit(model: np.ndarray) -> float:
+        model = np.where(use, model, 0.0)
+        scale = float(model @ seen) / max(float(model @ model), 1e-9)
+        return float((((seen - scale * model) * use) ** 2).sum())
+
+    steady = misfit(((along >= 0) & (along <= 1)).astype(float))
+    best = math.inf
+    for before in (0.0, 0.1, 0.2, 0.32):
+        for after in (0.0, 0.1, 0.2, 0.32):
+            for top in (0.2, 0.35, 0.5, 0.65, 0.8):
+                rise, fall = (along + before) / (top + before), (1 + after - along) / (1 + after - top)
+                best = min(best, misfit(np.maximum(np.minimum(rise, fall), 0.0)))
+    return best < steady - 12.0
+
+
 def _longest(light: np.ndarray) -> tuple[int, int]:
     """First and last index (excluded) of the part with the largest sum."""
     total = np.concatenate([[0.0], np.cumsum(light)])
@@ -168,10 +256,15 @@ def _longest(light: np.ndarray) -> tuple[int, int]:
     return first, last
 
 
-def _measure(sigmas: np.ndarray, ends: np.ndarray, grid: Grid, fwhm_px: float, footprint: np.ndarray) -> Streak | None:
-    """A streak near a line (2, 2) of reduced pixels; None where there is none worth the name."""
+def _measure(
+    sigmas: np.ndarray, ends: np.ndarray, grid: Grid, fwhm_px: float, footprint: np.ndarray, wide: float = 0.0
+) -> Streak | None:
+    """A streak near a line (2, 2) of reduced pixels; None where there is none worth the name.
+
+    `wide` is its FWHM in reduced pixels where that is known to be much more than a star's.
+    """
     sigma = grid.psf_sigma(fwhm_px)
-    ends = _fit_line(sigmas, ends, sigma)
+    ends = _fit_wide(sigmas, ends, wide) if wide else _fit_line(sigmas, ends, sigma)
     (x0, y0), (x1, y1) = ends
     length = math.hypot(x1 - x0, y1 - y0)
     cos, sin = (x1 - x0) / length, (y1 - y0) / length
@@ -183,10 +276,10 @@ def _measure(sigmas: np.ndarray, ends: np.ndarray, grid: Grid, fwhm_px: float, f
     kernel.straighten(sigmas, x0 - before * cos, y0 - before * sin, cos, sin, n, 2 * ACROSS + 1, strip)
     core = strip[:, ACROSS - 2 : ACROSS + 3]
     valid = np.isfinite(core).all(axis=1) & (core != 0).any(axis=1)
-    strip = np.nan_to_num(strip)
+    strip = _above_sides(np.nan_to_num(strip), sigma)
     across = np.arange(-ACROSS, ACROSS + 1)
-    near = np.abs(across) <= 4
-    weight = np.where(near, np.exp(-0.5 * (across / max(1.15 * sigma, 0.8)) ** 2), 0.0)
+    shape = max(1.15 * sigma, 0.8, wide / 2.3548)
+    weight = np.where(np.abs(across) <= max(4, 3 * shape), np.exp(-0.5 * (across / shape) ** 2), 0.0)
     weight /= math.sqrt((weight**2).sum())
     light = np.where(valid, np.clip(strip, -6, 60) @ weight, 0.0)
     inner = slice(before, before + max(int(length), 1))
@@ -195,20 +288,22 @@ def _measure(sigmas: np.ndarray, ends: np.ndarray, grid: Grid, fwhm_px: float, f
         return None
     capped = np.minimum(light, 3 * usual)
     first, last = _longest(np.where(valid, capped - max(0.35 * usual, 0.9), 0.0))
-    if last - first < 3:
+    if last - first < 5:
         return None
     level = float(np.mean(capped[first:last]))
     first = _refine_end(capped, valid, first, last, level, True)
     last = _refine_end(capped, valid, first, last, level, False)
+    if last - first < CHUNKS:
+        return None
     length_px = (last - first) * grid.bin
     if length_px < max(LEAST_LENGTH_PX, LEAST_LENGTH_FWHM * fwhm_px):
         return None
     inside = light[first:last]
-    profile = np.mean(np.clip(strip[first:last], -6, 60), axis=0)
+    profile = np.mean(np.clip(strip[first:last], -6, 2000), axis=0)
     if not _is_whole(inside, level):
         return None
     width = _width(profile, across)
-    narrow = grid.psf_sigma(max(0.55 * fwhm_px, 0.1)) * 2.3548
+    narrow = grid.psf_sigma(0.82 * fwhm_px) * 2.3548
     if length_px < SURE_LENGTH_FWHM * fwhm_px and width < narrow:
         return None  # a track of a cosmic ray
     deconvolved = math.sqrt(max((width * grid.bin) ** 2 - (0.68 * grid.bin) ** 2, 0.25))
@@ -225,6 +320,14 @@ def _measure(sigmas: np.ndarray, ends: np.ndarray, grid: Grid, fwhm_px: float, f
     if cut1 and border1 < 200:
         bx, by = bx + border1 * cos, by + border1 * sin
     kind = _kind(strip[first:last], inside, across, sigma, width, cut0, cut1)
+    if kind == "aircraft" and not wide and width > 2.0 * 2.3548 * sigma:
+        whole = _measure(sigmas, grid.from_reference(np.array([[ax, ay], [bx, by]])), grid, fwhm_px, footprint, width)
+        if whole is not None:
+            return replace(whole, kind=kind)
+    if kind == "satellite" and not (cut0 and cut1) and _fades(light, valid, first, last):
+        kind = "meteor"
+    if float(profile[ACROSS - 1 : ACROSS + 2].max()) / grid.bin * 1.2 < LEAST_SNR:
+        return None
     snr = float(profile[ACROSS - 1 : ACROSS + 2].max()) / grid.bin * 1.2
     return Streak(float(ax), float(ay), float(bx), float(by), deconvolved, snr, cut0, cut1, kind)
 
