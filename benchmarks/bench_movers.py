@@ -76,7 +76,12 @@ def star(image: np.ndarray, x: float, y: float, flux: float, fwhm: float, beta: 
     alpha = fwhm / (2 * math.sqrt(2 ** (1 / beta) - 1))
     reach = int(min(max(4 * fwhm, alpha * (flux / 3.0) ** (0.5 / beta)), 70)) + 2
     x0, y0 = round(x), round(y)
-    left, right, top, bottom = max(0, x0 - reach), min(WIDTH, x0 + reach + 1), max(0, y0 - reach), min(HEIGHT, y0 + reach + 1)
+    left, right, top, bottom = (
+        max(0, x0 - reach),
+        min(WIDTH, x0 + reach + 1),
+        max(0, y0 - reach),
+        min(HEIGHT, y0 + reach + 1),
+    )
     if left >= right or top >= bottom:
         return
     d2 = (np.arange(left, right) - x) ** 2 + ((np.arange(top, bottom) - y) ** 2)[:, None]
@@ -214,15 +219,28 @@ def make_night(
             light[0::2, 0::2] *= 0.7
             light[1::2, 1::2] *= 0.6
         for _ in range(rng.poisson(cosmics)):
-            cx, cy, a, length = rng.uniform(5, WIDTH - 40), rng.uniform(5, HEIGHT - 40), rng.uniform(0, 6.3), rng.pareto(1.3)
+            cx, cy, a, length = (
+                rng.uniform(5, WIDTH - 40),
+                rng.uniform(5, HEIGHT - 40),
+                rng.uniform(0, 6.3),
+                rng.pareto(1.3),
+            )
             for t in np.arange(0, min(length, 30), 0.5):
-                light[int(np.clip(cy + t * math.sin(a), 0, HEIGHT - 1)), int(np.clip(cx + t * math.cos(a), 0, WIDTH - 1))] += 700
-        data = rng.poisson(np.maximum(light, 0)) + rng.normal(0, read, light.shape) + hot_pixels * (1 + 0.02 * rng.normal())
+                light[
+                    int(np.clip(cy + t * math.sin(a), 0, HEIGHT - 1)), int(np.clip(cx + t * math.cos(a), 0, WIDTH - 1))
+                ] += 700
+        data = (
+            rng.poisson(np.maximum(light, 0))
+            + rng.normal(0, read, light.shape)
+            + hot_pixels * (1 + 0.02 * rng.normal())
+        )
         header = fits.Header([("EXPTIME", 30.0), ("DATE-OBS", f"2026-11-20T2{i // 120}:{i // 2 % 60:02d}:{30 * (i % 2):02d}"),
                               ("OBJECT", what), ("GAIN", 100)])  # fmt: skip
         if bayer:
             header["BAYERPAT"] = bayer
-        fits.PrimaryHDU(np.clip(np.round(data / gain + bias), 0, 65535).astype(np.uint16), header).writeto(folder / name)
+        fits.PrimaryHDU(np.clip(np.round(data / gain + bias), 0, 65535).astype(np.uint16), header).writeto(
+            folder / name
+        )
         night.to_scene[name] = matrix
         night.files.append(name)
     return night
@@ -232,7 +250,12 @@ def core(image: np.ndarray, x: float, y: float, flux: float, fwhm: float) -> Non
     """Add a Gaussian point."""
     sigma, reach = fwhm / 2.3548, int(5 * fwhm)
     x0, y0 = round(x), round(y)
-    left, right, top, bottom = max(0, x0 - reach), min(WIDTH, x0 + reach + 1), max(0, y0 - reach), min(HEIGHT, y0 + reach + 1)
+    left, right, top, bottom = (
+        max(0, x0 - reach),
+        min(WIDTH, x0 + reach + 1),
+        max(0, y0 - reach),
+        min(HEIGHT, y0 + reach + 1),
+    )
     if left >= right or top >= bottom:
         return
     d2 = (np.arange(left, right) - x) ** 2 + ((np.arange(top, bottom) - y) ** 2)[:, None]
@@ -287,7 +310,9 @@ def score_streaks(night: Night, rows: list[dict], to_scene: np.ndarray, stacked:
                     best = (gap, row)
         if best is None:
             if tell:
-                print(f"      missed {true['style']} peak {true['peak']:.1f} in {true['file']} {np.round(ends, 0).tolist()}")
+                print(
+                    f"      missed {true['style']} peak {true['peak']:.1f} in {true['file']} {np.round(ends, 0).tolist()}"
+                )
             continue
         result["found"] += 1
         result["kind"] += best[1]["kind"] == true["kind"]
@@ -302,7 +327,13 @@ def score_streaks(night: Night, rows: list[dict], to_scene: np.ndarray, stacked:
     wrong = [row for k, row in enumerate(rows) if k not in used]
     if tell:
         for row in wrong:
-            print("      false", {k: row[k] for k in ("kind", "first_file", "last_file", "x0", "y0", "x1", "y1", "width_px", "snr", "n_frames")})
+            print(
+                "      false",
+                {
+                    k: row[k]
+                    for k in ("kind", "first_file", "last_file", "x0", "y0", "x1", "y1", "width_px", "snr", "n_frames")
+                },
+            )
     return {**result, "false": len(wrong), "frames": len(stacked)}
 
 
@@ -328,18 +359,40 @@ def score_points(night: Night, rows: list[dict], to_scene: np.ndarray, stacked: 
                 best = min(best or 9.0, abs(rate - true["rate"]) / true["rate"] if true["rate"] else 0.0)
         if best is None:
             if tell:
-                print(f"      missed SNR {true['snr']:.2f} rate {true['rate']:.2f} frames {true['first']}-{true['last']} at {true['at'].round()}")
+                print(
+                    f"      missed SNR {true['snr']:.2f} rate {true['rate']:.2f} frames {true['first']}-{true['last']} at {true['at'].round()}"
+                )
             continue
         result["found"] += 1
         result["rate"] += best <= 0.02
         result["off"].append(best)
         steps = np.array(frames) - np.mean(frames)
         sigma = 3.0 / 2.3548  # of a place in one frame: sigma over SNR times sqrt 2
-        result["limit"].append(math.sqrt(2) * sigma / true["snr"] / math.sqrt((steps**2).sum()) / max(true["rate"], 1e-9))
+        result["limit"].append(
+            math.sqrt(2) * sigma / true["snr"] / math.sqrt((steps**2).sum()) / max(true["rate"], 1e-9)
+        )
     wrong = [row for k, row in enumerate(rows) if k not in used]
     if tell:
         for row in wrong:
-            print("      false", {k: row[k] for k in ("kind", "first_file", "last_file", "x0", "y0", "x1", "y1", "width_px", "snr", "n_frames", "rate_px_min")})
+            print(
+                "      false",
+                {
+                    k: row[k]
+                    for k in (
+                        "kind",
+                        "first_file",
+                        "last_file",
+                        "x0",
+                        "y0",
+                        "x1",
+                        "y1",
+                        "width_px",
+                        "snr",
+                        "n_frames",
+                        "rate_px_min",
+                    )
+                },
+            )
     result["false"] = len(wrong)
     return result
 

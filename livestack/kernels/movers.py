@@ -134,7 +134,7 @@ def level_row(mesh, y, step, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, most, out, first, last):
+def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, most, share, out, first, last):
     """Rows first..last: residuals against the running mean in sigma, and the frame added to the mean.
 
     Parameters
@@ -144,7 +144,7 @@ def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, mo
     sigma : of a reduced pixel of sky.
     count, mean, variance : (H, W) uint16, float32, float32: frames so far, their mean, the variance of residuals in
         units of the sky's; changed in place.
-    most : the mean forgets as if it had no more frames than this.
+    most : the mean forgets as if it had no more frames than this; share : of what it would learn, what it does.
     out : (H, W) float32, filled; 0 where there is no data or no mean of three frames.
     """
     width = reduced.shape[1]
@@ -155,6 +155,7 @@ def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, mo
     one = np.float32(1.0)
     zero = np.float32(0.0)
     limit = np.float32(most)
+    learn = np.float32(share)
     for y in range(first, last):
         level_row(level, y, step, sky)
         line = reduced[y]
@@ -173,7 +174,7 @@ def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, mo
             r2 = min(r * r, CLIP2 * spread)
             bound = np.float32(3.0) * math.sqrt(spread)
             pull = min(max(r, -bound), bound) if c[k] >= 3 else r
-            gain = one / (min(known, limit) + one) if finite else zero
+            gain = learn / (min(known, limit) + one) if finite else zero
             m[k] = m[k] + gain * pull * s
             slow = one / (min(known, limit) + PATIENCE) if old else zero
             v[k] = spread + slow * (r2 - spread)
@@ -235,13 +236,24 @@ def filter_rows(residual, taps, out, first, last):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def store_rows(filtered, scale, out, first, last):
-    """Rows first..last of (H, W) float32 as int8 in steps of 1/16: value * scale, held within +-7.9; NaN as 0."""
+def store_rows(filtered, around, weight, scale, out, first, last):
+    """Rows first..last of (H, W) float32 as int8 in steps of 1/16 of sigma, held within +-7.9.
+
+    Parameters
+    ----------
+    around : (H // 2, W // 2) float32, the mean of the coarse residuals around a place: `weight` times it is taken off.
+    scale : one over the sigma of `filtered`.
+    """
     width = filtered.shape[1]
     s = np.float32(scale * 16.0)
+    w = np.float32(weight)
     for y in range(first, last):
+        near = around[min(y // 2, around.shape[0] - 1)]
+        last_near = near.shape[0] - 1
         for x in range(width):
-            v = filtered[y, x] * s
+            v = filtered[y, x]
+            if v != 0:
+                v = (v - w * near[min(x // 2, last_near)]) * s
             out[y, x] = np.int8(min(max(v, np.float32(-127.0)), np.float32(127.0)))
 
 
@@ -540,3 +552,269 @@ def median_rows(frames, out, count, first, last):
             else:
                 out[y, x] = np.float32(0.0)
                 count[y, x] = np.uint16(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def shift_rows(maps, shifts, best, which, first, last):
+    """Rows first..last of the largest sum over maps that are shifted against each other, and by which shifts.
+
+    Parameters
+    ----------
+    maps : (B, H, W) int8, residuals in sixteenths of sigma.
+    shifts : (R, B, 2) int64, x and y at which each map is read, for each of R rates.
+    best : (H, W) int16, filled; which : (H, W) int16, the number of the rate, filled.
+    """
+    number, height, width = maps.shape
+    total = np.empty(width, dtype=np.int16)
+    for y in range(first, last):
+        top = best[y]
+        rate = which[y]
+        for x in range(width):
+            top[x] = np.int16(-32000)
+            rate[x] = np.int16(0)
+        for r in range(shifts.shape[0]):
+            for x in range(width):
+                total[x] = np.int16(0)
+            for b in range(number):
+                row = y + shifts[r, b, 1]
+                if row < 0 or row >= height:
+                    continue
+                dx = shifts[r, b, 0]
+                source = maps[b, row]
+                x0 = max(0, -dx)
+                x1 = min(width, width - dx)
+                for x in range(x0, x1):
+                    total[x] += np.int16(source[x + dx])
+            for x in range(width):
+                if total[x] > top[x]:
+                    top[x] = total[x]
+                    rate[x] = np.int16(r)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def list_best(best, which, limit, first, last, out):
+    """Local maxima of `best` above `limit` in rows first..last; fills out (n, 4) int32 with x, y, which, value."""
+    height, width = best.shape
+    found = 0
+    for y in range(max(first, 2), min(last, height - 2)):
+        for x in range(2, width - 2):
+            v = best[y, x]
+            if v < limit:
+                continue
+            peak = True
+            for j in range(-2, 3):
+                for i in range(-2, 3):
+                    other = best[y + j, x + i]
+                    if other > v or (other == v and (j < 0 or (j == 0 and i < 0))):
+                        peak = False
+            if peak:
+                if found < out.shape[0]:
+                    out[found, 0] = x
+                    out[found, 1] = y
+                    out[found, 2] = which[y, x]
+                    out[found, 3] = v
+                found += 1
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sample_track(maps, times, a, b, ends, out):
+    """What maps a..b (excluded) show along a track; NaN where it lies outside. In sigma.
+
+    Parameters
+    ----------
+    maps : (N, H, W) int8; times : (N,).
+    ends : (4,) x and y at the time of map a, x and y at that of map b - 1.
+    """
+    _, height, width = maps.shape
+    span = times[b - 1] - times[a]
+    for n in range(a, b):
+        share = (times[n] - times[a]) / span if span > 0 else 0.0
+        x = ends[0] + share * (ends[2] - ends[0])
+        y = ends[1] + share * (ends[3] - ends[1])
+        i = math.floor(x)
+        j = math.floor(y)
+        if i < 0 or j < 0 or i + 1 >= width or j + 1 >= height:
+            out[n - a] = np.nan
+            continue
+        f = x - i
+        g = y - j
+        top = (1 - f) * maps[n, j, i] + f * maps[n, j, i + 1]
+        bottom = (1 - f) * maps[n, j + 1, i] + f * maps[n, j + 1, i + 1]
+        out[n - a] = ((1 - g) * top + g * bottom) / 16.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _track_sum(maps, times, a, b, ends, cap, scratch):
+    """Sum along a track, each no more than `cap`, over the root of how many there are."""
+    sample_track(maps, times, a, b, ends, scratch)
+    total = 0.0
+    n = 0
+    for k in range(b - a):
+        if scratch[k] == scratch[k]:
+            total += min(scratch[k], cap)
+            n += 1
+    return total / math.sqrt(n) if n > 0 else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def climb_track(maps, times, a, b, ends, cap, step, least):
+    """Move the ends of a track to where the sum along it is largest; in place. Returns that sum.
+
+    Steps of `step` reduced pixels are tried on each of the four coordinates, alone and in both ends at once, and
+    halved down to `least`.
+    """
+    scratch = np.empty(b - a)
+    best = _track_sum(maps, times, a, b, ends, cap, scratch)
+    trial = np.empty(4)
+    while step >= least:
+        moved = True
+        rounds = 0
+        while moved and rounds < 12:
+            moved = False
+            rounds += 1
+            for move in range(16):
+                for k in range(4):
+                    trial[k] = ends[k]
+                sign = 1.0 if move % 2 == 0 else -1.0
+                kind = move // 2
+                if kind < 4:
+                    trial[kind] += sign * step
+                elif kind < 6:  # both ends the same way
+                    trial[kind - 4] += sign * step
+                    trial[kind - 2] += sign * step
+                else:  # the ends against each other
+                    trial[kind - 6] += sign * step
+                    trial[kind - 4] -= sign * step
+                value = _track_sum(maps, times, a, b, trial, cap, scratch)
+                if value > best + 1e-9:
+                    best = value
+                    for k in range(4):
+                        ends[k] = trial[k]
+                    moved = True
+        step *= 0.5
+    return best
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def follow_candidates(maps, times, ranges, ends, cap, kept, sums):
+    """Climb each of n candidates over its own maps, then over ever more of them while that makes it more certain.
+
+    Parameters
+    ----------
+    ranges : (n, 2) int64, first and last map (excluded), changed in place; ends : (n, 4), see `climb_track`.
+    kept : a candidate must reach this sum over its first maps to be followed on.
+    sums : (n,), filled; 0 for those that were let go.
+    """
+    n_maps = maps.shape[0]
+    for c in range(ends.shape[0]):
+        a = ranges[c, 0]
+        b = ranges[c, 1]
+        own = ends[c].copy()
+        best = climb_track(maps, times, a, b, own, cap, 0.5, 0.24)
+        if best < kept:
+            sums[c] = 0.0
+            continue
+        grow = max(2, (b - a) // 2)
+        while True:
+            improved = False
+            for side in range(3):
+                a2 = max(0, a - grow) if side != 1 else a
+                b2 = min(n_maps, b + grow) if side != 0 else b
+                if side < 2 and a2 == a and b2 == b:
+                    continue
+                if side == 2 and (a2 == a or b2 == b):
+                    continue
+                span = times[b - 1] - times[a]
+                if span <= 0:
+                    continue
+                trial = np.empty(4)
+                s0 = (times[a2] - times[a]) / span
+                s1 = (times[b2 - 1] - times[a]) / span
+                for k in range(2):
+                    trial[k] = own[k] + s0 * (own[2 + k] - own[k])
+                    trial[2 + k] = own[k] + s1 * (own[2 + k] - own[k])
+                value = climb_track(maps, times, a2, b2, trial, cap, 1.0, 0.24)
+                if value > best + 0.15:
+                    best = value
+                    a = a2
+                    b = b2
+                    own = trial
+                    improved = True
+                    break
+            if not improved:
+                if grow <= 2 or best < 5.0:
+                    break
+                grow = max(2, grow // 2)
+            else:
+                grow = max(2, (b - a) // 2)
+        best = climb_track(maps, times, a, b, own, cap, 0.25, 0.03)
+        ranges[c, 0] = a
+        ranges[c, 1] = b
+        for k in range(4):
+            ends[c, k] = own[k]
+        sums[c] = best
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def erase_line(image, x0, y0, x1, y1, reach):
+    """Set what lies within `reach` pixels of a line between two places to 0, in (H, W) int8."""
+    height, width = image.shape
+    length = max(math.hypot(x1 - x0, y1 - y0), 1e-9)
+    cos = (x1 - x0) / length
+    sin = (y1 - y0) / length
+    for y in range(max(0, int(min(y0, y1) - reach)), min(height, int(max(y0, y1) + reach) + 2)):
+        left = min(x0, x1) - reach
+        right = max(x0, x1) + reach
+        if abs(sin) > 1e-6:
+            centre = x0 + (y - y0) * cos / sin
+            half = reach / abs(sin)
+            left = max(left, centre - half)
+            right = min(right, centre + half)
+        for x in range(max(0, int(left)), min(width, int(right) + 2)):
+            along = (x - x0) * cos + (y - y0) * sin
+            across = (y - y0) * cos - (x - x0) * sin
+            if -reach <= along <= length + reach and abs(across) <= reach:
+                image[y, x] = np.int8(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def refer_to_end(maps, gains, apart, blind, out, first, last):
+    """Rows first..last of maps against the mean of the frames of another time, not as it was when each came.
+
+    A residual r_t against a mean that took a share g_t of each, M_t+1 = M_t + g_t r_t, is one against the last mean when
+    all g r from t on are taken from it. From that the mean of those is taken that are more than `apart` frames before or
+    after: what moves slowly is not in the mean that it is compared with.
+
+    Parameters
+    ----------
+    maps, out : (N, H, W) int8; gains : (N,) float32.
+    blind : (H, W) bool, True where nothing is to be looked for: stars, whose residuals last.
+    """
+    number, _, width = maps.shape
+    later = np.empty(width, dtype=np.float32)
+    sums = np.empty((number + 1, width), dtype=np.float32)
+    for y in range(first, last):
+        for x in range(width):
+            later[x] = np.float32(0.0)
+            sums[number, x] = np.float32(0.0)
+        # sums[t] becomes what residuals from t on amount to
+        for t in range(number - 1, -1, -1):
+            g = gains[t]
+            line = maps[t, y]
+            for x in range(width):
+                r = np.float32(line[x])
+                later[x] += g * r
+                sums[t, x] = sums[t + 1, x] + (r - later[x])
+        for t in range(number):
+            low = max(0, t - apart)
+            high = min(number, t + apart + 1)
+            left = number - (high - low)
+            share = np.float32(1.0 / left) if left > 0 else np.float32(0.0)
+            line = maps[t, y]
+            to = out[t, y]
+            for x in range(width):
+                own = sums[t, x] - sums[t + 1, x]
+                others = sums[0, x] - (sums[low, x] - sums[high, x])
+                v = own - share * others if line[x] != 0 and not blind[y, x] else np.float32(0.0)
+                to[x] = np.int8(min(max(v, np.float32(-127.0)), np.float32(127.0)))

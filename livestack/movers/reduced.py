@@ -25,6 +25,9 @@ MARGIN = kernel.PIECE
 """Reduced pixels beyond the reference that are looked at, too."""
 MESH_PX = 64
 """Reduced pixels from one node of a frame's sky to the next."""
+STAR_VARIANCE = 1.8
+AROUND = 13
+"""Coarse pixels in a side of the neighbourhood whose mean is taken off points of light."""
 DOWN, ALONG = 4, 4
 """Of so many rows, and pixels of a row, one is looked at for the sky."""
 FORGETS_AFTER = 400
@@ -160,21 +163,33 @@ class ReducedNight:
         sigma, share = self._structure(frames)
         bands.run(lambda a, b: kernel.prior_rows(self._mean, sigma, share, self._variance, a, b), self.grid.height)
 
-    def add(self, laid: np.ndarray, factor: float, bands: Bands) -> Residual:
+    @property
+    def stars(self) -> np.ndarray:
+        """(H, W) bool, True where residuals scatter much more than the sky's: stars."""
+        return np.asarray(self._variance > STAR_VARIANCE)
+
+    @property
+    def gain(self) -> float:
+        """Share of the next frame's residual that the mean will take."""
+        return 1.0 / (min(self.n_frames, FORGETS_AFTER) + 1)
+
+    def add(self, laid: np.ndarray, factor: float, bands: Bands, learn: bool = True) -> Residual:
         """What a frame shows beside the mean; the frame then belongs to it.
 
         Parameters
         ----------
         laid : (H, W) float32 as `lay` returns it; factor : brings it to the reference's brightness.
+        learn : False for a frame that the mean was begun with.
         """
+        count = None if learn else self._count.copy()
         height, width = self._mean.shape
         known = np.where(self._count[::DOWN, ::ALONG] > 0, self._mean[::DOWN, ::ALONG], np.float32(np.nan))
         level, sigma = self._level(laid, factor, known)
         sigmas, filtered = self._array("sigmas"), self._array("filtered")
         bands.run(
             lambda a, b: kernel.residual_rows(
-                laid, factor, level, MESH_PX, sigma, self._count, self._mean, self._variance, FORGETS_AFTER, sigmas, a,
-                b,
+                laid, factor, level, MESH_PX, sigma, self._count, self._mean, self._variance, FORGETS_AFTER,
+                float(learn), sigmas, a, b,
             ),
             height,
         )  # fmt: skip
@@ -182,9 +197,13 @@ class ReducedNight:
         points = np.empty((height, width), dtype=np.int8)
         bands.run(lambda a, b: kernel.filter_rows(sigmas, self._taps, filtered, a, b), height)
         scale = 1.0 / max(_scatter(filtered), 0.3)
-        bands.run(lambda a, b: kernel.store_rows(filtered, scale, points, a, b), height)
         bands.run(lambda a, b: kernel.coarse_rows(sigmas, coarse, a, b), height // 2)
+        around = _around(coarse)
+        weight = 0.5 * float(self._taps.sum()) ** 2
+        bands.run(lambda a, b: kernel.store_rows(filtered, around, weight, scale, points, a, b), height)
         coarse *= np.float32(1.0 / max(_scatter(coarse), 0.5))
+        if count is not None:
+            self._count = count
         self.n_frames += 1
         return Residual(sigmas, coarse, points, sigma)
 
@@ -277,6 +296,16 @@ def _nodes(values: np.ndarray) -> np.ndarray:
     step_x, step_y = plane[0, -1] - plane[0, -2], plane[-1, 0] - plane[-2, 0]
     corners += by_plane - 0.5 * (step_x + step_y)
     return np.ascontiguousarray(corners, dtype=np.float32)
+
+
+def _around(coarse: np.ndarray) -> np.ndarray:
+    """Mean of the coarse residuals around each, of those that are known; what stands out counts for little."""
+    capped = np.clip(coarse, -4.0, 4.0)
+    known = (coarse != 0).astype(np.float32)
+    side = (AROUND, AROUND)
+    total = cv2.boxFilter(capped, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    number = cv2.boxFilter(known, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(total / np.maximum(number, 1.0))
 
 
 def _subtract(laid: np.ndarray, factor: float, level: np.ndarray, out: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,10 +20,13 @@ from livestack.base.settings import PassageSettings
 from livestack.engine.events import Event, FrameDone, FrameRegistered, ReferenceChanged
 from livestack.engine.reference import Reference
 from livestack.engine.states import Outcome
+from livestack.kernels import movers as kernel
 from livestack.kernels.bands import Bands
+from livestack.movers.map_store import MapStore
 from livestack.movers.passages import Passage
-from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, Grid, ReducedNight
+from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, MARGIN, Grid, ReducedNight
 from livestack.movers.streaks import Streak, find_streaks
+from livestack.movers.tracking import find_tracks
 from livestack.registration.distortion import to_reference
 
 MOST_HELD = 12
@@ -49,8 +52,27 @@ class _Laid:
     footprint: np.ndarray
     factor: float = 1.0
 
+    matrix: np.ndarray = field(default_factory=lambda: np.eye(3))
+    minutes: float = math.nan
+    """Of the middle of the exposure, since an epoch."""
+
     def state(self) -> tuple[Any, ...]:
-        return self.file, self.time_utc, self.reduced, self.footprint, self.factor
+        return self.file, self.time_utc, self.reduced, self.footprint, self.factor, self.matrix, self.minutes
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A frame whose residual is kept; see `_Laid`."""
+
+    file: str
+    time_utc: str
+    matrix: np.ndarray
+    minutes: float
+    gain: float
+    """Share of its residual that the mean took."""
+
+    def state(self) -> tuple[Any, ...]:
+        return self.file, self.time_utc, self.matrix, self.minutes, self.gain
 
 
 @dataclass(eq=False)
@@ -58,6 +80,8 @@ class _Watch:
     """One group: its night made smaller, the frames that wait for it, and what passed."""
 
     night: ReducedNight
+    maps: MapStore
+    seen: list[_Seen] = field(default_factory=list)
     held: list[_Laid] = field(default_factory=list)
     found: list[Passage] = field(default_factory=list)
 
@@ -70,6 +94,7 @@ class Passages:
     bands : threads of the kernels.
     tell : called with each passage when it is known; `alert` with a sentence for the person at the telescope.
     spoken : the name of a file as the journal says it.
+    folder : where residuals are kept until the night is over; None keeps them in memory.
     """
 
     name: ClassVar[str] = "passages"
@@ -77,8 +102,9 @@ class Passages:
 
     def __init__(
         self, settings: PassageSettings, bands: Bands, tell: Tell, alert: Callable[[str], None],
-        spoken: Callable[[Path], str],
+        spoken: Callable[[Path], str], folder: Path | None = None,
     ) -> None:  # fmt: skip
+        self._folder = folder
         self._settings, self._bands = settings, bands
         self._tell, self._alert, self._spoken = tell, alert, spoken
         self._groups: dict[str, _Watch] = {}
@@ -98,7 +124,12 @@ class Passages:
     def state(self) -> Mapping[str, Any]:
         """All that was found, and what later frames are compared with."""
         return {
-            name: (watch.night.state(), [one.state() for one in watch.held], [one.state() for one in watch.found])
+            name: (
+                watch.night.state(),
+                [one.state() for one in watch.held],
+                [one.state() for one in watch.found],
+                [one.state() for one in watch.seen],
+            )  # fmt: skip
             for name, watch in self._groups.items()
         }
 
@@ -106,9 +137,16 @@ class Passages:
         """Go on from what `state` returned."""
         if not self._settings.enabled:
             return
-        for name, (night, held, found) in state.items():
+        for name, (saved, held, found, seen) in state.items():
+            night = ReducedNight.restored(saved)
+            shape = night.mean.shape
+            maps = MapStore.restored(self._file(name), shape, len(seen))
+            if maps is None:  # they are gone: what moves is looked for in the frames that come
+                maps, seen = MapStore(self._file(name), shape), []
             self._groups[str(name)] = _Watch(
-                ReducedNight.restored(night),
+                night,
+                maps,
+                [_Seen(*one) for one in seen],
                 [_Laid(*(np.array(v) if isinstance(v, np.ndarray) else v for v in one)) for one in held],
                 [Passage(**one) for one in found],
             )
@@ -124,7 +162,16 @@ class Passages:
         if watch is None:
             return ()
         self._start(group, watch, LEAST_FRAMES)
+        self._find_movers(group, watch)
         return tuple(watch.found)
+
+    def close(self) -> None:
+        """Give back what was kept for the end of the night."""
+        for watch in self._groups.values():
+            watch.maps.close()
+
+    def _file(self, group: str) -> Path | None:
+        return None if self._folder is None else self._folder / f"residuals-{group}.bin"
 
     # Frames
 
@@ -137,7 +184,7 @@ class Passages:
         before = self._groups.get(group)
         info = reference.info
         grid = Grid.of(reference.shape, fwhm, info.bayer is not None, info.planes)
-        watch = _Watch(ReducedNight(grid, fwhm))
+        watch = _Watch(ReducedNight(grid, fwhm), MapStore(self._file(group), (grid.height, grid.width)))
         if before is not None and reference.from_previous is not None and not before.night.n_frames:
             watch.held = _moved(before, watch.night.grid, reference)
         self._groups[group] = watch
@@ -152,12 +199,14 @@ class Passages:
         right, bottom = info.width - 0.5, info.height - 0.5
         corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
         name = self._spoken(frame.path) if frame.path is not None else frame.name
-        middle = ""
+        middle, minutes = "", math.nan
         if info.date_obs is not None:
             moment = info.date_obs + timedelta(seconds=(info.exposure_s or 0.0) / 2)
+            minutes = moment.timestamp() / 60.0
             middle = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         footprint = to_reference(placed.matrix, placed.distortion, corners)
-        self._pending = (event.group, _Laid(name, middle, reduced, footprint))
+        laid = _Laid(name, middle, reduced, footprint, matrix=placed.matrix, minutes=minutes)
+        self._pending = (event.group, laid)
 
     def _take(self, outcome: Outcome) -> None:
         pending, self._pending = self._pending, None
@@ -166,7 +215,7 @@ class Passages:
         group, laid = pending
         watch = self._groups[group]
         factor = float(np.mean(outcome.normalisation.factor))
-        laid = _Laid(laid.file, laid.time_utc, laid.reduced, laid.footprint, factor)
+        laid = replace(laid, factor=factor)
         if watch.night.n_frames:
             self._look(group, watch, laid)
             return
@@ -183,14 +232,54 @@ class Passages:
             return
         watch.night.begin([(one.reduced, one.factor) for one in held], self._bands)
         for one in held:
-            self._look(group, watch, one)
+            self._look(group, watch, one, learn=False)
 
-    def _look(self, group: str, watch: _Watch, laid: _Laid) -> None:
-        """What one frame shows beside the others."""
+    def _look(self, group: str, watch: _Watch, laid: _Laid, learn: bool = True) -> None:
+        """What one frame shows beside the others; `learn` False where the mean was begun with it."""
         night = watch.night
-        residual = night.add(laid.reduced, laid.factor, self._bands)
+        gain = night.gain if learn else 0.0
+        residual = night.add(laid.reduced, laid.factor, self._bands, learn)
         for streak in find_streaks(residual, night.grid, night.fwhm_px, laid.footprint):
             self._found(group, watch, _as_passage(streak, laid))
+            ends = night.grid.from_reference(np.array([[streak.x0, streak.y0], [streak.x1, streak.y1]]))
+            reach = (1.5 * streak.width_px + 3.0) / night.grid.bin
+            kernel.erase_line(residual.points, *ends.ravel(), reach)
+        if watch.maps.append(residual.points):
+            watch.seen.append(_Seen(laid.file, laid.time_utc, laid.matrix, laid.minutes, gain))
+
+    def _find_movers(self, group: str, watch: _Watch) -> None:
+        """What moves through all frames so far; those that were told before are told anew as they are now."""
+        seen, night = watch.seen, watch.night
+        dated = np.array([one.minutes for one in seen])
+        order = np.argsort(dated, kind="stable") if np.isfinite(dated).all() else np.arange(len(seen))
+        if not np.array_equal(order, np.arange(len(seen))) or len(seen) < 2:
+            order = np.arange(len(seen))
+            timed = False
+        else:
+            timed = bool(np.isfinite(dated).all() and (np.diff(dated) > 0).all())
+        times = dated - dated[0] if timed else np.arange(float(len(seen)))
+        # the matrices lead to the reference, tracks are told from its margin on
+        shift = np.array([[1.0, 0.0, MARGIN * night.grid.bin], [0.0, 1.0, MARGIN * night.grid.bin], [0.0, 0.0, 1.0]])
+        matrices = [shift @ one.matrix for one in seen]
+        gains = np.array([one.gain for one in seen], dtype=np.float32)
+        tracks = find_tracks(
+            watch.maps.against_end(gains, night.stars, self._bands),
+            times,
+            matrices,
+            night.grid.bin,
+            night.fwhm_px,
+            self._bands,
+        )
+        watch.found = [one for one in watch.found if one.kind != "mover"]
+        for track in tracks:
+            first, last = seen[track.first], seen[track.last]
+            ends = night.grid.to_reference(np.array([[track.x0, track.y0], [track.x1, track.y1]]))
+            minutes = times[track.last] - times[track.first]
+            rate = math.hypot(*(ends[1] - ends[0])) / minutes if timed else math.nan
+            self._found(group, watch, Passage(
+                "mover", first.file, last.file, track.n_seen, first.time_utc, *(float(v) for v in ends.ravel()),
+                night.fwhm_px, track.snr, rate,
+            ))  # fmt: skip
 
     def _found(self, group: str, watch: _Watch, passage: Passage) -> None:
         watch.found.append(passage)
@@ -220,5 +309,10 @@ def _moved(before: _Watch, grid: Grid, reference: Reference) -> list[_Laid]:
             one.reduced, matrix, (grid.width, grid.height), flags=cv2.INTER_LINEAR, borderValue=math.nan
         )
         footprint = one.footprint @ to_new[:2, :2].T + to_new[:2, 2]
-        moved.append(_Laid(one.file, one.time_utc, np.asarray(reduced), footprint, one.factor / own))
+        moved.append(
+            replace(
+                one, reduced=np.asarray(reduced), footprint=footprint, factor=one.factor / own,
+                matrix=to_new @ one.matrix,
+            )
+        )  # fmt: skip
     return moved

@@ -22,7 +22,7 @@ from livestack.products.passage_files import write_passages
 from livestack.products.saver import Saver
 from livestack.products.stack_files import write_preview
 from livestack.products.star_files import write_curves
-from livestack.session.checkpoint import Checkpointer, Checkpoints
+from livestack.session.checkpoint import FOLDER_NAME, Checkpointer, Checkpoints
 from livestack.session.journal_writer import JournalWriter
 from livestack.session.status_feed import StatusFeed
 from livestack.stacking.mask_store import MaskStore
@@ -56,7 +56,7 @@ class SessionParts:
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
         self.passages = Passages(
             settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
-            journal.spoken,
+            journal.spoken, output / FOLDER_NAME,
         )  # fmt: skip
         status.curves = self.photometry.curves
         status.sky = self.sky.facts
@@ -139,6 +139,7 @@ class SessionParts:
         self.preview.close()
         self.psf.close()
         self.sky.close()
+        self.passages.close()
         self.close_state()
         self.stack.close()
 

@@ -1,0 +1,203 @@
+"""Synthetic tracking: what moves evenly through the night, though no single frame shows it.
+
+Blocks of a few frames are shifted against each other by a grid of rates and added (Shao et al. 2014,
+doi:10.1088/0004-637X/782/1/1; Heinze et al. 2015, doi:10.1088/0004-6256/150/4/125); what stands out in one is followed
+through ever more frames, its ends moved to where the sum along it is largest. So many rates and places are tried that
+chance alone makes sums of six sigma: what is believed must be beyond what the number of trials allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from livestack.kernels import movers as kernel
+from livestack.kernels.bands import Bands
+from livestack.registration.distortion import to_frame
+
+BLOCK = 8
+LEAST_FRAMES = 5
+FASTEST = 2.6
+"""Reduced pixels a frame."""
+RATE_STEP = 0.36
+CANDIDATE_SIGMA = 3.6
+MOST_CANDIDATES = 6000
+MOST_BLOCKS = 24
+CAP = 8.0
+"""A frame counts for no more than so many sigma in a sum."""
+FALSE_A_NIGHT = 0.03
+LEAST_WAY_FWHM = 1.3
+STILL_SHARE = 0.72
+STILL_ON_SENSOR_PX = 1.6
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A point that moves evenly.
+
+    Attributes
+    ----------
+    first, last : numbers of the frames, both included.
+    x0, y0, x1, y1 : reduced pixels at the middle of those.
+    total : sigma of the sum; snr : mean over the frames.
+    n_seen : frames that show its place.
+    """
+
+    first: int
+    last: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    total: float
+    snr: float
+    n_seen: int
+
+    def place(self, share: float) -> tuple[float, float]:
+        """Reduced (x, y) at a share of the time from first to last."""
+        return self.x0 + share * (self.x1 - self.x0), self.y0 + share * (self.y1 - self.y0)
+
+
+def find_tracks(
+    maps: np.ndarray, times: np.ndarray, matrices: Sequence[np.ndarray], bin_px: int, fwhm_px: float, bands: Bands
+) -> list[Track]:
+    """All that moves through a night.
+
+    Parameters
+    ----------
+    maps : (N, H, W) int8, residuals filtered for points, sixteenths of sigma, in the order of time.
+    times : (N,) minutes, rising.
+    matrices : N of (3, 3), frame -> reference.
+    bin_px : reference pixels in a reduced one; fwhm_px : of a star, on the reference.
+    """
+    n_maps, height, width = maps.shape
+    if n_maps < LEAST_FRAMES:
+        return []
+    block = min(BLOCK, n_maps)
+    starts = np.unique(
+        np.linspace(0, n_maps - block, max(1, min(MOST_BLOCKS, 2 * (n_maps - block) // block + 1))).astype(int)
+    )
+    ranges, ends, values = [], [], []
+    best, which = np.empty((height, width), dtype=np.int16), np.empty((height, width), dtype=np.int16)
+    limit = int(CANDIDATE_SIGMA * 16 * math.sqrt(block))
+    for start in starts:
+        part = np.ascontiguousarray(maps[start : start + block])
+        shifts = _shifts(times[start : start + block])
+        bands.run(lambda a, b, part=part, shifts=shifts: kernel.shift_rows(part, shifts, best, which, a, b), height)
+        room = np.empty((200_000, 4), dtype=np.int32)
+        found = room[: min(kernel.list_best(best, which, limit, 0, height, room), len(room))]
+        found = found[np.argsort(-found[:, 3], kind="stable")][:MOST_CANDIDATES]
+        for x, y, rate, value in found:
+            shift = shifts[rate]
+            ranges.append((start, start + block))
+            ends.append((x + shift[0, 0], y + shift[0, 1], x + shift[-1, 0], y + shift[-1, 1]))
+            values.append(value)
+    if not ranges:
+        return []
+    order = np.argsort(-np.array(values), kind="stable")
+    its_ranges = np.array(ranges, dtype=np.int64)[order]
+    its_ends = np.array(ends, dtype=float)[order]
+    sums = np.zeros(len(order))
+
+    def follow(a: int, b: int) -> None:
+        kernel.follow_candidates(maps, times, its_ranges[a:b], its_ends[a:b], CAP, CANDIDATE_SIGMA, sums[a:b])
+
+    bands.run(follow, len(order))
+    trials = float(height) * width / 4 * (2 * FASTEST * n_maps / 1.4) ** 2 * math.pi / 4
+    believed = _sigma_of(FALSE_A_NIGHT / trials)
+    tracks: list[Track] = []
+    for k in np.argsort(-sums, kind="stable"):
+        if sums[k] < believed:
+            break
+        one = _judge(maps, times, matrices, its_ranges[k], its_ends[k], float(sums[k]), bin_px, fwhm_px)
+        if one is not None and not any(_same(one, other, times) for other in tracks):
+            tracks.append(one)
+    return tracks
+
+
+def _shifts(times: np.ndarray) -> np.ndarray:
+    """(R, B, 2) int64: where each of B frames is read, for all rates up to the fastest."""
+    usual = float(np.median(np.diff(times))) or 1.0
+    step = RATE_STEP * BLOCK / len(times)
+    grid = np.arange(-math.floor(FASTEST / step), math.floor(FASTEST / step) + 1) * step
+    vx, vy = np.meshgrid(grid, grid)
+    keep = vx**2 + vy**2 <= FASTEST**2
+    rates = np.stack([vx[keep], vy[keep]], axis=1)
+    since = (times - times.mean()) / usual
+    return np.rint(rates[:, None, :] * since[None, :, None]).astype(np.int64)
+
+
+def _sigma_of(chance: float) -> float:
+    """How many sigma a normal number is beyond with that chance."""
+    from scipy.stats import norm
+
+    return float(norm.isf(chance))
+
+
+def _judge(
+    maps: np.ndarray, times: np.ndarray, matrices: Sequence[np.ndarray], span: np.ndarray, ends: np.ndarray,
+    total: float, bin_px: int, fwhm_px: float,
+) -> Track | None:  # fmt: skip
+    """A track that is believed: it moves, on the sensor too, and is not two or three hits alone."""
+    first, last = int(span[0]), int(span[1])
+    values = np.empty(last - first)
+    kernel.sample_track(maps, times, first, last, ends, values)
+    seen = np.isfinite(values)
+    first, last, ends = _without_blank(values, first, times, ends)
+    values = values[int(np.flatnonzero(seen)[0]) : int(np.flatnonzero(seen)[-1]) + 1]
+    known = values[np.isfinite(values)]
+    if len(known) < LEAST_FRAMES:
+        return None
+    way = math.hypot(ends[2] - ends[0], ends[3] - ends[1]) * bin_px
+    if way < max(LEAST_WAY_FWHM * fwhm_px, 3.0):
+        return None
+    # without its three best frames it still stands out
+    rest = np.sort(known)[:-3]
+    if len(rest) and rest.sum() / math.sqrt(len(rest)) < 0.45 * total * math.sqrt(len(rest) / len(known)):
+        return None
+    # what stays where it is shows at one place what it shows along a path
+    for part in (0.0, 0.25, 0.5, 0.75, 1.0):
+        at = np.tile(ends[:2] + part * (ends[2:] - ends[:2]), 2)
+        still = np.empty(last - first)
+        kernel.sample_track(maps, times, first, last, at, still)
+        if np.nansum(np.minimum(still, CAP)) / math.sqrt(len(still)) > STILL_SHARE * total:
+            return None
+    share = (times[first:last] - times[first]) / max(times[last - 1] - times[first], 1e-9)
+    path = np.stack([ends[0] + share * (ends[2] - ends[0]), ends[1] + share * (ends[3] - ends[1])], axis=1) * bin_px
+    on_sensor = np.array(
+        [to_frame(matrices[n], None, p[None])[0] for n, p in zip(range(first, last), path, strict=True)]
+    )
+    off = on_sensor - np.median(on_sensor, axis=0)
+    if np.sqrt((off**2).sum(axis=1)).max() < STILL_ON_SENSOR_PX:
+        return None  # a pixel of the sensor
+    return Track(first, last - 1, *(float(v) for v in ends), total, float(known.mean()), len(known))
+
+
+def _without_blank(values: np.ndarray, first: int, times: np.ndarray, ends: np.ndarray) -> tuple[int, int, np.ndarray]:
+    """First and last frame (excluded) between which a track is seen, and its ends there."""
+    seen = np.flatnonzero(np.isfinite(values))
+    if not len(seen):
+        return first, first + 1, ends
+    a, b = first + int(seen[0]), first + int(seen[-1]) + 1
+    span = max(times[first + len(values) - 1] - times[first], 1e-9)
+    shares = (times[a] - times[first]) / span, (times[b - 1] - times[first]) / span
+    cut = [ends[k] + share * (ends[2 + k] - ends[k]) for share in shares for k in range(2)]
+    return a, b, np.array(cut)
+
+
+def _same(one: Track, other: Track, times: np.ndarray) -> bool:
+    """True when two tracks are near each other where both are."""
+    a, b = max(one.first, other.first), min(one.last, other.last)
+    if a > b:
+        a = b = (a + b) // 2
+
+    def at(track: Track, n: int) -> tuple[float, float]:
+        span = max(times[track.last] - times[track.first], 1e-9)
+        return track.place((times[n] - times[track.first]) / span)
+
+    (ax, ay), (bx, by) = at(one, a), at(other, a)
+    (cx, cy), (dx, dy) = at(one, b), at(other, b)
+    return min(math.hypot(ax - bx, ay - by), math.hypot(cx - dx, cy - dy)) < 4.0
