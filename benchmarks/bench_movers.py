@@ -32,6 +32,7 @@ import numpy as np
 from astropy.io import fits
 
 WIDTH, HEIGHT = 900, 640
+SHOWN = ("kind", "first_file", "last_file", "x0", "y0", "x1", "y1", "snr", "n_frames", "rate_px_min")
 NIGHTS = {
     "plain": {},
     "drift": {"drift": 1.6, "turn": 0.02},
@@ -61,7 +62,7 @@ def similarity(dx: float, dy: float, degrees: float) -> np.ndarray:
     a, middle = math.radians(degrees), np.array([WIDTH / 2, HEIGHT / 2])
     turn = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]])
     matrix = np.eye(3)
-    matrix[:2, :2], matrix[:2, 2] = turn, middle + (dx, dy) - turn @ middle
+    matrix[:2, :2], matrix[:2, 2] = turn, middle + np.array([dx, dy]) - turn @ middle
     return matrix
 
 
@@ -128,7 +129,7 @@ def draw_streak(rng, kind: str, noise: float, fwhm: float) -> tuple[list, dict]:
     x, y = rng.uniform(0.25, 0.75) * WIDTH, rng.uniform(0.25, 0.75) * HEIGHT
     length = {"cut": rng.uniform(60, 400), "meteor": rng.uniform(120, 400)}.get(kind, 3000.0)
     way = np.array([math.cos(angle), math.sin(angle)]) * length / 2
-    ends = np.array([(x, y) - way, (x, y) + way])
+    ends = np.array([np.subtract((x, y), way), np.add((x, y), way)])
     sigma = fwhm / 2.3548
     true = {"kind": "satellite" if kind in ("across", "cut") else kind, "peak": peak / noise, "style": kind}
     if kind == "meteor":
@@ -234,8 +235,8 @@ def make_night(
             + rng.normal(0, read, light.shape)
             + hot_pixels * (1 + 0.02 * rng.normal())
         )
-        header = fits.Header([("EXPTIME", 30.0), ("DATE-OBS", f"2026-11-20T2{i // 120}:{i // 2 % 60:02d}:{30 * (i % 2):02d}"),
-                              ("OBJECT", what), ("GAIN", 100)])  # fmt: skip
+        moment = f"2026-11-20T2{i // 120}:{i // 2 % 60:02d}:{30 * (i % 2):02d}"
+        header = fits.Header([("EXPTIME", 30.0), ("DATE-OBS", moment), ("OBJECT", what), ("GAIN", 100)])
         if bayer:
             header["BAYERPAT"] = bayer
         fits.PrimaryHDU(np.clip(np.round(data / gain + bias), 0, 65535).astype(np.uint16), header).writeto(
@@ -310,9 +311,8 @@ def score_streaks(night: Night, rows: list[dict], to_scene: np.ndarray, stacked:
                     best = (gap, row)
         if best is None:
             if tell:
-                print(
-                    f"      missed {true['style']} peak {true['peak']:.1f} in {true['file']} {np.round(ends, 0).tolist()}"
-                )
+                where = np.round(ends, 0).tolist()
+                print(f"      missed {true['style']} peak {true['peak']:.1f} in {true['file']} {where}")
             continue
         result["found"] += 1
         result["kind"] += best[1]["kind"] == true["kind"]
@@ -359,9 +359,8 @@ def score_points(night: Night, rows: list[dict], to_scene: np.ndarray, stacked: 
                 best = min(best or 9.0, abs(rate - true["rate"]) / true["rate"] if true["rate"] else 0.0)
         if best is None:
             if tell:
-                print(
-                    f"      missed SNR {true['snr']:.2f} rate {true['rate']:.2f} frames {true['first']}-{true['last']} at {true['at'].round()}"
-                )
+                span = f"frames {true['first']}-{true['last']} at {true['at'].round()}"
+                print(f"      missed SNR {true['snr']:.2f} rate {true['rate']:.2f} {span}")
             continue
         result["found"] += 1
         result["rate"] += best <= 0.02

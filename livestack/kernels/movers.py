@@ -782,9 +782,9 @@ def erase_line(image, x0, y0, x1, y1, reach):
 def refer_to_end(maps, gains, apart, blind, out, first, last):
     """Rows first..last of maps against the mean of the frames of another time, not as it was when each came.
 
-    A residual r_t against a mean that took a share g_t of each, M_t+1 = M_t + g_t r_t, is one against the last mean when
-    all g r from t on are taken from it. From that the mean of those is taken that are more than `apart` frames before or
-    after: what moves slowly is not in the mean that it is compared with.
+    A residual r_t against a mean that took a share g_t of each, M_t+1 = M_t + g_t r_t, is one against the last mean
+    when all g r from t on are taken from it. From that the mean of those is taken that are more than `apart` frames
+    before or after: what moves slowly is not in the mean that it is compared with.
 
     Parameters
     ----------
@@ -811,10 +811,11 @@ def refer_to_end(maps, gains, apart, blind, out, first, last):
             high = min(number, t + apart + 1)
             left = number - (high - low)
             share = np.float32(1.0 / left) if left > 0 else np.float32(0.0)
+            white = np.float32(1.0 / math.sqrt(1.0 + share))  # the others have noise of their own
             line = maps[t, y]
             to = out[t, y]
             for x in range(width):
                 own = sums[t, x] - sums[t + 1, x]
                 others = sums[0, x] - (sums[low, x] - sums[high, x])
-                v = own - share * others if line[x] != 0 and not blind[y, x] else np.float32(0.0)
+                v = white * (own - share * others) if line[x] != 0 and not blind[y, x] else np.float32(0.0)
                 to[x] = np.int8(min(max(v, np.float32(-127.0)), np.float32(127.0)))

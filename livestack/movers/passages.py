@@ -6,9 +6,11 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+import numpy as np
 
 COLUMNS = (
     "kind", "first_file", "last_file", "n_frames", "time_utc", "x0", "y0", "x1", "y1", "width_px", "snr",
@@ -92,6 +94,26 @@ def _cell(column: str, value: object) -> str:
     return str(value)
 
 
+def on_sky(passage: Passage, to_sky: Callable[[np.ndarray], np.ndarray]) -> Passage:
+    """With its places in the sky and its position angle.
+
+    Parameters
+    ----------
+    to_sky : reference pixels (n, 2) -> right ascension and declination (n, 2), degrees.
+    """
+    places = np.array([[passage.x0, passage.y0], [passage.x1, passage.y1]])
+    (ra0, dec0), (ra1, dec1) = np.asarray(to_sky(places), dtype=float).tolist()
+    step, high = math.radians(ra1 - ra0), math.radians(dec1)
+    east = math.sin(step) * math.cos(high)
+    low = math.radians(dec0)
+    north = math.cos(low) * math.sin(high) - math.sin(low) * math.cos(high) * math.cos(step)
+    angle = math.degrees(math.atan2(east, north)) % (360.0 if passage.kind == "mover" else 180.0)
+    return replace(
+        passage, ra0_deg=ra0, dec0_deg=dec0, ra1_deg=ra1, dec1_deg=dec1,
+        position_angle_deg=math.nan if passage.kind == "newcomer" else angle,
+    )  # fmt: skip
+
+
 def as_csv(passages: Iterable[Passage]) -> str:
     """The table, with its heading."""
     text = io.StringIO()
@@ -106,13 +128,15 @@ def from_rows(rows: Iterable[Mapping[str, str]]) -> list[Passage]:
     made = []
     for row in rows:
         words = {one.name: row.get(one.name, "") for one in fields(Passage)}
-        texts = {name: words[name] for name in ("kind", "first_file", "last_file", "time_utc", "name")}
-        numbers = {
-            name: float(word) if word else math.nan
-            for name, word in words.items()
-            if name not in texts and name != "n_frames"
-        }
-        made.append(Passage(**texts, n_frames=int(words["n_frames"] or 1), **numbers))
+        plain: dict[str, Any] = {}
+        for name, word in words.items():
+            if name in ("kind", "first_file", "last_file", "time_utc", "name"):
+                plain[name] = word
+            elif name == "n_frames":
+                plain[name] = int(word or 1)
+            else:
+                plain[name] = float(word) if word else math.nan
+        made.append(Passage(**plain))
     return made
 
 

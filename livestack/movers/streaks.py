@@ -193,7 +193,7 @@ def _fit_line(sigmas: np.ndarray, ends: np.ndarray, sigma: float) -> np.ndarray:
 def _above_sides(strip: np.ndarray, sigma: float) -> np.ndarray:
     """A strip (n, w) less what lies beside its line: the sky's own unevenness is no streak."""
     middle = strip.shape[1] // 2
-    inner = int(math.ceil(5 * sigma)) + 2
+    inner = math.ceil(5 * sigma) + 2
     sides = np.concatenate([strip[:, : max(middle - inner, 4)], strip[:, min(middle + inner + 1, 2 * middle - 3) :]], 1)
     pieces = max(1, len(strip) // SIDE_PX)
     level = np.array([np.median(part) for part in np.array_split(sides, pieces)])

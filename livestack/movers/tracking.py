@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,11 @@ MOST_BLOCKS = 24
 CAP = 8.0
 """A frame counts for no more than so many sigma in a sum."""
 FALSE_A_NIGHT = 0.03
+WINDOWS = 4
+"""Spans of frames that are tried are worth so many independent ones."""
+LEAST_SIGMA = 6.4
 LEAST_WAY_FWHM = 1.3
+SAME_PX = 3.0
 STILL_SHARE = 0.72
 STILL_ON_SENSOR_PX = 1.6
 
@@ -56,7 +61,13 @@ class Track:
     snr: float
     n_seen: int
 
-    def place(self, share: float) -> tuple[float, float]:
+    @staticmethod
+    def of(first: int, last: int, ends: np.ndarray, total: float, snr: float, n_seen: int) -> Track:
+        """With its ends as (4,) x0, y0, x1, y1."""
+        x0, y0, x1, y1 = (float(v) for v in ends)
+        return Track(first, last, x0, y0, x1, y1, total, snr, n_seen)
+
+    def place(self, share: Any) -> tuple[Any, Any]:
         """Reduced (x, y) at a share of the time from first to last."""
         return self.x0 + share * (self.x1 - self.x0), self.y0 + share * (self.y1 - self.y0)
 
@@ -86,7 +97,11 @@ def find_tracks(
     for start in starts:
         part = np.ascontiguousarray(maps[start : start + block])
         shifts = _shifts(times[start : start + block])
-        bands.run(lambda a, b, part=part, shifts=shifts: kernel.shift_rows(part, shifts, best, which, a, b), height)
+
+        def add(a: int, b: int, part: np.ndarray = part, shifts: np.ndarray = shifts) -> None:
+            kernel.shift_rows(part, shifts, best, which, a, b)
+
+        bands.run(add, height)
         room = np.empty((200_000, 4), dtype=np.int32)
         found = room[: min(kernel.list_best(best, which, limit, 0, height, room), len(room))]
         found = found[np.argsort(-found[:, 3], kind="stable")][:MOST_CANDIDATES]
@@ -107,13 +122,19 @@ def find_tracks(
 
     bands.run(follow, len(order))
     trials = float(height) * width / 4 * (2 * FASTEST * n_maps / 1.4) ** 2 * math.pi / 4
-    believed = _sigma_of(FALSE_A_NIGHT / trials)
+    believed = max(_sigma_of(FALSE_A_NIGHT / (WINDOWS * trials)), LEAST_SIGMA)
     tracks: list[Track] = []
+    explained: list[Track] = []
     for k in np.argsort(-sums, kind="stable"):
         if sums[k] < believed:
             break
-        one = _judge(maps, times, matrices, its_ranges[k], its_ends[k], float(sums[k]), bin_px, fwhm_px)
-        if one is not None and not any(_same(one, other, times) for other in tracks):
+        (first, last), own = its_ranges[k], its_ends[k]
+        whole = Track.of(int(first), int(last) - 1, own, float(sums[k]), 0.0, 0)
+        if any(_shares_light(whole, other, times) for other in explained):
+            continue
+        explained.append(whole)  # what is no mover is not told in pieces either
+        one = _judge(maps, times, matrices, its_ranges[k], own, float(sums[k]), bin_px, fwhm_px)
+        if one is not None:
             tracks.append(one)
     return tracks
 
@@ -173,7 +194,7 @@ def _judge(
     off = on_sensor - np.median(on_sensor, axis=0)
     if np.sqrt((off**2).sum(axis=1)).max() < STILL_ON_SENSOR_PX:
         return None  # a pixel of the sensor
-    return Track(first, last - 1, *(float(v) for v in ends), total, float(known.mean()), len(known))
+    return Track.of(first, last - 1, ends, total, float(known.mean()), len(known))
 
 
 def _without_blank(values: np.ndarray, first: int, times: np.ndarray, ends: np.ndarray) -> tuple[int, int, np.ndarray]:
@@ -188,16 +209,15 @@ def _without_blank(values: np.ndarray, first: int, times: np.ndarray, ends: np.n
     return a, b, np.array(cut)
 
 
-def _same(one: Track, other: Track, times: np.ndarray) -> bool:
-    """True when two tracks are near each other where both are."""
+def _shares_light(one: Track, other: Track, times: np.ndarray) -> bool:
+    """True when two tracks are at one place at some time: one of them may be made of the other's light."""
     a, b = max(one.first, other.first), min(one.last, other.last)
     if a > b:
-        a = b = (a + b) // 2
+        return False
+    when = times[a : b + 1]
 
-    def at(track: Track, n: int) -> tuple[float, float]:
-        span = max(times[track.last] - times[track.first], 1e-9)
-        return track.place((times[n] - times[track.first]) / span)
+    def path(track: Track) -> np.ndarray:
+        share = (when - times[track.first]) / max(times[track.last] - times[track.first], 1e-9)
+        return np.stack(track.place(share), axis=-1)
 
-    (ax, ay), (bx, by) = at(one, a), at(other, a)
-    (cx, cy), (dx, dy) = at(one, b), at(other, b)
-    return min(math.hypot(ax - bx, ay - by), math.hypot(cx - dx, cy - dy)) < 4.0
+    return bool(np.hypot(*(path(one) - path(other)).T).min() < SAME_PX)

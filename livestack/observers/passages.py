@@ -129,7 +129,7 @@ class Passages:
                 [one.state() for one in watch.held],
                 [one.state() for one in watch.found],
                 [one.state() for one in watch.seen],
-            )  # fmt: skip
+            )
             for name, watch in self._groups.items()
         }
 
@@ -147,7 +147,7 @@ class Passages:
                 night,
                 maps,
                 [_Seen(*one) for one in seen],
-                [_Laid(*(np.array(v) if isinstance(v, np.ndarray) else v for v in one)) for one in held],
+                [_Laid(*one) for one in held],
                 [Passage(**one) for one in found],
             )
 
@@ -276,10 +276,12 @@ class Passages:
             ends = night.grid.to_reference(np.array([[track.x0, track.y0], [track.x1, track.y1]]))
             minutes = times[track.last] - times[track.first]
             rate = math.hypot(*(ends[1] - ends[0])) / minutes if timed else math.nan
-            self._found(group, watch, Passage(
-                "mover", first.file, last.file, track.n_seen, first.time_utc, *(float(v) for v in ends.ravel()),
-                night.fwhm_px, track.snr, rate,
-            ))  # fmt: skip
+            (x0, y0), (x1, y1) = ends.tolist()
+            moving = Passage(
+                "mover", first.file, last.file, track.n_seen, first.time_utc, x0, y0, x1, y1, night.fwhm_px, track.snr,
+                float(rate),
+            )  # fmt: skip
+            self._found(group, watch, moving)
 
     def _found(self, group: str, watch: _Watch, passage: Passage) -> None:
         watch.found.append(passage)

@@ -12,6 +12,7 @@ from livestack.detection.psf import PSFModel
 from livestack.engine.events import Alert
 from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
+from livestack.movers.passages import on_sky, tally
 from livestack.observers.observer import Observer, guarded
 from livestack.observers.passages import Passages
 from livestack.observers.photometry import Photometry
@@ -115,7 +116,13 @@ class SessionParts:
     def save_passages(self, group: Group) -> None:
         """Write what passed while a group was stacked."""
         if self.settings.passages.enabled:
-            path = write_passages(self.output / group.name, self.passages.finish(group.name))
+            facts = self.sky.facts(group.name)
+            found = self.passages.finish(group.name)
+            if facts is not None:
+                found = tuple(on_sky(one, facts.sky.to_sky) for one in found)
+            path = write_passages(self.output / group.name, found)
+            if found:
+                self.status.say(f"{group.name}: {tally(found)} passed.")
             self.saver.results.extend(one for one in (path,) if one not in self.saver.results)
 
     def draw_active(self, otherwise: Group | None = None) -> None:
