@@ -34,7 +34,7 @@ WINDOWS = 4
 """Spans of frames that are tried are worth so many independent ones."""
 LEAST_SIGMA = 6.4
 LEAST_WAY_FWHM = 1.3
-SAME_PX = 3.0
+SAME_PX = 5.0
 STILL_SHARE = 0.72
 STILL_ON_SENSOR_PX = 1.6
 

@@ -22,7 +22,7 @@ NIGHT = Scenario(
         Passing(kind="satellite", frame=2, peak_sigma=10, x=200, y=150, angle_deg=33),
         Passing(kind="meteor", frame=13, peak_sigma=15, x=220, y=140, angle_deg=100, length_px=150),
     ),
-    movers=(Mover(x=120, y=110, rate_px_min=3.0, angle_deg=20, flux_e=3500.0),),
+    movers=(Mover(x=120, y=110, rate_px_min=3.0, angle_deg=20, flux_e=900.0),),
 )  # fmt: skip
 
 
