@@ -104,6 +104,7 @@ class FakeSession:
             set_note=lambda words: self._ask("note", words, note=words),
             set_object=lambda name: self._ask("object", name, object_name=name),
             set_stretch=lambda background, saturation: self._ask("stretch", background, saturation),
+            follow=lambda x, y: self._ask("follow", round(x), round(y)),
             remove_frame=lambda name: self._ask("remove", name),
         )
 

@@ -21,6 +21,7 @@ registration
 astrometry
 quality
 stacking
+following
 photometry picture movers
 engine
 observers products

@@ -2,9 +2,9 @@
 
 Gaia Collaboration, Vallenari et al. 2023, doi:10.1051/0004-6361/202243940 (data under CC BY-SA 3.0 IGO); van Leeuwen
 2007, doi:10.1051/0004-6361:20078357. Positions are of 2016.0. Where the file holds proper motions they are carried to
-the year asked for, in a straight line; version 0.1.2 holds magnitudes (BP, RP) in those places, none of them negative,
-and its positions are left as they are. Parallax and aberration are left out (the latter is common to a field, to 1 part
-in 10,000 of its size).
+the year asked for, in a straight line; version 0.1.2 holds magnitudes (BP, RP) in those places, none of them negative:
+its positions are left as they are, and the colours are taken. Parallax and aberration are left out (the latter is
+common to a field, to 1 part in 10,000 of its size).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from livestack.base.errors import LivestackError
 MAGIC = b"GDR3"
 EPOCH = 2016.0
 FAINTEST = 10.0
+REDDEST = 6.0
+"""BP - RP beyond which one of the two is no magnitude."""
 _RECORD = np.dtype([("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("g", "<f4"), ("pm_ra", "<f4"), ("pm_dec", "<f4")])
 _MAS = math.radians(1.0 / 3.6e6)
 
@@ -32,11 +34,16 @@ class Catalogue:
     vectors : (n, 3) float64 unit vectors, ICRS.
     g : (n,) float32, magnitude in Gaia's G.
     ids : (n,) int64, Gaia DR3 source; negative: minus the Hipparcos number.
-    year : of the positions, Julian.
+    year : of the positions, Julian; `moves`: they are others in another year.
+    bp_rp : (n,) float32, colour index BP - RP, mag; NaN where it is not known.
     """
 
-    def __init__(self, vectors: np.ndarray, g: np.ndarray, ids: np.ndarray, year: float) -> None:
-        self.vectors, self.g, self.ids, self.year = vectors, g, ids, year
+    def __init__(
+        self, vectors: np.ndarray, g: np.ndarray, ids: np.ndarray, year: float, moves: bool = False,
+        bp_rp: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.vectors, self.g, self.ids, self.year, self.moves = vectors, g, ids, year, moves
+        self.bp_rp = np.full(len(g), np.nan, np.float32) if bp_rp is None else bp_rp
         self._tree = cKDTree(vectors, balanced_tree=False, compact_nodes=False)
 
     def __len__(self) -> int:
@@ -72,12 +79,33 @@ class Catalogue:
         move = (year - EPOCH) * _MAS if moves else 0.0
         vectors += move * (stars["pm_ra"][:, None] * east + stars["pm_dec"][:, None] * north)
         vectors /= np.linalg.norm(vectors, axis=1)[:, None]
-        return cls(vectors, stars["g"].copy(), stars["id"].copy(), year)
+        return cls(vectors, stars["g"].copy(), stars["id"].copy(), year, moves, None if moves else _colours(stars))
+
+    def spread(self, index: np.ndarray, radius_rad: float, most: int) -> np.ndarray:
+        """So many of some stars, evenly: those that are among the brightest within a radius of themselves.
+
+        Parameters
+        ----------
+        index : ascending, which is brightest first.
+        """
+        if len(index) <= most:
+            return index
+        vectors = self.vectors[index]
+        pairs = cKDTree(vectors).query_pairs(2 * math.sin(radius_rad / 2), output_type="ndarray")
+        rank = np.bincount(pairs.max(axis=1), minlength=len(index))  # how many around are brighter
+        return np.asarray(index[np.sort(np.argsort(rank, kind="stable")[:most])])
 
     def around(self, centre: np.ndarray, radius_rad: float, most: int | None = None) -> np.ndarray:
         """Indices of the stars within a radius of a unit vector (3,), brightest first, at most so many."""
         chord = 2 * math.sin(min(radius_rad, math.pi) / 2)
         return np.sort(np.asarray(self._tree.query_ball_point(centre, chord), dtype=np.int64))[:most]
+
+
+def _colours(stars: np.ndarray) -> np.ndarray:
+    """(n,) float32 BP - RP of a file that holds both where it says motions; 0 there is no magnitude."""
+    blue, red = stars["pm_ra"], stars["pm_dec"]
+    colour = blue - red
+    return np.where((blue > 0) & (red > 0) & (np.abs(colour) < REDDEST), colour, np.float32(np.nan))
 
 
 def to_vectors(ra_deg: np.ndarray | float, dec_deg: np.ndarray | float) -> np.ndarray:

@@ -16,11 +16,13 @@ class FieldStars:
     Attributes
     ----------
     sky : (n, 2) RA and Dec, degrees; g : (n,) magnitude in Gaia's G; ids : (n,) as in `Catalogue`.
+    bp_rp : (n,) colour index, NaN where it is not known; None: of none.
     """
 
     sky: np.ndarray
     g: np.ndarray
     ids: np.ndarray
+    bp_rp: np.ndarray | None = None
 
     def nearest(self, sky: np.ndarray, within_arcsec: float) -> np.ndarray:
         """(k,) index of the star at each place (k, 2) in degrees; -1 where there is none."""
@@ -50,6 +52,9 @@ class SkyFacts:
     limit_mag : faintest point source that the stack shows at 5 sigma; None: not known.
     sky_mag : brightness of the sky, mag/arcsec^2; None: not known.
     limits : (frames stacked, limit_mag) as the stack grew.
+    zero_points : of each channel, R, G, B; one for mono; empty: not known.
+    colour_term : magnitudes that the zero point is higher for a star whose BP - RP is one larger than `colour_pivot`,
+        for which it holds; None: not known.
     """
 
     sky: SkyMap
@@ -61,3 +66,6 @@ class SkyFacts:
     limit_mag: float | None = None
     sky_mag: float | None = None
     limits: tuple[tuple[int, float], ...] = ()
+    zero_points: tuple[float, ...] = ()
+    colour_term: float | None = None
+    colour_pivot: float | None = None

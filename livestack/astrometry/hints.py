@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from livestack.astrometry.objects import place_of
 from livestack.astrometry.solver import Hint
 from livestack.base.frame import FrameInfo
 
@@ -21,7 +22,11 @@ def hints_of(info: FrameInfo, known_scale: float | None = None) -> list[Hint]:
     hints = []
     if known_scale is not None and ra is not None:
         hints.append(Hint(ra, dec, known_scale, sure=True))
-    hints.append(Hint(ra, dec, scale))
+    named = place_of(info.object_name) if info.object_name else None
+    if ra is None and named is not None:
+        hints.append(Hint(*named, scale or known_scale, whence=f"{info.object_name}, which the header names"))
+    else:
+        hints.append(Hint(ra, dec, scale))
     plain = not any(keyword == "OBJCTRA" or str(keyword).startswith("CRVAL") for keyword, _, _ in info.cards)
     if ra is not None and scale is not None and ra < HOURS and plain:
         hints.append(Hint(ra * 15.0, dec, scale))  # some programs write hours into RA

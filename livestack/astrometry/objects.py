@@ -40,6 +40,7 @@ FAVOUR_MESSIER, FAVOUR_NAME = 3.0, 1.0
 SMALLEST_PX, CLEAR_MAG = 3.0, 8.0
 """Smaller objects look like stars; they are left out unless they are bright."""
 WIDEST_DEG = 89.0
+_COMMON_KINDS = ("nebula", "galaxy", "cluster")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,41 @@ class ObjectLabel:
 def has_catalogue() -> bool:
     """Whether deep-sky objects can be named here."""
     return importlib.util.find_spec("pyongc") is not None
+
+
+def place_of(name: str) -> tuple[float, float] | None:
+    """RA and Dec in degrees of what a header calls by its name: "M 31", "NGC7000", "Betelgeuse"; None if not known."""
+    wanted = _bare(name)
+    for star in NAMED_STARS:
+        if wanted in (_bare(star.name), _bare(star.designation)):
+            return star.place(2000.0)
+    if has_catalogue():
+        from pyongc import ongc
+
+        for item in ongc.listObjects(withname=True):
+            commons = {_bare(common) for common in item.identifiers[3] or ()}
+            if item.rad_coords is not None and commons & {wanted, *(wanted + kind for kind in _COMMON_KINDS)}:
+                return _degrees_of(item)
+    number = re.fullmatch(r"(m|ngc|ic|b|c|mel|messier|caldwell|barnard|melotte)(\d{1,4})", wanted)
+    if number is None or not has_catalogue():
+        return None
+    from pyongc.exceptions import ObjectNotFound, UnknownIdentifier
+
+    letters = {"messier": "M", "c": "C", "caldwell": "C", "barnard": "B", "melotte": "Mel", "mel": "Mel"}
+    try:
+        item = ongc.Dso(f"{letters.get(number[1], number[1].upper())}{int(number[2])}")
+    except (ObjectNotFound, UnknownIdentifier):
+        return None
+    return None if item.rad_coords is None else _degrees_of(item)
+
+
+def _degrees_of(item: Any) -> tuple[float, float]:
+    ra, dec = np.degrees(item.rad_coords)
+    return float(ra), float(dec)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def label_objects(sky: SkyMap, limit: int = 30, year: float = 2000.0) -> list[ObjectLabel]:

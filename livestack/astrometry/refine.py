@@ -28,6 +28,10 @@ BRIGHT_FIRST = 60
 """A rough map is first made of so many: among all of them a wrong star is always near."""
 FREE = (2, 3, 6, 10)
 """Stars that each order uses up."""
+MOST_LEVERAGE = 4.0
+"""A bent map must know the picture's corners to twice the scatter of its stars: where there are none it goes astray."""
+ZONES, ZONE_STARS, ZONE_SHARE = 3, 12, 0.3
+"""In each of 3 x 3 parts of the picture with so many expected stars this share of what the whole picture meets."""
 RAYLEIGH = 0.8493
 """Scatter in one coordinate over the median distance in two."""
 SLACK_MAG = 1.0
@@ -110,6 +114,16 @@ def refine(picture: Picture, catalogue: Catalogue, camera: Camera, radius_px: fl
     ----------
     radius_px : how far from its place a star may be under the proposal.
     """
+    fit, order = _grow(picture, catalogue, camera, radius_px, ORDERS[-1])
+    if fit is None and order > 1:  # bent on too few stars, perhaps
+        fit, _ = _grow(picture, catalogue, camera, radius_px, 1)
+    return fit
+
+
+def _grow(
+    picture: Picture, catalogue: Catalogue, camera: Camera, radius_px: float, most_order: int
+) -> tuple[Fit | None, int]:
+    """As `refine`, with no higher order than that; and the order that it came to."""
     sky = camera.map(picture.width, picture.height)
     field = _Field(picture, catalogue, sky)
     radius, order, zero = radius_px, 0, None
@@ -117,11 +131,11 @@ def refine(picture: Picture, catalogue: Catalogue, camera: Camera, radius_px: fl
     for number in range(9):
         pairs = field.match(sky, radius, zero, BRIGHT_FIRST if number < 2 else None)
         if len(pairs[0]) < 3:
-            return None
-        order, keep = field.choose(sky, *pairs)
+            return None, order
+        order, keep = field.choose(sky, *pairs, most_order)
         pairs = pairs[0][keep], pairs[1][keep]
         if len(pairs[0]) < 3:
-            return None
+            return None, order
         sky = field.fit(sky, *pairs, order)
         zero = float(np.median(picture.mag[pairs[0]] - catalogue.g[pairs[1]]))
         sigma = field.sigma(sky, *pairs, order)
@@ -130,7 +144,7 @@ def refine(picture: Picture, catalogue: Catalogue, camera: Camera, radius_px: fl
             break
         radius = new
     assert pairs is not None
-    return field.judge(sky, pairs, order, radius, zero or 0.0)
+    return field.judge(sky, pairs, order, radius, zero or 0.0), order
 
 
 class _Field:
@@ -180,16 +194,17 @@ class _Field:
     def residuals(self, sky: SkyMap, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         return np.asarray(sky.pixels_of(self.catalogue.vectors[theirs]) - self.picture.xy[mine])
 
-    def choose(self, sky: SkyMap, mine: np.ndarray, theirs: np.ndarray) -> tuple[int, np.ndarray]:
-        """The order that stars left out speak for, 0 (scale and rotation) to 3; and which pairs (k,) it leaves near."""
+    def choose(self, sky: SkyMap, mine: np.ndarray, theirs: np.ndarray, most: int) -> tuple[int, np.ndarray]:
+        """The order that stars left out speak for, 0 (scale and rotation) to `most`; which pairs (k,) it leaves."""
         half = 0.5 * max(self.picture.width, self.picture.height)
         uv = (self.picture.xy[mine] - self.middle) / half
         # the sky in pixels of the map so far: fits are compared there, without inverting polynomials
         plane = np.degrees(sky.plane_of(self.catalogue.vectors[theirs])) * (3600.0 / sky.scale_arcsec)
         sign = math.copysign(1.0, float(np.linalg.det(sky.cd)))
+        corners = np.array([[x, y] for x in (-1, 1) for y in (-1, 1)]) * self.picture.half / half
         keep, order = np.ones(len(mine), dtype=bool), 0
         for _ in range(5):
-            order, off = _best_order(uv, plane, sign, keep)
+            order, off = _best_order(uv, plane, sign, keep, corners, most)
             new = off <= max(4.0 * RAYLEIGH * float(np.median(off[keep])), 0.3)
             if new.sum() < 3 or (new == keep).all():
                 break
@@ -241,7 +256,7 @@ class _Field:
         deep = g[seen] + zero <= ordered[-1]
         seen, alike = seen[deep], alike[deep]
         hits = int(good.sum())
-        if hits < 3:
+        if hits < 3 or not self._met_everywhere(places[self.inside(places)][deep], self.picture.xy[mine[good]]):
             return None
         p = float(np.mean(alike)) * math.pi * radius**2 / (picture.width * picture.height) if len(alike) else 1.0
         free = FREE[order]
@@ -252,17 +267,34 @@ class _Field:
             return None
         return Fit(sky, mine[good], theirs[good], expected, rms, chance, zero)
 
+    def _met_everywhere(self, expected: np.ndarray, met: np.ndarray) -> bool:
+        """Whether no part of the picture with many expected stars (n, 2) is left out: there the map would be wrong."""
+        size = self.picture.half * 2 / ZONES
+
+        def by_zone(places: np.ndarray) -> np.ndarray:
+            column, row = np.clip((places / size).astype(int), 0, ZONES - 1).T
+            return np.bincount(row * ZONES + column, minlength=ZONES**2)
+
+        there, found = by_zone(expected), by_zone(met)
+        usual = len(met) / max(len(expected), 1)
+        many = there >= ZONE_STARS
+        return bool((found[many] >= ZONE_SHARE * usual * there[many]).all())
+
 
 def _axis(sky: SkyMap) -> np.ndarray:
     return sky._axes()[2]
 
 
-def _best_order(uv: np.ndarray, plane: np.ndarray, sign: float, keep: np.ndarray) -> tuple[int, np.ndarray]:
+def _best_order(
+    uv: np.ndarray, plane: np.ndarray, sign: float, keep: np.ndarray, corners: np.ndarray, most: int
+) -> tuple[int, np.ndarray]:
     """The order under which each kept pair is met best by a fit to the others, and the distances (k,) it leaves."""
     n = int(keep.sum())
     best, least, distances = 0, math.inf, np.full(len(uv), math.inf)
-    for order in (0, *ORDERS):
+    for order in range(most + 1):
         if order and n < STARS_FOR[order]:
+            break
+        if order > 1 and _leverage(uv[keep], corners, order) > MOST_LEVERAGE:
             break
         offset, linear, bent = _solve(uv[keep], plane[keep], order, sign)
         design = monomials(uv, order)
@@ -276,6 +308,18 @@ def _best_order(uv: np.ndarray, plane: np.ndarray, sign: float, keep: np.ndarray
         if scatter < GAIN * least:
             best, least, distances = order, scatter, off
     return best, distances
+
+
+def _leverage(uv: np.ndarray, at: np.ndarray, order: int) -> float:
+    """Largest variance of a fit to places (n, 2) at other places, in units of the variance of one star."""
+
+    def terms(where: np.ndarray) -> np.ndarray:
+        return np.column_stack([np.ones(len(where)), where, monomials(where, order)])
+
+    root = np.asarray(np.linalg.qr(terms(uv), mode="r"))
+    if np.linalg.cond(root) > 1e8:
+        return math.inf
+    return float(np.max(np.sum(np.linalg.solve(root.T, terms(at).T) ** 2, axis=0)))
 
 
 def _solve(uv: np.ndarray, plane: np.ndarray, order: int, sign: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,15 +24,19 @@ PAIR_STARS = 32
 CATALOGUE_STARS = 150
 FIELD_STARS = 22
 """Catalogue stars a field that pairs are made of, and at most so many in all."""
+SPREAD_FROM = 8
+"""They are chosen evenly among so many times as many of the brightest."""
 SLACK_MAG = 1.0
 KEPT = 24
-ENOUGH = 9
+ENOUGH = 7
 """A proposal that so many stars support ends the search for others."""
 FIELD_SHARE, MOST_FIELD_STARS = 1.3, 3000
 """Stars that are remembered of a solved field: around it, too, where the canvas may grow."""
 MOST_STARS = 500
 NARROW_DEG = 2.0
 """A field that the header says is smaller is not looked for in the whole sky."""
+SIDES_DEG = (1.5, 3.1, 0.75, 6.4, 13.0, 27.0)
+"""Longer sides of fields that are tried, likeliest first, where the scale is not known."""
 YEARS = 0.5
 """A catalogue serves so long."""
 
@@ -46,17 +50,19 @@ class Hint:
     ra_deg, dec_deg : about the middle of the picture.
     scale_arcsec : about the arcseconds of a pixel.
     sure : the scale is known to 1 part in 100 (the same camera was solved before).
+    whence : who says so.
     """
 
     ra_deg: float | None = None
     dec_deg: float | None = None
     scale_arcsec: float | None = None
     sure: bool = False
+    whence: str = "where the header points"
 
     @property
     def points(self) -> bool:
         """Whether it says where to look."""
-        return self.ra_deg is not None and self.dec_deg is not None and self.scale_arcsec is not None
+        return self.ra_deg is not None and self.dec_deg is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +111,7 @@ class _Round:
     least_reach_deg: float
 
 
-_ROUNDS = (_Round(0.012, 0.15, 0.3), _Round(0.06, 0.3, 0.6), _Round(0.32, 0.6, 1.5))
+_ROUNDS = (_Round(0.012, 0.15, 0.3), _Round(0.06, 0.3, 0.6), _Round(0.36, 0.6, 1.5))
 
 
 class Solver:
@@ -122,10 +128,12 @@ class Solver:
         ------
         LivestackError : no catalogue is installed.
         """
-        if self._catalogue is None or abs(self._catalogue.year - year) > YEARS:
+        known = self._catalogue
+        if known is None or (known.moves and abs(known.year - year) > YEARS):
             self._catalogue = Catalogue.load(year)
             self._quads = None
-        return self._catalogue
+            return self._catalogue
+        return known
 
     def solve(
         self, xy: np.ndarray, flux: np.ndarray, width: int, height: int, hint: Hint, year: float
@@ -149,8 +157,8 @@ class Solver:
         picture = Picture(np.asarray(xy, dtype=float)[order], -2.5 * np.log10(flux[order]), width, height)
         if len(order) < 3:
             return Unsolved(f"not solved: the picture has {len(order)} stars, expected at least 3")
-        fit = self._hinted(picture, catalogue, hint) if hint.points else None
-        how = "near where the header points"
+        fit = self._hinted(picture, catalogue, hint)
+        how = f"near {hint.whence}"
         if fit is None and (hint.scale_arcsec is None or _side_deg(picture, hint.scale_arcsec) > NARROW_DEG):
             fit, how = self._blind(picture, catalogue, hint), "without knowing where to look"
         if fit is None:
@@ -173,40 +181,55 @@ class Solver:
         )
 
     def _hinted(self, picture: Picture, catalogue: Catalogue, hint: Hint) -> Fit | None:
-        assert hint.ra_deg is not None
-        assert hint.dec_deg is not None
-        assert hint.scale_arcsec is not None
+        """Around a place; where the scale is not known, for one size of the field after the other."""
+        if hint.ra_deg is None or hint.dec_deg is None:
+            return None
         pointing = to_vectors(hint.ra_deg, hint.dec_deg)
-        f0 = 206264.806 / hint.scale_arcsec
-        field = math.degrees(2 * math.atan(0.5 * max(picture.width, picture.height) / f0))
-        bright = min(PAIR_STARS, len(picture.mag))
-        spent = 0
-        for step in _ROUNDS[:1] if hint.sure else _ROUNDS:
-            reach = math.radians(max(step.least_reach_deg, step.reach_fields * field))
-            f_low = f0 * math.exp(-step.log_scale)
-            cone = reach + math.atan(0.5 * picture.diagonal / f_low)
-            area = picture.width * picture.height / f0**2
-            whole = 2 * math.pi * (1 - math.cos(min(cone, 1.5)))
-            depth = min(CATALOGUE_STARS, max(20, round(FIELD_STARS * whole / area)))
-            index = catalogue.around(pointing, min(cone, 1.5), depth)
-            if len(index) < 3:
-                continue
-            vectors, g = catalogue.vectors[index], catalogue.g[index].astype(float)
-            pairs, angles = _pairs(vectors, 2 * math.atan(0.5 * picture.diagonal / f_low) * 1.01)
-            radius = 2.0 + 0.003 * picture.diagonal * (1.0 if field > 5 else 0.3)
-            best = np.zeros((KEPT, 15))
-            for enough in (ENOUGH, len(g) + 1):  # what many stars support is looked at first
-                spent += kernel.propose_by_pairs(
-                    picture.centred[:bright], picture.mag[:bright], picture.half, vectors, g, pairs, angles, pointing,
-                    f0, step.log_scale, reach, 0.12 * picture.diagonal, radius, SLACK_MAG, enough, best,
-                )  # fmt: skip
-                cameras = [Camera(row[3], row[4], row[5:14].reshape(3, 3)) for row in best if row[1] >= 3]
-                fit = self._best(picture, catalogue, cameras, 2 * radius, spent)
-                if fit is not None:
-                    return fit
-                if best[0, 1] < ENOUGH:
-                    break  # all were tried
+        longer, spent = max(picture.width, picture.height), 0
+        if hint.scale_arcsec is not None:
+            trials = [(hint.scale_arcsec, step) for step in (_ROUNDS[:1] if hint.sure else _ROUNDS)]
+        else:
+            trials = [(side * 3600 / longer, _ROUNDS[-1]) for side in SIDES_DEG]
+        for scale, step in trials:
+            fit, tried = self._around(picture, catalogue, pointing, scale, step, spent)
+            spent += tried
+            if fit is not None:
+                return fit
         return None
+
+    def _around(
+        self, picture: Picture, catalogue: Catalogue, pointing: np.ndarray, scale: float, step: _Round, spent: int
+    ) -> tuple[Fit | None, int]:
+        """One round: the fit, and how many proposals there were; `spent` were tried before."""
+        f0 = 206264.806 / scale
+        field = math.degrees(2 * math.atan(0.5 * max(picture.width, picture.height) / f0))
+        bright, tried = min(PAIR_STARS, len(picture.mag)), 0
+        reach = math.radians(max(step.least_reach_deg, step.reach_fields * field))
+        f_low = f0 * math.exp(-step.log_scale)
+        cone = reach + math.atan(0.5 * picture.diagonal / f_low)
+        area = picture.width * picture.height / f0**2
+        whole = 2 * math.pi * (1 - math.cos(min(cone, 1.5)))
+        depth = min(CATALOGUE_STARS, max(20, round(FIELD_STARS * whole / area)))
+        around = catalogue.around(pointing, min(cone, 1.5), SPREAD_FROM * depth)
+        index = catalogue.spread(around, 0.3 * picture.diagonal / f0, depth)
+        if len(index) < 3:
+            return None, 0
+        vectors, g = catalogue.vectors[index], catalogue.g[index].astype(float)
+        pairs, angles = _pairs(vectors, 2 * math.atan(0.5 * picture.diagonal / f_low) * 1.01)
+        radius = 2.0 + 0.003 * picture.diagonal * (1.0 if field > 5 else 0.3)
+        best = np.zeros((KEPT, 15))
+        for enough in (ENOUGH, len(g) + 1):  # what many stars support is looked at first
+            tried += kernel.propose_by_pairs(
+                picture.centred[:bright], picture.mag[:bright], picture.half, vectors, g, pairs, angles, pointing,
+                f0, step.log_scale, reach, 0.12 * picture.diagonal, radius, SLACK_MAG, enough, best,
+            )  # fmt: skip
+            cameras = [Camera(row[3], row[4], row[5:14].reshape(3, 3)) for row in best if row[1] >= 3]
+            fit = self._best(picture, catalogue, cameras, 2 * radius, spent + tried)
+            if fit is not None:
+                return fit, tried
+            if best[0, 1] < ENOUGH:
+                break  # all were tried
+        return None, tried
 
     def release(self) -> None:
         """Let go of the catalogue and what was made of it; read again when it is needed again."""
@@ -238,7 +261,8 @@ class Solver:
 def _stars_of(sky: SkyMap, catalogue: Catalogue) -> FieldStars:
     radius = math.radians(FIELD_SHARE * 0.5 * math.hypot(*sky.field_deg))
     near = catalogue.around(to_vectors(*sky.centre), radius, MOST_FIELD_STARS)
-    return FieldStars(to_degrees(catalogue.vectors[near]), catalogue.g[near].astype(float), catalogue.ids[near])
+    g, colour = (values[near].astype(float) for values in (catalogue.g, catalogue.bp_rp))
+    return FieldStars(to_degrees(catalogue.vectors[near]), g, catalogue.ids[near], colour)
 
 
 def _pairs(vectors: np.ndarray, widest: float) -> tuple[np.ndarray, np.ndarray]:
@@ -258,6 +282,12 @@ def _side_deg(picture: Picture, scale_arcsec: float) -> float:
 
 def _why(picture: Picture, hint: Hint) -> str:
     """Why a picture was not solved, and what helps."""
+    if hint.points and hint.scale_arcsec is None:
+        return (
+            f"not solved: no agreement of its {len(picture.mag)} stars with the catalogue (to mag 10) around "
+            f"RA {hint.ra_deg:.3f} deg, Dec {hint.dec_deg:+.3f} deg at any scale; focal length and pixel size in the "
+            "header would help, or ASTAP or astrometry.net (--solve external)"
+        )
     if hint.points:
         assert hint.scale_arcsec is not None
         side = _side_deg(picture, hint.scale_arcsec)

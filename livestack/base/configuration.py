@@ -38,6 +38,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "formats": ("save", "formats"),
     "flatten": ("save", "flatten"),
     "solve": ("save", "solve"),
+    "follow": ("follow", "target"),
+    "rate": ("follow", "rate"),
     "publish": ("save", "publish"),
     "timelapse": ("save", "timelapse"),
     "memory_limit": ("save", "memory_limit_mb"),

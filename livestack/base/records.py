@@ -228,6 +228,27 @@ class PassageRecord(Record):
     message: str = ""
 
 
+class DepthRecord(Record):
+    """How faint a stack reaches, told when it is saved; the last one of a group counts."""
+
+    type: Literal["depth"] = "depth"
+    group: str = ""
+    n_frames: int
+    zero_point: Number = None
+    """Magnitude (Gaia's G) of 1 ADU/s in the green or only channel."""
+    zero_points: tuple[Number, ...] = ()
+    """Of each channel, R, G, B."""
+    colour_term: Number = None
+    """Change of the zero point with BP - RP, which holds at `colour_pivot`."""
+    colour_pivot: Number = None
+    limit_mag: Number = None
+    """Point source at 5 sigma."""
+    sky_mag: Number = None
+    """mag/arcsec^2."""
+    limits: tuple[tuple[int, float], ...] = ()
+    """(frames stacked, `limit_mag`) as the stack grew."""
+
+
 class CheckpointRecord(Record):
     """State was saved; a session resumes from the newest of these that is whole."""
 
@@ -294,6 +315,15 @@ class TargetRecord(Record):
     name: Text = ""
 
 
+class FollowRecord(Record):
+    """What is at this place of a group's reference, in pixels, is followed from now on."""
+
+    type: Literal["follow"] = "follow"
+    group: str
+    x: float
+    y: float
+
+
 class SavingRecord(Record):
     """The stacks are being saved; a warm-up that was under way ends with it."""
 
@@ -338,7 +368,9 @@ AnyRecord = (
     | RemovedRecord
     | SolutionRecord
     | PassageRecord
+    | DepthRecord
     | TargetRecord
+    | FollowRecord
     | SavingRecord
     | WarningRecord
     | SessionStop

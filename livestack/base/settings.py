@@ -6,9 +6,10 @@ prints them as commented TOML; the comments are the descriptions below.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from livestack.base.choices import (
     BayerPattern,
@@ -152,6 +153,70 @@ class PassageSettings(Section):
     enabled: bool = Field(True, description="look for what passes, moves or is new, where there are stars")
 
 
+class FollowSettings(Section):
+    """A comet or an asteroid that is stacked on itself, beside the stars."""
+
+    target: str = Field(
+        "auto",
+        description="what is followed: auto (what moves is found), a pixel X,Y of the reference, RA,DEC in degrees "
+        "(DEC with its sign), or none",
+    )
+    rate: str | None = Field(
+        None, description="how it moves, where that is known: PX_PER_MIN,ANGLE; the angle from +x towards +y, degrees"
+    )
+
+    @field_validator("target")
+    @classmethod
+    def _known_target(cls, value: str) -> str:
+        if value.strip().lower() not in ("auto", "none") and _pair(value) is None:
+            raise ValueError(f"{value!r}: expected auto, none, X,Y (pixels) or RA,+DEC (degrees)")
+        return value.strip()
+
+    @field_validator("rate")
+    @classmethod
+    def _known_rate(cls, value: str | None) -> str | None:
+        if value is not None and _pair(value) is None:
+            raise ValueError(f"{value!r}: expected PX_PER_MIN,ANGLE, for instance 2.5,140")
+        return value
+
+    @property
+    def is_off(self) -> bool:
+        """Nothing is followed."""
+        return self.target.lower() == "none"
+
+    @property
+    def pixel(self) -> tuple[float, float] | None:
+        """X and Y on the reference, where the user gave them."""
+        return None if self._is_sky else _pair(self.target)
+
+    @property
+    def sky(self) -> tuple[float, float] | None:
+        """RA and Dec in degrees, where the user gave them: the second number has its sign."""
+        return _pair(self.target) if self._is_sky else None
+
+    @property
+    def velocity(self) -> tuple[float, float] | None:
+        """Px/min along x and y of the reference, where the user gave the rate."""
+        pair = None if self.rate is None else _pair(self.rate)
+        if pair is None:
+            return None
+        angle = math.radians(pair[1])
+        return pair[0] * math.cos(angle), pair[0] * math.sin(angle)
+
+    @property
+    def _is_sky(self) -> bool:
+        _, comma, second = self.target.partition(",")
+        return bool(comma) and second.strip()[:1] in ("+", "-")
+
+
+def _pair(words: str) -> tuple[float, float] | None:
+    try:
+        first, second = (float(word) for word in words.split(","))
+    except ValueError:
+        return None
+    return (first, second) if math.isfinite(first) and math.isfinite(second) else None
+
+
 class RenderSettings(Section):
     """From linear data to a picture."""
 
@@ -218,6 +283,7 @@ class Settings(Section):
     psf: PSFSettings = PSFSettings()
     photometry: PhotometrySettings = PhotometrySettings()
     passages: PassageSettings = PassageSettings()
+    follow: FollowSettings = FollowSettings()
     render: RenderSettings = RenderSettings()
     save: SaveSettings = SaveSettings()
     face: FaceSettings = FaceSettings()

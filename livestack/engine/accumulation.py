@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from livestack.base.settings import Settings
-from livestack.calibration.defects import DefectMap
-from livestack.engine.developer import Developer
 from livestack.engine.ledger import Member
 from livestack.kernels.bands import Bands
 from livestack.stacking.accumulators import Stack
@@ -60,20 +58,22 @@ class Accumulation:
         self.newest: LastFrame | None = None
 
     def add(
-        self, member: Member, developer: Developer, defects: DefectMap | None, limits: Limits | None,
-        others: Sequence[Member], timings_s: dict[str, float],
+        self, member: Member, planes: np.ndarray, limits: Limits | None, others: Sequence[Member],
+        timings_s: dict[str, float], shown: np.ndarray,
     ) -> Added:  # fmt: skip
-        """Add a frame; `others` are in the stack already, `limits` None takes all samples."""
+        """Add a frame's planes; `others` are in the stack already, `limits` None takes all samples.
+
+        Parameters
+        ----------
+        shown : the planes as the newest frame shows them.
+        """
         assert self.stack is not None
         begin = time.perf_counter()
         self.newest = None
-        planes = developer.whole(defects, self._bands)
-        developed = time.perf_counter()
         added = self.put(self.stack, planes, member, limits)
         total = member.weight + sum(one.weight for one in others)
-        self.newest = LastFrame(planes, member.matrix, member.normalisation, member.weight / total)
-        timings_s["warp"] = developed - begin
-        timings_s["accumulate"] = time.perf_counter() - developed
+        self.newest = LastFrame(shown, member.matrix, member.normalisation, member.weight / total)
+        timings_s["accumulate"] = time.perf_counter() - begin
         return added
 
     def put(self, stack: Stack, planes: np.ndarray, member: Member, limits: Limits | None) -> Added:
@@ -84,10 +84,9 @@ class Accumulation:
             planes, member.matrix, member.normalisation, member.weight, limits, self._bands, member.distortion
         )
 
-    def take_out(self, member: Member, developer: Developer, defects: DefectMap | None) -> None:
+    def take_out(self, member: Member, planes: np.ndarray) -> None:
         """Undo `add`."""
         assert self.stack is not None
-        planes = developer.whole(defects, self._bands)
         self.stack.remove(
             planes, member.matrix, member.normalisation, member.weight, member.rejected, self._bands, member.distortion
         )

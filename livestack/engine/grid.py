@@ -79,6 +79,8 @@ def make_room(group: Group, member: Member, shape: tuple[int, int]) -> tuple[str
     for peer in group.family.on_grid_of(group.name):
         assert peer.stack is not None
         peer.accumulation.stack = peer.stack.grown(wider)
+        if peer.following.stack is not None:
+            peer.following.stack = peer.following.stack.grown(wider)
     group.events.publish(CanvasGrown(group.name, wider))
     return ()
 

@@ -15,6 +15,7 @@ from livestack.base.settings import Settings
 from livestack.engine.accumulation import Accumulation, Keep
 from livestack.engine.developer import Developer
 from livestack.engine.events import Events, ReferenceChanged
+from livestack.engine.following import Following
 from livestack.engine.grid import Family, GridPlace
 from livestack.engine.ledger import Ledger, Member
 from livestack.engine.limits import limits_for, stacked_fwhm_px
@@ -33,7 +34,7 @@ from livestack.stacking.noise_model import Limits
 
 DISC_STARS = 40
 """A planet's belts and a Moon's craters are taken for so many stars at most."""
-OWNERS = ("grid", "tracker", "judge", "alerts", "defects", "ledger", "warmup")
+OWNERS = ("grid", "tracker", "judge", "alerts", "defects", "ledger", "following", "warmup")
 
 
 class Group:
@@ -63,6 +64,7 @@ class Group:
         self.defects = SensorDefects(settings.calibration.cosmetic)
         self.warmup = WarmUp(settings.stack)
         self.ledger = Ledger()
+        self.following = Following(settings.follow)
         self.accumulation = Accumulation(settings, bands, keep)
 
     @property
@@ -79,6 +81,18 @@ class Group:
     def n_stacked(self) -> int:
         """How many frames are in the stack."""
         return len(self.ledger.members)
+
+    @property
+    def field(self) -> tuple[int, int]:
+        """(height, width) of the reference."""
+        assert self.reference is not None
+        return self.reference.shape
+
+    @property
+    def stars_fwhm_px(self) -> float:
+        """Width of the stars in the stack."""
+        own = self.reference.stars.stars.fwhm_px if self.reference is not None else None
+        return stacked_fwhm_px(self.ledger.members) or own or 3.0
 
     def luminance(self, developer: Developer) -> np.ndarray:
         """(H, W) float32, the mean of a frame's planes."""

@@ -25,6 +25,7 @@ from livestack.engine.pipeline import adopt_reference, carry
 from livestack.engine.restack import restack, take_out, test_anew
 from livestack.engine.results import Result, as_result
 from livestack.engine.routing import route
+from livestack.engine.separate import ROUNDS, keep_following, separate
 from livestack.engine.states import Detected, Outcome, Stacked
 from livestack.engine.targets import Targets
 from livestack.engine.views import StackView
@@ -117,6 +118,9 @@ class LiveStack:
         else:
             group, went = route(self.targets, prepared, told)
             outcome, stacked_in = went.outcome, group if isinstance(went, Stacked) else None
+            followed = keep_following(group, self.intake.calibrate_again) if isinstance(went, Stacked) else None
+            if followed is not None:
+                told.append(Notice(followed))
         view = StackView.of(stacked_in) if stacked_in is not None else None
         self.events.publish(FrameRefused(outcome) if stacked_in is None else FrameStacked(outcome))
         said = [told.pop(0) for _ in range(len(told))]  # the thread that prepares may append meanwhile
@@ -150,7 +154,11 @@ class LiveStack:
             if frame is None and member.path is None:
                 raise UsageError(f"{wanted}: has no file to read it from; hand the frame over.")
             calibrated = self.intake.calibrate_again(member) if frame is None else self.intake.calibrate(frame)
-            take_out(group, position, calibrated)
+            if group.following.active:
+                del group.members[position]
+                separate(group, self.intake.calibrate_again, 1)
+            else:
+                take_out(group, position, calibrated)
             self.events.publish(FrameTakenOut(member, group.name, f"{wanted} was taken out of the stack."))
             return group.name
         raise UsageError(f"{wanted}: is not in a stack; the journal lists those that are.")
@@ -179,6 +187,23 @@ class LiveStack:
         assert chosen.stack is not None
         n_refused = chosen.ledger.n_refused + self.n_refused_elsewhere
         return as_result(self.targets, chosen, chosen.stack, chosen.members, n_refused, copy)
+
+    def follow(self, group: str, x: float, y: float) -> None:
+        """From now on stack what is at that place of a group's reference, in pixels, on itself, too.
+
+        Raises
+        ------
+        UsageError : there is no such group.
+        """
+        self._choose(group).following.follow(x, y)
+
+    def object_result(self, group: str) -> Result | None:
+        """The stack of the object that a group follows, at its place at the reference's time; None without one."""
+        chosen = self._choose(group)
+        if chosen.following.stack is None:
+            return None
+        n_refused = chosen.ledger.n_refused + self.n_refused_elsewhere
+        return as_result(self.targets, chosen, chosen.following.stack, chosen.members, n_refused, False)
 
     def windows(self, group: str, stopped: Callable[[], bool] | None = None) -> Iterator[Result]:
         """One result after the other for each window of `window_minutes`: its frames read again, stacked by themselves.
@@ -219,6 +244,9 @@ class LiveStack:
         finish_warmup(chosen)
         if not self.settings.stack.rejects or chosen.n_stacked < 3:
             return False
+        keep_following(chosen, self.intake.calibrate_again, last=True)
+        if chosen.following.active:
+            return separate(chosen, self.intake.calibrate_again, ROUNDS, progress, stopped)
         with ThreadPoolExecutor(1, thread_name_prefix="livestack-read") as reader:
             return test_anew(chosen, self.intake.calibrate_again, reader, progress, stopped)
 

@@ -37,6 +37,7 @@ from livestack.engine.group import Group
 from livestack.engine.hits import without_hits
 from livestack.engine.ledger import Member
 from livestack.engine.reference import exposure_ratio, extend
+from livestack.engine.separate import add_to_object
 from livestack.engine.states import (
     Detected,
     Held,
@@ -183,22 +184,28 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
     registered, measures = judged.registered, judged.measures
     detected, found, developer = registered.detected, registered.registration, registered.developer
     settings, warmup, ledger, accumulation = group.settings, group.warmup, group.ledger, group.accumulation
+    assert group.reference is not None
     limits = group.limits_for(member) if settings.stack.rejects and not warmup.active else None
-    added = accumulation.add(
-        member, developer, group.defects.known, limits, ledger.members, outcome.timings_s
-    )  # fmt: skip
+    begin = time.perf_counter()
+    planes = developer.whole(group.defects.known, group.bands)
+    outcome.timings_s["warp"] = time.perf_counter() - begin
+    parted = group.following.part(planes, member, group.field) if group.following.active else None
+    alone = planes if parted is None else parted.stars
+    added = accumulation.add(member, alone, limits, ledger.members, outcome.timings_s, planes)
     if not warmup.active and settings.quality.enabled:
         verdict = group.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
         if not verdict.accepted:
-            accumulation.take_out(replace(member, rejected=added.rejected), developer, group.defects.known)
+            accumulation.take_out(replace(member, rejected=added.rejected), alone)
             return _refused(group, replace(outcome, normalisation=member.normalisation), verdict)
     kept = member.rejected if warmup.active else accumulation.keep(added.rejected)
     ledger.enter(
         replace(member, rejected=kept, rejected_fraction=added.rejected_fraction), detected.fingerprint
     )  # fmt: skip
+    if parted is not None:
+        add_to_object(group, member, parted.object, limits)
+    group.following.observe(detected, member, developer, group.reference)
     group.judge.accept(measures)
     group.tracker.accept(found)
-    assert group.reference is not None
     if settings.stack.canvas == "union":
         group.reference = extend(group.reference, detected, found, member.normalisation, judged.flux_ratio)
     if warmup.active:

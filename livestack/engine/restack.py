@@ -53,7 +53,8 @@ def take_out(group: Group, position: int, calibrated: Calibrated) -> None:
         )
     finish_warmup(group)
     developer = Developer(calibrated, group.settings.calibration.debayer)
-    group.accumulation.take_out(group.members[position], developer, group.defects.known)
+    planes = developer.whole(group.defects.known, group.bands)
+    group.accumulation.take_out(group.members[position], planes)
     del group.members[position]
 
 

@@ -19,7 +19,7 @@ def route(targets: Targets, detected: Detected, told: list[Event]) -> tuple[Grou
     told : events to be published after the frame's own are appended.
     """
     name = detected.frame.name
-    group = targets.group_of(detected)
+    group = targets.group_of(detected, told)
     went = carry(group, detected)
     if isinstance(went, Stacked):
         return group, went

@@ -7,10 +7,12 @@ from typing import ClassVar
 
 from livestack.base.frame import Frame, FrameInfo
 from livestack.base.state import OwnState
+from livestack.engine.events import Event, Notice
 from livestack.engine.group import Group
-from livestack.engine.intake import group_name
+from livestack.engine.intake import group_name, slug
 from livestack.engine.pipeline import fits
 from livestack.engine.states import Detected
+from livestack.engine.target_names import spelled_alike
 
 
 class Targets(OwnState):
@@ -33,8 +35,13 @@ class Targets(OwnState):
         self._renew: set[str] = set()
         self._past: set[str] = set()
 
-    def group_of(self, detected: Detected) -> Group:
-        """The group that a frame belongs to by its header and size; opened where there is none."""
+    def group_of(self, detected: Detected, told: list[Event]) -> Group:
+        """The group that a frame belongs to by its header and size; opened where there is none.
+
+        Parameters
+        ----------
+        told : what is to be said of it is appended.
+        """
         frame = detected.frame
         base = self._base_of(frame)
         if base in self._renew:
@@ -43,7 +50,13 @@ class Targets(OwnState):
         name = self._current.setdefault(base, base)
         group = self.groups.get(name)
         if group is None:
-            return self.open(name, detected)
+            known = self._under_another_spelling(detected)
+            if known is None:
+                return self.open(name, detected)
+            self._current[base] = known.name
+            said = f"is called {frame.info.object_name!r} in its header and shows the field of {known.name}"
+            told.append(Notice(f"{frame.name}: {said}; it is stacked there."))
+            group = known
         unlike = group.reference is None and group.grid.opened_for != (frame.channels, *frame.info.size)
         if unlike or not fits(group, frame):  # back from another binning, to a stack that was begun before?
             for other in reversed(self.groups.values()):
@@ -52,6 +65,20 @@ class Targets(OwnState):
                     self._current[base] = other.name
                     return other
         return group
+
+    def _under_another_spelling(self, detected: Detected) -> Group | None:
+        """The group through the same filter whose name is spelled almost as a frame's, where their stars agree."""
+        info = detected.frame.info
+        for group in reversed(self.groups.values()):
+            its = group.reference
+            if its is None or group.name in self._past or not fits(group, detected.frame):
+                continue
+            names = its.info.object_name, info.object_name
+            filters = slug(its.info.filter_name or ""), slug(info.filter_name or "")
+            alike = all(names) and filters[0] == filters[1] and spelled_alike(*names)
+            if alike and group.tracker.points_at(its, detected):
+                return group
+        return None
 
     def home_of(self, detected: Detected, stranger: Group) -> Group | None:
         """The group of an earlier target that a frame shows which does not fit `stranger`; None when it shows none."""
@@ -133,4 +160,7 @@ class Targets(OwnState):
 
 def _same_object(group: Group, info: FrameInfo) -> bool:
     """Whether the header of a frame names the target of a group; also when neither names one."""
-    return group.reference is not None and (group.reference.info.object_name or "") == (info.object_name or "")
+    if group.reference is None:
+        return False
+    its, mine = group.reference.info.object_name or "", info.object_name or ""
+    return its == mine or bool(its and mine and spelled_alike(its, mine))

@@ -21,6 +21,8 @@ from livestack.registration.distortion import Distortion
 from livestack.registration.features.smoothed import Smoothed, register_smoothed, smooth
 from livestack.registration.transform import Registration, Unregistered
 
+SAME_FIELD = 0.3
+"""Two names are one target where the middles of the pictures are no farther apart than this share of the field."""
 UNMATCHED_KEPT = 3
 """So many frames in a row that fit each other, and not the group, are another field, or of another size for good."""
 
@@ -111,6 +113,18 @@ class Tracker(OwnState):
         hint = np.eye(3) if self._last is None else self._last
         found = register_stars(reference.stars, detected.stars, [hint], self._settings)
         return isinstance(found, Registration) and found.n_matched >= FEW_STARS
+
+    def points_at(self, reference: Reference | None, detected: Detected) -> bool:
+        """True when a frame, beyond doubt, shows the reference's field, their middles not far from each other."""
+        if reference is None or reference.starless or min(len(detected.stars), len(reference.stars.stars)) < FEW_STARS:
+            return False
+        found = register_stars(reference.stars, detected.stars, [np.eye(3)], self._settings)
+        if not isinstance(found, Registration) or found.n_matched < FEW_STARS:
+            return False
+        width, height = detected.frame.info.size
+        x, y, w = found.matrix @ ((width - 1) / 2, (height - 1) / 2, 1.0)
+        tall, wide = reference.shape
+        return abs(x / w - wide / 2) < SAME_FIELD * wide and abs(y / w - tall / 2) < SAME_FIELD * tall
 
     def note_misfit(self, frame: Frame) -> bool:
         """Remember a frame of another size; True when the two before it were of that size too."""

@@ -10,6 +10,7 @@ import numpy as np
 from livestack.engine.accumulation import LastFrame
 from livestack.engine.group import Group
 from livestack.engine.reference import Reference
+from livestack.following.two_skies import Model, paint
 from livestack.kernels.bands import Bands
 from livestack.picture import Small, shrink_stack
 from livestack.stacking.accumulators import Stack
@@ -28,6 +29,7 @@ class StackView:
     n_stacked : frames in it.
     reference : what they were registered to.
     newest : the frame that was added last, None where it was let go; `newest_at` when it began.
+    moving : light of the object that is followed, where it is now; pictures show it among the stars.
     """
 
     group: str
@@ -36,6 +38,7 @@ class StackView:
     reference: Reference | None = None
     newest: LastFrame | None = None
     newest_at: datetime | None = None
+    moving: Model | None = None
 
     @staticmethod
     def of(group: Group, with_newest: bool = True) -> StackView | None:
@@ -46,8 +49,10 @@ class StackView:
         newest = None
         if with_newest:
             newest, group.accumulation.newest = group.accumulation.newest, None
-        newest_at = group.members[-1].info.date_obs if group.members else None
-        return StackView(group.name, stack, group.n_stacked, group.reference, newest, newest_at)
+        last = group.members[-1] if group.members else None
+        newest_at = last.info.date_obs if last is not None else None
+        moving = group.following.light_at(last) if last is not None else None
+        return StackView(group.name, stack, group.n_stacked, group.reference, newest, newest_at, moving)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -88,4 +93,7 @@ class StackView:
 
     def shrunk(self, longest_side: int, bands: Bands) -> Small:
         """The image at the size of a screen, without a full-size copy of it."""
-        return shrink_stack(self._stack.mean, self._stack.weight, self._stack.origin, longest_side, bands)
+        small = shrink_stack(self._stack.mean, self._stack.weight, self._stack.origin, longest_side, bands)
+        if self.moving is not None:
+            paint(small.planes, self.canvas, self.moving, small.scale)
+        return small

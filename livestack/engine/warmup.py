@@ -7,7 +7,7 @@ about each other is the noise model that later frames are tested with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,10 @@ from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustl
 
 if TYPE_CHECKING:
     from livestack.engine.group import Group
+
+
+Alter = Callable[[Member, np.ndarray, int, int], np.ndarray]
+Lay = Callable[[Member], Member]
 
 
 class WarmUp:
@@ -89,25 +93,34 @@ def finish_warmup(group: Group) -> None:
     warmup.active = False
 
 
-def warm_samples(group: Group, held: Sequence[tuple[Member, Developer]]) -> list[WarmSample]:
-    """Frames as the robust start wants them."""
+def warm_samples(
+    group: Group, held: Sequence[tuple[Member, Developer]], alter: Alter | None = None, lay: Lay | None = None
+) -> list[WarmSample]:
+    """Frames as the robust start wants them.
+
+    Parameters
+    ----------
+    alter : what becomes of a region that begins at (y, x) of a frame; lay : where a frame lies instead.
+    """
     defects = group.defects.known
     widths = [member.fwhm_px for member, _ in held if member.fwhm_px]
     middle, stacked = float(np.median(widths)) if widths else None, stacked_fwhm_px(group.ledger.members)
 
     def view(member: Member, developer: Developer) -> WarmSample:
         def develop(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-            return developer.region(y0, y1, x0, x1, defects)
+            region = developer.region(y0, y1, x0, x1, defects)
+            return region if alter is None else alter(member, region, y0, x0)
 
+        lies = member if lay is None else lay(member)
         return WarmSample(
             develop,
             developer.shape,
-            member.matrix,
-            member.normalisation,
+            lies.matrix,
+            lies.normalisation,
             member.weight,
             group.limits_for(member, stacked),
             group.limits_for(member, middle),
-            member.distortion,
+            lies.distortion,
         )
 
     return [view(member, developer) for member, developer in held]
@@ -131,6 +144,7 @@ def _choose_reference(group: Group) -> None:
     for held in warmup.held:
         make_room(group, held.member, held.developer.shape)
     group.tracker.go_on_from([held.member for held in warmup.held])
+    group.following.carry(to_new)
     group.judge = Judge(group.settings.quality)
     for held in warmup.held:
         group.judge.accept(held.measures)

@@ -4,9 +4,11 @@ A matplotlib window over any of its GUI toolkits, in the main thread as those de
 snapshot four times a second and redraws on change only; what came between is never drawn. The picture shown is the
 snapshot's preview, scaled in true pixels, so that zoom and pan stay where they are while the stack grows.
 
+Once the plate is solved, names and north lie over the picture, and the place in the sky under the cursor stands below
+it, beside the value of the stack's pixel.
+
 Keys: p pause or resume, s save now, r whole picture, m stack / last frame / split, left and right move the divider,
-+ and - zoom, q close the window (the session goes on). Mouse: wheel zooms, dragging pans; once the plate is solved, the
-place in the sky under the cursor stands below.
++ and - zoom, l labels, g grid, q close the window (the session goes on). Mouse: wheel zooms, dragging pans.
 """
 
 from __future__ import annotations
@@ -20,18 +22,26 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.widgets import Button, Slider
 
 from livestack.astrometry.grid import say_dec, say_ra
+from livestack.astrometry.sky_words import say_darkness
 from livestack.base.errors import LivestackError, UsageError
 from livestack.base.text import clean_text, say_exposure, say_number
+from livestack.faces.desktop_sky import SkyLayer
+from livestack.faces.solved import PlacedSky, SolvedPicture
 from livestack.session.snapshot import Controls, Slot, Snapshot
 
 LOOK_INTERVAL_MS = 250
 STRETCH_PAUSE_S = 0.4
 """How long a slider must rest before its value goes to the session."""
 LONGEST_SIDE = 1920
+ROOMY_IN = 12.0, 7.4
+"""Width and height, inches, of a window that has room for words of full size."""
+SMALLEST_PT = 6.0
+"""Of a line that had to be made smaller to fit."""
 MOST_TREND_POINTS = 500
 GROUND, PANEL, LINE, TEXT, DIM, ACCENT = "#07090d", "#0d1118", "#222b38", "#e9edf3", "#a3aebd", "#f2b661"
 REFUSED = "#ff7d66"
@@ -53,6 +63,7 @@ class Window:
     def __init__(self, slot: Slot, controls: Controls | None, figure: Figure) -> None:
         self._slot, self._controls, self._figure = slot, controls, figure
         self._shown: Snapshot | None = None
+        self._solved: SolvedPicture | None = None
         self._full = (0, 0)
         self._drag: tuple[float, float] | None = None
         self._stretch_moved: float | None = None
@@ -66,6 +77,7 @@ class Window:
             ("button_press_event", self._on_press),
             ("button_release_event", self._on_release),
             ("motion_notify_event", self._on_move),
+            ("resize_event", lambda _: self._fit_words()),
         ):
             figure.canvas.mpl_connect(event, handler)
 
@@ -74,17 +86,22 @@ class Window:
     def _build(self) -> None:
         figure = self._figure
         figure.set_facecolor(GROUND)
-        self._title = figure.text(0.015, 0.965, "", color=TEXT, fontsize=16, fontweight="bold", va="center")
-        self._facts = figure.text(0.015, 0.928, "", color=DIM, fontsize=10.5, va="center")
-        self._message = figure.text(0.015, 0.018, "", color=ACCENT, fontsize=10, va="center")
-        self._place = figure.text(0.985, 0.018, "", color=DIM, fontsize=10, va="center", ha="right")
-        self.view = figure.add_axes((0.015, 0.15, 0.70, 0.75), facecolor=GROUND)
+        self._title = figure.text(0.015, 0.97, "", color=TEXT, fontweight="bold", va="center", parse_math=False)
+        self._facts = figure.text(0.015, 0.935, "", color=DIM, va="center", parse_math=False)
+        self._depth = figure.text(0.015, 0.908, "", color=DIM, va="center", parse_math=False)
+        self._message = figure.text(0.015, 0.018, "", color=ACCENT, va="center", parse_math=False)
+        self._place = figure.text(0.015, 0.149, "", color=TEXT, va="center", parse_math=False)
+        self._words = ((self._title, 16, 0.97), (self._facts, 10.5, 0.97), (self._depth, 10, 0.735),
+                       (self._message, 10, 0.97), (self._place, 10, 0.735))  # fmt: skip
+        self.view = figure.add_axes((0.015, 0.17, 0.70, 0.715), facecolor=GROUND)
         self.view.set_axis_off()
         self._image = self.view.imshow(np.zeros((2, 2, 3), np.uint8), interpolation="antialiased")
         self._waiting = self.view.text(
             0.5, 0.5, "Waiting for the first picture ...", color=DIM, ha="center", transform=self.view.transAxes
         )
         self._divider = self.view.axvline(0, color=ACCENT, lw=1.2, visible=False)
+        self.sky = SkyLayer(self.view)
+        self._headings: list[Text] = []
         self.histogram = self._small_axes((0.765, 0.76, 0.22, 0.15), "histogram")
         self._curves = [self.histogram.plot([], [], color=c, lw=1.1)[0] for c in (REFUSED, "#6fdc8c", "#7fb2ff")]
         self.histogram.set_xlim(0, 255)
@@ -93,13 +110,15 @@ class Window:
         ]
         self._trend_lines = [axes.plot([], [], ".-", color=ACCENT, lw=1, ms=3)[0] for axes in self.trends]
         self._trend_refused = [axes.plot([], [], "x", color=REFUSED, ms=5)[0] for axes in self.trends]
-        self.split = self._slider((0.115, 0.105, 0.24, 0.022), "divider", 0, 1, 0.5)
+        self.split = self._slider((0.115, 0.105, 0.09, 0.022), "divider", 0, 1, 0.5)
         self.background = self._slider((0.115, 0.065, 0.24, 0.022), "background", 0.02, 0.4, 0.12)
         self.saturation = self._slider((0.475, 0.065, 0.24, 0.022), "saturation", 0, 3, 1.2)
         self.split.on_changed(lambda _: self._show_picture())
         for slider in (self.background, self.saturation):
             slider.on_changed(lambda _: self._note_stretch())
         self._buttons = {
+            "labels": self._button((0.265, 0.098, 0.075, 0.036), "Labels (l)", lambda _: self._toggle("labels")),
+            "grid": self._button((0.343, 0.098, 0.065, 0.036), "Grid (g)", lambda _: self._toggle("grid")),
             "stack": self._button((0.43, 0.098, 0.07, 0.036), "Stack", lambda _: self.set_mode("stack")),
             "frame": self._button((0.503, 0.098, 0.075, 0.036), "Last frame", lambda _: self.set_mode("frame")),
             "split": self._button((0.581, 0.098, 0.06, 0.036), "Split", lambda _: self.set_mode("split")),
@@ -110,7 +129,7 @@ class Window:
 
     def _small_axes(self, box: tuple[float, float, float, float], title: str) -> Any:
         axes = self._figure.add_axes(box, facecolor=PANEL)
-        axes.set_title(title, color=DIM, fontsize=9, loc="left", pad=3)
+        self._headings.append(axes.set_title(title, color=DIM, fontsize=9, loc="left", pad=3))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.tick_params(colors=DIM, labelsize=7.5, length=2)
         for spine in axes.spines.values():
@@ -148,7 +167,9 @@ class Window:
         if latest is self._shown:
             return False
         before, self._shown = self._shown, latest
-        name = clean_text(latest.object_name or latest.session_name or "livestack")
+        self._show_sky(latest)
+        looking_at = self.sky.placed.looking_at if self.sky.placed else ""
+        name = clean_text(latest.object_name or looking_at or latest.session_name or "livestack")
         state = "" if latest.state == "watching" else f"   ({latest.state})"
         more = latest.n_session > latest.n_stacked
         others = f" ({latest.n_session} in the session)" if more else ""
@@ -164,17 +185,58 @@ class Window:
             self._show_histogram()
         if before is None or latest.trend is not before.trend:
             self._show_trends()
+        self._fit_words()
         self._figure.canvas.draw_idle()
         return True
+
+    def _show_sky(self, latest: Snapshot) -> None:
+        """Where the picture lies, made anew where that has changed; the buttons for it are there when it is known."""
+        solved = SolvedPicture.of(latest, latest.sequence)
+        if solved is None:
+            self.sky.placed = None
+        elif self._solved is None or self.sky.placed is None or not self._solved.lies_as(solved):
+            self.sky.placed = PlacedSky.of(solved)
+        self._solved = solved
+        for name in ("labels", "grid"):
+            button = self._buttons[name]
+            button.active = solved is not None
+            button.ax.set_visible(solved is not None)
+            button.label.set_color(ACCENT if getattr(self.sky, name) else TEXT)
+        self._depth.set_text(say_depth(latest))
+
+    def _toggle(self, name: Literal["labels", "grid"]) -> None:
+        if self.sky.placed is not None:
+            setattr(self.sky, name, not getattr(self.sky, name))
+            self._buttons[name].label.set_color(ACCENT if getattr(self.sky, name) else TEXT)
+            self._figure.canvas.draw_idle()
+
+    def _fit_words(self) -> None:
+        """Make words smaller that are too long for the window, or all of them where it is small."""
+        small = min(1.0, self._figure.get_figwidth() / ROOMY_IN[0], self._figure.get_figheight() / ROOMY_IN[1])
+        for slider in (self.split, self.background, self.saturation):
+            slider.label.set_fontsize(10 * small)
+            slider.valtext.set_fontsize(10 * small)
+        for button in self._buttons.values():
+            button.label.set_fontsize(9 * small)
+        for axes in (self.histogram, *self.trends):
+            axes.tick_params(labelsize=7.5 * small)
+        for heading in self._headings:
+            heading.set_fontsize(9 * small)
+        for text, normal, share in self._words:
+            size = normal * max(small, 0.75)
+            text.set_fontsize(size)
+            wide = text.get_window_extent().width if text.get_text() else 0.0
+            room = share * self._figure.bbox.width
+            if wide > room:
+                text.set_fontsize(max(SMALLEST_PT, size * room / wide))
 
     @staticmethod
     def _say_facts(s: Snapshot) -> str:
         arcsec = f' ({s.fwhm_arcsec:.2f}")' if s.fwhm_arcsec is not None else ""
         gain = f"   SNR gain {s.snr_gain:.2f} of {s.snr_ideal:.2f}" if s.snr_gain and s.snr_ideal else ""
-        faintest = f"   faintest star {s.sky.limit_mag:.1f} mag" if s.sky and s.sky.limit_mag is not None else ""
         return (
             f"{s.n_refused} refused   {s.n_waiting} waiting   {say_exposure(s.exposure_s)}"
-            f"   FWHM {say_number(s.fwhm_px, 2, 'px')}{arcsec}{gain}{faintest}"
+            f"   FWHM {say_number(s.fwhm_px, 2, 'px')}{arcsec}{gain}"
         )
 
     def _show_picture(self) -> None:
@@ -252,6 +314,7 @@ class Window:
         except LivestackError as error:
             self.answer = str(error)
         self._message.set_text(clean_text(self.answer)[:150])
+        self._fit_words()
         self._figure.canvas.draw_idle()
 
     def _pause(self) -> None:
@@ -285,6 +348,10 @@ class Window:
             self.reset_view()
         elif event.key == "m":
             self.set_mode(MODES[(MODES.index(self.mode) + 1) % len(MODES)])
+        elif event.key == "l":
+            self._toggle("labels")
+        elif event.key == "g":
+            self._toggle("grid")
         elif event.key in ("left", "right"):
             self.split.set_val(min(1.0, max(0.0, self.split.val + (0.02 if event.key == "right" else -0.02))))
         elif event.key in ("+", "="):
@@ -310,6 +377,7 @@ class Window:
         words = say_place(self._shown, event.xdata, event.ydata) if event.inaxes is self.view and self._shown else ""
         if words != self._place.get_text():
             self._place.set_text(words)
+            self._fit_words()
             self._figure.canvas.draw_idle()
         if self._drag is None or event.inaxes is not self.view:
             return
@@ -341,12 +409,30 @@ def compose(snapshot: Snapshot, mode: Mode, split: float) -> np.ndarray | None:
 
 
 def say_place(snapshot: Snapshot, x: float, y: float) -> str:
-    """Where in the sky a place of the upright picture is (true pixels); nothing where that is not known."""
+    """What is at a place of the upright picture (true pixels): pixel, the stack's value, the place in the sky."""
     width, height = snapshot.full_size
-    if snapshot.sky is None or snapshot.upright is None or not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+    if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
         return ""
-    ra, dec = map(float, snapshot.sky.sky.to_sky(np.array([snapshot.upright.to_reference(x, y)]))[0])
-    return f"{say_ra(ra, 0.1 / 240)}  {say_dec(dec)}   {ra:.4f}°  {dec:+.4f}°"
+    column, row = round(x), round(y)
+    values = snapshot.value(column, row) if snapshot.value is not None else ()
+    parts = [f"x {column}, y {row}"]
+    if values:
+        names = ("R ", "G ", "B ") if len(values) == 3 else ("",)
+        parts.append("  ".join(f"{name}{value:.1f}" for name, value in zip(names, values, strict=True)) + " ADU")
+    if snapshot.sky is not None and snapshot.upright is not None:
+        ra, dec = map(float, snapshot.sky.sky.to_sky(np.array([snapshot.upright.to_reference(x, y)]))[0])
+        parts += [f"{say_ra(ra, 0.1 / 240)}  {say_dec(dec)}", f"{ra:.4f}°  {dec:+.4f}°"]
+    return "     ".join(parts)
+
+
+def say_depth(snapshot: Snapshot) -> str:
+    """How faint the stack reaches and how dark the sky is; nothing where that is not known."""
+    sky, parts = snapshot.sky, []
+    if sky is not None and sky.limit_mag is not None:
+        parts.append(f"faintest star {sky.limit_mag:.1f} mag")
+    if sky is not None and sky.sky_mag is not None:
+        parts.append(f"sky {sky.sky_mag:.1f} mag/arcsec²: {say_darkness(sky.sky_mag)}")
+    return "   ".join(parts)
 
 
 def choose_backend() -> str:

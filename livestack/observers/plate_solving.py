@@ -6,12 +6,13 @@ same night gives the same journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from livestack.astrometry import Hint, SkyMap, Solved, Solver, Unsolved
 from livestack.astrometry.facts import FieldStars, SkyFacts
@@ -21,24 +22,50 @@ from livestack.engine.events import Event, FrameDone, FrameRefused, FrameRegiste
 from livestack.engine.reference import Reference
 from livestack.engine.views import StackView
 from livestack.photometry.depth import Depth, Stamps, exposure_of
+from livestack.registration.distortion import to_reference
+from livestack.stacking.canvas import Canvas
 
 LEAST_STARS = 3
 WAIT_FRAMES = 6
 """So many frames after it was asked an answer is told, or waited for: counted in frames, not by the clock."""
+GROWN = 1.25
+"""A canvas is solved anew when it has so many times the area that was solved last."""
+SAME_STAR_PX = 4.0
 GROWTH = 1.25
 """How faint the stack reaches is measured again when it has so many times as many frames."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """All that the solver is asked of a reference."""
+    """All that the solver is asked of a reference.
+
+    Attributes
+    ----------
+    xy : (n, 2) px of the reference; flux : (n,) ADU.
+    box : left, top, width and height of what they were found in, px of the reference.
+    field : width and height of the reference.
+    """
 
     xy: np.ndarray
     flux: np.ndarray
-    width: int
-    height: int
+    box: tuple[int, int, int, int]
+    field: tuple[int, int]
     hints: tuple[Hint, ...]
     year: float
+
+    def solve(self, solver: Solver) -> Solved | Unsolved:
+        """By the hints, one after the other; the map is one of the reference's pixels, whatever the canvas is."""
+        left, top, width, height = self.box
+        for hint in self.hints:
+            answer = solver.solve(self.xy - (left, top), self.flux, width, height, hint, self.year)
+            if isinstance(answer, Solved):
+                back = np.array([[1.0, 0.0, left], [0.0, 1.0, top], [0.0, 0.0, 1.0]])
+                return (
+                    answer
+                    if self.box == (0, 0, *self.field)
+                    else replace(answer, sky=answer.sky.moved(back, *self.field))
+                )
+        return answer
 
 
 class PlateSolving:
@@ -55,7 +82,7 @@ class PlateSolving:
     """
 
     name: ClassVar[str] = "plate solving"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, enabled: bool, tell: Callable[[str, Solved | Unsolved], None]) -> None:
         self.found: dict[str, Solved] = {}
@@ -65,6 +92,7 @@ class PlateSolving:
         self._asked: dict[str, _Question] = {}
         self._waiting: dict[str, Future[Solved | Unsolved]] = {}
         self._ages: dict[str, int] = {}
+        self._areas: dict[str, int] = {}
         self._depths: dict[str, list[tuple[int, Depth]]] = {}
         self._measuring: tuple[str, int, Future[Depth | None]] | None = None
         self._dark: dict[str, bool] = {}
@@ -82,6 +110,7 @@ class PlateSolving:
         elif isinstance(event, FrameStacked | FrameRefused):
             self._grow_older()
         elif isinstance(event, FrameDone) and event.view is not None:
+            self._ask_of_grown(event.view)
             self._measure(event.view)
 
     def state(self) -> Mapping[str, Any]:
@@ -90,12 +119,13 @@ class PlateSolving:
             "found": {name: _as_plain(solved) for name, solved in self.found.items()},
             "depths": {name: [(n, vars(depth)) for n, depth in known] for name, known in self._depths.items()},
             "dark": dict(self._dark),
+            "areas": dict(self._areas),
             "asked": {
                 name: (
                     q.xy,
                     q.flux,
-                    q.width,
-                    q.height,
+                    q.box,
+                    q.field,
                     [_hint_as_plain(hint) for hint in q.hints],
                     q.year,
                     self._ages[name],
@@ -113,8 +143,9 @@ class PlateSolving:
         self._depths = {
             str(name): [(n, Depth(**saved)) for n, saved in known] for name, known in state["depths"].items()
         }
-        for name, (xy, flux, width, height, hints, year, age) in state["asked"].items():
-            asked = _Question(xy, flux, width, height, tuple(Hint(*hint) for hint in hints), year)
+        self._areas = dict(state["areas"])
+        for name, (xy, flux, box, field, hints, year, age) in state["asked"].items():
+            asked = _Question(xy, flux, tuple(box), tuple(field), tuple(Hint(*hint) for hint in hints), year)
             self._ask(str(name), asked)
             self._ages[str(name)] = age
 
@@ -151,7 +182,8 @@ class PlateSolving:
     def _tell_answer(self, group: str) -> None:
         solved = self._waiting.pop(group).result()
         del self._asked[group], self._ages[group]
-        self._tell(group, solved)
+        if isinstance(solved, Solved) or group not in self.found:  # else a smaller canvas was solved before
+            self._tell(group, solved)
 
     def _take_depth(self) -> None:
         if self._measuring is None:
@@ -177,10 +209,27 @@ class PlateSolving:
         if reference.starless or len(stars) < LEAST_STARS:
             return
         scale = earlier.sky.scale_arcsec if earlier is not None else self._scale_of_others()
-        info = reference.info
         height, width = reference.shape
-        hints = tuple(hints_of(info, scale))
-        self._ask(group, _Question(stars.xy, stars.flux, width, height, hints, year_of(info.date_obs)))
+        self._areas[group] = width * height
+        self._ask(group, _question(reference, (0, 0, width, height), hints_of(reference.info, scale)))
+
+    def _ask_of_grown(self, view: StackView) -> None:
+        """Ask again where the canvas has grown: with more of the sky in it what was not found is, and what was, holds
+        farther out."""
+        canvas, reference, group = view.canvas, view.reference, view.group
+        known = self._areas.get(group)
+        if known is None or reference is None or not reference.patches or group in self._waiting:
+            return
+        if canvas.width * canvas.height < GROWN * known:
+            return
+        self._areas[group] = canvas.width * canvas.height
+        found = self.found.get(group)
+        hints = hints_of(reference.info, None if found is None else found.sky.scale_arcsec)
+        if found is not None:
+            middle = found.sky.to_sky(np.array([_middle(canvas)]))[0]
+            hints = [Hint(float(middle[0]), float(middle[1]), found.sky.scale_arcsec, sure=True)]
+        box = canvas.left, canvas.top, canvas.width, canvas.height
+        self._ask(group, _question(reference, box, hints))
 
     def _measure(self, view: StackView) -> None:
         """Measure how faint a stack reaches, in the background, from stamps that are cut out here."""
@@ -211,12 +260,9 @@ class PlateSolving:
 
     def _answer(self, group: str, asked: _Question) -> Solved | Unsolved:
         try:
-            for hint in asked.hints:
-                answer = self._solver.solve(asked.xy, asked.flux, asked.width, asked.height, hint, asked.year)
-                if isinstance(answer, Solved):
-                    if self._asked.get(group) is asked:  # else another reference has come meanwhile
-                        self.found[group] = answer
-                    return answer
+            answer = asked.solve(self._solver)
+            if isinstance(answer, Solved) and self._asked.get(group) is asked:  # else another reference has come
+                self.found[group] = answer
             return answer
         except LivestackError as error:
             return Unsolved(f"not solved: {error}")
@@ -224,8 +270,26 @@ class PlateSolving:
             self._solver.release()
 
 
-def _hint_as_plain(hint: Hint) -> tuple[float | None, float | None, float | None, bool]:
-    return hint.ra_deg, hint.dec_deg, hint.scale_arcsec, hint.sure
+def _middle(canvas: Canvas) -> tuple[float, float]:
+    return canvas.left + (canvas.width - 1) / 2, canvas.top + (canvas.height - 1) / 2
+
+
+def _question(reference: Reference, box: tuple[int, int, int, int], hints: Sequence[Hint]) -> _Question:
+    """What is asked of a reference and its patches, each star once."""
+    stars = reference.stars.stars
+    xy, flux = stars.xy, stars.flux
+    for patch in reference.patches:
+        places = to_reference(patch.matrix, patch.distortion, patch.stars.stars.xy)
+        away, _ = cKDTree(xy).query(places)
+        new = away > SAME_STAR_PX
+        xy = np.concatenate([xy, places[new]])
+        flux = np.concatenate([flux, patch.stars.stars.flux[new] * patch.ratio])
+    height, width = reference.shape
+    return _Question(xy, flux, box, (width, height), tuple(hints), year_of(reference.info.date_obs))
+
+
+def _hint_as_plain(hint: Hint) -> tuple[float | None, float | None, float | None, bool, str]:
+    return hint.ra_deg, hint.dec_deg, hint.scale_arcsec, hint.sure, hint.whence
 
 
 def _as_plain(solved: Solved) -> dict[str, Any]:

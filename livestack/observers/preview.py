@@ -79,6 +79,16 @@ class Drawing:
         drawn = render_part(part, self.look, (x0, rows.start), bottom_up=bottom_up).rgb
         return drawn[y - y0 : y - y0 + h, x - x0 : x - x0 + w]
 
+    def value(self, view: StackView, x: int, y: int) -> tuple[float, ...]:
+        """ADU of each channel at a true pixel of the upright picture; empty outside, and where nothing was stacked."""
+        height, width = view.shape[1:]
+        row = height - 1 - y if view.bottom_up else y
+        if not (0 <= x < width and 0 <= row < height):
+            return ()
+        here = slice(row, row + 1), slice(x, x + 1)
+        values = view.image(*here) if self.mixed is None else self.mixed.part(*here)
+        return tuple(float(v) for v in values[:, 0, 0]) if np.isfinite(values).all() else ()
+
 
 @dataclass(frozen=True, eq=False)
 class _Request:

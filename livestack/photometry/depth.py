@@ -35,6 +35,8 @@ BETA = 3.5
 SIGNIFICANT = 5.0
 LEAST_SNR = 20.0
 COLOUR_STARS = 12
+LEAST_SPREAD, LARGEST_ERROR = 0.2, 0.05
+"""A colour term is told where stars differ so much in BP - RP, mag, and it is known so well, mag/mag."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Depth:
     zero_point : magnitude (G) of 1 ADU/s in the green or only channel; scatter_mag : of one star about it.
     zero_points : of each channel.
     limit_mag : point source at 5 sigma; sky_mag : mag/arcsec^2; None: not known.
-    colour_term : change of the zero point for each magnitude of (blue - red) as the camera sees it; None: not known.
+    colour_term, colour_pivot : change of the zero point for each magnitude of BP - RP, and the BP - RP for which it
+        holds; None: not known.
     n_stars : that the zero point rests on.
     """
 
@@ -57,10 +60,14 @@ class Depth:
     sky_mag: float | None
     colour_term: float | None
     n_stars: int
+    colour_pivot: float | None = None
 
     def added_to(self, facts: SkyFacts, limits: tuple[tuple[int, float], ...]) -> SkyFacts:
         """The facts with these."""
-        return replace(facts, zero_point=self.zero_point, limit_mag=self.limit_mag, sky_mag=self.sky_mag, limits=limits)
+        return replace(
+            facts, zero_point=self.zero_point, limit_mag=self.limit_mag, sky_mag=self.sky_mag, limits=limits,
+            zero_points=self.zero_points, colour_term=self.colour_term, colour_pivot=self.colour_pivot,
+        )  # fmt: skip
 
 
 def exposure_of(info: FrameInfo) -> float | None:
@@ -74,7 +81,7 @@ class Stamps:
 
     Attributes
     ----------
-    stars : (k, C, s, s); offsets : (k, 2) of the star from the stamp's middle, px; g : (k,).
+    stars : (k, C, s, s); offsets : (k, 2) of the star from the stamp's middle, px; g, bp_rp : (k,).
     tiles : (t, C, h, w).
     fwhm_px, beta : of the stack's PSF.
     """
@@ -82,6 +89,7 @@ class Stamps:
     stars: np.ndarray
     offsets: np.ndarray
     g: np.ndarray
+    bp_rp: np.ndarray
     tiles: np.ndarray
     fwhm_px: float
     beta: float
@@ -123,7 +131,9 @@ class Stamps:
         ]
         tiles = np.stack([take(slice(y, y + h), slice(x, x + w)) for y, x in corners])
         g = field.g[chosen] if field is not None else np.empty(0)
-        return cls(stars, places[chosen] - middle, g, tiles, fwhm_px, beta if beta is not None else BETA)
+        colours = field.bp_rp if field is not None else None
+        colour = colours[chosen] if colours is not None else np.full(len(g), np.nan)
+        return cls(stars, places[chosen] - middle, g, colour, tiles, fwhm_px, beta if beta is not None else BETA)
 
     def measure(
         self, scale_arcsec: float, exposure_s: float | None, saturation_adu: float | None, black: bool
@@ -143,22 +153,23 @@ class Stamps:
         good = np.isfinite(flux).all(axis=1) & (flux > 0).all(axis=1)
         if good.sum() < LEAST_STARS:
             return None
-        flux, g = flux[good], self.g[good]
+        flux, g, colour = flux[good], self.g[good], self.bp_rp[good]
         each = g[:, None] + 2.5 * np.log10(flux / exposure_s)
         kept = _clip(each[:, main])
         if kept.sum() < LEAST_STARS:
             return None
-        zero_points = tuple(float(v) for v in np.median(each[kept], axis=0))
-        scatter = 1.4826 * float(np.median(np.abs(each[kept, main] - zero_points[main])))
-        zero = zero_points[main]
+        zero = float(np.median(each[kept, main]))
+        scatter = 1.4826 * float(np.median(np.abs(each[kept, main] - zero)))
         limit = sky_mag = None
         sigma, level = self._noise(main)
         if sigma is not None and sigma > 0:
             limit = zero - 2.5 * math.log10(SIGNIFICANT * sigma / exposure_s)
         if black and level is not None and level > 0:
             sky_mag = zero - 2.5 * math.log10(level / exposure_s / scale_arcsec**2)
-        term = _colour_term(flux[kept], each[kept, main]) if flux.shape[1] == 3 else None
-        return Depth(zero, scatter, zero_points, limit, sky_mag, term, int(kept.sum()))
+        term, pivot = _colour_term(colour[kept], each[kept, main])
+        beside = each[kept] - each[kept, main : main + 1]
+        zero_points = tuple(zero + _at_pivot(colour[kept], column, pivot) for column in beside.T)
+        return Depth(zero, scatter, zero_points, limit, sky_mag, term, int(kept.sum()), pivot)
 
     def _fluxes(self, saturation_adu: float | None) -> np.ndarray:
         """(k, C) ADU in the aperture over the sky around; NaN where it is clipped, torn or too faint."""
@@ -195,10 +206,9 @@ class Stamps:
                 continue
             level = float(np.median(tile))
             seen = cv2.filter2D(tile - level, cv2.CV_32F, kernel.astype(np.float32))[margin:-margin, margin:-margin]
-            # below the median there are no stars: the lower half is the noise's own
+            # both sides of the median: where faint stars crowd each other they are noise to one more
             middle = float(np.median(seen))
-            low = seen[seen < middle]
-            sigmas.append(1.4826 * float(np.median(middle - low)) / sharpness)
+            sigmas.append(1.4826 * float(np.median(np.abs(seen - middle))) / sharpness)
             levels.append(level)
         if not sigmas:
             return None, None
@@ -218,15 +228,39 @@ def _clip(values: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _colour_term(flux: np.ndarray, zero: np.ndarray) -> float | None:
-    """Slope of the zero point (k,) against blue minus red, magnitudes, of fluxes (k, 3)."""
-    if len(zero) < COLOUR_STARS:
-        return None
-    colour = -2.5 * np.log10(flux[:, 2] / flux[:, 0])
-    colour = colour - np.median(colour)
-    if float(np.std(colour)) < 0.05:
-        return None
-    return float(np.polyfit(colour, zero, 1)[0])
+def _colour_term(bp_rp: np.ndarray, zero: np.ndarray) -> tuple[float | None, float | None]:
+    """Slope of the zero points (k,) against BP - RP (k,), and the median colour; None where it is not known well."""
+    known = np.isfinite(bp_rp)
+    bp_rp, zero = bp_rp[known], zero[known]
+    if len(zero) < COLOUR_STARS or float(np.std(bp_rp)) < LEAST_SPREAD:
+        return None, None
+    pivot = float(np.median(bp_rp))
+    used = np.ones(len(zero), dtype=bool)
+    for _ in range(5):
+        (slope, level), covariance = np.polyfit(bp_rp[used] - pivot, zero[used], 1, cov=True)
+        new = _clip(zero - level - slope * (bp_rp - pivot))
+        if (new == used).all() or new.sum() < COLOUR_STARS:
+            break
+        used = new
+    if math.sqrt(float(covariance[0, 0])) > LARGEST_ERROR:
+        return None, None
+    return float(slope), pivot
+
+
+def _at_pivot(bp_rp: np.ndarray, values: np.ndarray, pivot: float | None) -> float:
+    """What a star of the colour `pivot` has, by a parabola through all (k,); the median where colours are not known."""
+    known = np.isfinite(bp_rp)
+    if pivot is None or not values.any():
+        return float(np.median(values))
+    x, y = bp_rp[known] - pivot, values[known]
+    used = np.ones(len(y), dtype=bool)
+    for _ in range(5):
+        curve = np.polyfit(x[used], y[used], 2)
+        new = _clip(y - np.polyval(curve, x))
+        if (new == used).all() or new.sum() < COLOUR_STARS:
+            break
+        used = new
+    return float(curve[2])
 
 
 def _profile(fwhm_px: float, beta: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from livestack.detection.psf import PSFModel, measure_psf
 from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
 from livestack.engine.results import Result
-from livestack.photometry.depth import Stamps, exposure_of
+from livestack.photometry.depth import BETA, Stamps, exposure_of
+from livestack.products.comet import write_object
 from livestack.products.extras import write_products
 from livestack.products.stack_files import build_header, write_pictures, write_stack
 
@@ -32,7 +34,8 @@ class Saver:
     output : the session's folder.
     settings : may be replaced while it runs; pictures look as the user chose last.
     say : tells a sentence; `tell_psf` a measurement of a finished stack.
-    facts : where the reference of a group lies in the sky; has_black : whether its sky is light alone.
+    facts : where the reference of a group lies in the sky; has_black : whether its sky is light alone;
+        tell_depth : told (group, frames, facts) of a stack that is saved.
 
     Attributes
     ----------
@@ -43,11 +46,12 @@ class Saver:
         self, output: Path, settings: Settings, stack: LiveStack, say: Callable[[str], None], tell_psf: Tell,
         facts: Callable[[str], SkyFacts | None] = lambda group: None,
         has_black: Callable[[str], bool] = lambda group: False,
+        tell_depth: Callable[[str, int, SkyFacts], None] = lambda group, n_frames, facts: None,
     ) -> None:  # fmt: skip
         self.results: list[Path] = []
         self.settings = settings
         self._output, self._stack, self._say, self._tell_psf = output, stack, say, tell_psf
-        self._facts, self._has_black = facts, has_black
+        self._facts, self._has_black, self._tell_depth = facts, has_black, tell_depth
 
     def save_group(self, group: Group, final: bool) -> PSFModel | None:
         """Write a group's stack and its pictures.
@@ -71,6 +75,7 @@ class Saver:
         model = self._measure(result, sky)
         if sky is not None:
             sky = deepest(sky, result, model, self._has_black(group.name))
+            self._tell_depth(group.name, group.n_stacked, sky)
         path = folder / "stack.fits"
         write_stack(path, result, build_header(result, settings, version(), model, group.history, final, sky))
         written = [path]
@@ -78,6 +83,7 @@ class Saver:
         if last_word and model is not None:
             self._tell_psf(group.name, group.n_stacked, group.members[-1].info.date_obs, model)
         written += write_pictures(folder, result, settings, self._stack.bands, None)
+        written += write_object(folder, self._stack, group, result, model, settings, final, sky)
         self.results.extend(p for p in written if p not in self.results)
         return model
 
@@ -160,6 +166,14 @@ def deepest(facts: SkyFacts, result: Result, model: PSFModel | None, black: bool
     depth = stamps.measure(sky.scale_arcsec, exposure_of(info), info.saturation_adu, black)
     if depth is None:
         return facts
-    limit = () if depth.limit_mag is None else ((len(result.members), depth.limit_mag),)
-    earlier = tuple(one for one in facts.limits if one[0] < len(result.members))
-    return depth.added_to(facts, earlier + limit)
+    if depth.limit_mag is None:
+        return depth.added_to(facts, ())
+    n, earlier = len(result.members), tuple(one for one in facts.limits if one[0] < len(result.members))
+    if earlier and stars.fwhm_px is not None:
+        # while stacking the width of the stars was that of the reference, not the stack's own
+        rough = replace(stamps, fwhm_px=stars.fwhm_px, beta=BETA).measure(
+            sky.scale_arcsec, exposure_of(info), info.saturation_adu, black
+        )
+        shift = depth.limit_mag - rough.limit_mag if rough is not None and rough.limit_mag is not None else 0.0
+        earlier = tuple((frames, limit + shift) for frames, limit in earlier)
+    return depth.added_to(facts, (*earlier, (n, depth.limit_mag)))

@@ -143,8 +143,15 @@ def set_sky(header: fits.Header, facts: SkyFacts, canvas: Canvas) -> None:
     header["DEC"] = (round(dec, 6), "[deg] middle of the picture")
     header["ROTATION"] = (round(sky.rotation_deg, 4), "[deg] position angle against the rows")
     header["MIRRORED"] = (sky.mirrored, "as stored, first row on top")
+    channels = facts.zero_points if len(facts.zero_points) == 3 else ()
     for keyword, number, comment in (
         ("ZEROPT", facts.zero_point, "[mag] Gaia G of a star of 1 adu/s"),
+        *(
+            (f"ZEROPT_{colour}", zero, f"[mag] the same of the channel {name}")
+            for zero, (colour, name) in zip(channels, (("R", "red"), ("G", "green"), ("B", "blue")), strict=False)
+        ),
+        ("COLTERM", facts.colour_term, "change of ZEROPT with Gaia's BP-RP"),
+        ("COLPIVOT", facts.colour_pivot, "[mag] BP-RP for which the zero points hold"),
         ("MAGLIM", facts.limit_mag, "[mag] point source at 5 sigma"),
         ("SKYMAG", facts.sky_mag, "[mag/arcsec2] brightness of the sky"),
     ):
@@ -201,12 +208,14 @@ def render_result(result: Result, settings: Settings, bands: Bands, look: Look |
     return look, render(planes, look, depth=16, bottom_up=result.reference.info.bottom_up, bands=bands)
 
 
-def write_pictures(folder: Path, result: Result, settings: Settings, bands: Bands, look: Look | None) -> list[Path]:
+def write_pictures(
+    folder: Path, result: Result, settings: Settings, bands: Bands, look: Look | None, stem: str = "stack"
+) -> list[Path]:
     """The pictures that the settings ask for, by default `stack.png` and `stack.tif`; see `write_formats`."""
     _, picture = render_result(result, settings, bands, look)
     planes = result.mean if result.mean.ndim == 3 else result.mean[None]
     bottom_up = result.reference.info.bottom_up
-    return write_formats(folder, "stack", picture, planes, bottom_up, settings.save.formats, describe_result(result))
+    return write_formats(folder, stem, picture, planes, bottom_up, settings.save.formats, describe_result(result))
 
 
 def describe_result(result: Result) -> dict[str, str]:

@@ -60,6 +60,9 @@ class Commands:
             set_stretch=lambda background, saturation: ask(
                 lambda parts: _set_stretch(parts, background, saturation), "The picture is being drawn anew."
             ),
+            follow=lambda x, y: ask(
+                lambda parts: _follow(parts, x, y), "It is followed as soon as it has moved far enough."
+            ),
             remove_frame=lambda name: ask(lambda parts: _remove(parts, name), f"Taking {name} out."),
         )
 
@@ -103,6 +106,16 @@ def _remove(parts: SessionParts, name: str) -> None:
     group = parts.stack.remove(name)
     parts.status.say(f"{name} was taken out of {group}.")
     parts.preview.draw_group(parts.stack.groups[group])
+    parts.status.publish()
+
+
+def _follow(parts: SessionParts, x: float, y: float) -> None:
+    group = parts.active_group()
+    if group is None or group.stack is None or group.reference is None:
+        raise UsageError("There is no stack yet in which anything could be followed.")
+    canvas = group.stack.canvas
+    row = canvas.height - 1 - y if group.reference.info.bottom_up else y
+    parts.follow(group.name, x + canvas.left, row + canvas.top)
     parts.status.publish()
 
 

@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from livestack.astrometry import SkyMap, Solved, Unsolved
+from livestack.astrometry.facts import SkyFacts
 from livestack.base.durable import storage_error
 from livestack.base.folder import FileKey
 from livestack.base.frame import FrameInfo
-from livestack.base.journal import Distortion as DistortionRecord
 from livestack.base.journal import (
+    DepthRecord,
     FrameRecord,
     Journal,
     PassageRecord,
@@ -31,6 +32,7 @@ from livestack.base.journal import (
     Timings,
     WarningRecord,
 )
+from livestack.base.journal import Distortion as DistortionRecord
 from livestack.base.journal import Normalisation as NormalisationRecord
 from livestack.base.settings import Settings
 from livestack.detection.psf import CSV_COLUMNS, PSFModel
@@ -212,6 +214,17 @@ class JournalWriter:
             self._passages.add(_told(record))
             self.append(record)
             self._say(said)
+
+    def write_depth(self, group: str, n_frames: int, facts: SkyFacts) -> None:
+        """How faint a stack reaches, where that is known."""
+        if facts.zero_point is not None:
+            self.append(
+                DepthRecord(
+                    group=group, n_frames=n_frames, zero_point=facts.zero_point, zero_points=facts.zero_points,
+                    colour_term=facts.colour_term, colour_pivot=facts.colour_pivot, limit_mag=facts.limit_mag,
+                    sky_mag=facts.sky_mag, limits=facts.limits,
+                )
+            )  # fmt: skip
 
     def spoken(self, path: Path) -> str:
         """A file's name, relative to the (first) watched folder with forward slashes; whole where it is elsewhere."""

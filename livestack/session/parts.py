@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+
+from livestack.astrometry import Solved, Unsolved
 from livestack.base.errors import SessionError
+from livestack.base.journal import FollowRecord
 from livestack.base.settings import Settings
 from livestack.detection.psf import PSFModel
 from livestack.engine.events import Alert
@@ -50,8 +54,10 @@ class SessionParts:
         self.output, self.settings, self.stack, self.status, self.journal = output, settings, stack, status, journal
         self._say_later = say_later
         self.psf = PsfTrend(settings.psf, self._tell_psf, measured)
-        self.sky = PlateSolving(settings.save.solve == "auto", journal.write_solution)
-        self.saver = Saver(output, settings, stack, status.say, self._tell_psf, self.sky.facts, self.sky.has_black)
+        self.sky = PlateSolving(settings.save.solve == "auto", self._take_solution)
+        self.saver = Saver(
+            output, settings, stack, status.say, self._tell_psf, self.sky.facts, self.sky.has_black, journal.write_depth
+        )
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
@@ -129,6 +135,10 @@ class SessionParts:
         """Draw the stack that is being filled."""
         self.preview.draw_group(self.stack.groups.get(self.status.active_group) or otherwise)
 
+    def active_group(self) -> Group | None:
+        """The group that is being filled; None before there is one."""
+        return self.stack.groups.get(self.status.active_group)
+
     def use(self, settings: Settings) -> None:
         """From now on these settings: pictures look as the user chose."""
         self.settings = self.saver.settings = settings
@@ -149,6 +159,27 @@ class SessionParts:
         self.passages.close()
         self.close_state()
         self.stack.close()
+
+    def _take_solution(self, group: str, answer: Solved | Unsolved) -> None:
+        """Tell where a group lies; where the user named an object by its place in the sky, it is followed now."""
+        self.journal.write_solution(group, answer)
+        wanted = self.settings.follow.sky
+        if wanted is None or group not in self.stack.groups or self.stack.groups[group].following.wanted is not None:
+            return
+        if isinstance(answer, Unsolved):
+            self.journal.notice(f"--follow {self.settings.follow.target}: {group} is not solved; give its pixels X,Y.")
+            return
+        x, y = (float(value) for value in answer.sky.to_pixels(np.array([wanted]))[0])
+        if not (0 <= x < answer.sky.width and 0 <= y < answer.sky.height):
+            self.journal.notice(f"--follow {self.settings.follow.target}: lies outside the field of {group}.")
+            return
+        self.follow(group, x, y)
+
+    def follow(self, group: str, x: float, y: float) -> None:
+        """From now on what is at that place of a group's reference is stacked on itself, too."""
+        self.journal.append_event(FollowRecord(group=group, x=x, y=y))
+        self.stack.follow(group, x, y)
+        self.status.say(f"Following what is at x {x:.0f}, y {y:.0f} of {group}.")
 
     def _tell_psf(self, group: str, n_frames: int, newest_at: datetime | None, model: PSFModel) -> None:
         self.psf.latest[group] = model

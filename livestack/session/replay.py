@@ -12,6 +12,7 @@ from pathlib import Path
 
 from livestack.base.errors import FrameError, UsageError
 from livestack.base.journal import (
+    FollowRecord,
     FrameRecord,
     Record,
     RemovedRecord,
@@ -88,6 +89,8 @@ class Replay:
     def _do(self, event: JournalEvent) -> None:
         if isinstance(event, TargetRecord):
             self._stack.start_new_target()
+        elif isinstance(event, FollowRecord):
+            self._stack.follow(event.group, event.x, event.y)
         elif isinstance(event, SavingRecord):
             for group in self._stack.groups.values():
                 finish_warmup(group)

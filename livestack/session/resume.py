@@ -20,6 +20,7 @@ from livestack.base.errors import FrameError, UsageError
 from livestack.base.folder import FileKey, look_at
 from livestack.base.journal import (
     JOURNAL_NAME,
+    FollowRecord,
     FrameRecord,
     MasterUse,
     Record,
@@ -36,7 +37,7 @@ from livestack.formats import count_frames
 
 TAIL_BYTES = 1 << 16
 
-Event = FrameRecord | RemovedRecord | TargetRecord | SavingRecord
+Event = FrameRecord | RemovedRecord | TargetRecord | FollowRecord | SavingRecord
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def read_interrupted(output: Path) -> Interrupted:
     events = [
         record
         for record in records
-        if isinstance(record, FrameRecord | RemovedRecord | TargetRecord)
+        if isinstance(record, FrameRecord | RemovedRecord | TargetRecord | FollowRecord)
         or (isinstance(record, SavingRecord) and not record.final)
     ]
     start = records[0]

@@ -88,6 +88,8 @@ class Snapshot:
     full_size : (width, height) of the stack in true pixels.
     region : (x, y, w, h) in true pixels of the upright picture -> (h, w, 3) uint8, stretched like `picture`; None
         before the first frame. Cheap for small regions; may be called from any thread.
+    value : (x, y) true pixel of the upright picture -> ADU of the stack, one number a channel; none where
+        nothing was stacked, or while the canvas grows. None before the first frame; may be called from any thread.
     n_stacked : frames in the stacks of the target that is shown, through all its filters; n_session : in all stacks.
     n_refused : frames refused in the whole session.
     exposure_s : accepted exposure of that target by filter name ("" when the headers name none).
@@ -125,6 +127,7 @@ class Snapshot:
     last_frame: np.ndarray | None = None
     full_size: tuple[int, int] = (0, 0)
     region: Callable[[int, int, int, int], np.ndarray] | None = None
+    value: Callable[[int, int], tuple[float, ...]] | None = None
     output: Path | None = None
     curves: Curves | None = None
     upright: Upright | None = None
@@ -171,5 +174,7 @@ class Controls:
     set_object: Callable[[str], str]
     set_stretch: Callable[[float, float], str]
     """(background 0..1, saturation) for the picture from now on."""
+    follow: Callable[[float, float], str]
+    """(x, y) of an object in the upright picture, true pixels: it is stacked on itself from now on."""
     remove_frame: Callable[[str], str]
     """Take a stacked frame, named as in `TrendPoint.file`, out of the stack again."""

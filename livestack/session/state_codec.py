@@ -21,6 +21,9 @@ from livestack.calibration.defects import DefectMap
 from livestack.detection import Sky, StarCatalog
 from livestack.engine.ledger import Member
 from livestack.engine.reference import Patch, Reference
+from livestack.following.finder import Sources
+from livestack.following.path import Path as ObjectPath
+from livestack.following.two_skies import Model
 from livestack.quality import FrameMeasures
 from livestack.registration import StarReference
 from livestack.registration.distortion import Distortion
@@ -39,8 +42,8 @@ KNOWN: dict[str, type] = {
     each.__name__: each
     for each in (
         Canvas, DefectLearner, DefectMap, Disc, Distortion, FeatureReference, FrameInfo, FrameMeasures, Keypoints,
-        Member, NoiseModel, Normalisation, Patch, Picture, Reference, ReferenceLight, RejectedSamples, Sky, StarCatalog,
-        StarReference, StoredSamples,
+        Member, Model, NoiseModel, Normalisation, ObjectPath, Patch, Picture, Reference, ReferenceLight,
+        RejectedSamples, Sky, Sources, StarCatalog, StarReference, StoredSamples,
     )
 }  # fmt: skip
 """By the name that a checkpoint says."""

@@ -205,6 +205,7 @@ class StatusFeed:
             last_frame=last,
             full_size=(drawing.canvas.width, drawing.canvas.height) if drawing is not None else (0, 0),
             region=self._region if picture is not None else None,
+            value=self._value if picture is not None else None,
             note=old.note if note is None else note,
             curves=self.curves(self.active_group),
             upright=self._upright(drawing),
@@ -228,12 +229,24 @@ class StatusFeed:
         bottom_up = bool(drawn.reference and drawn.reference.info.bottom_up)
         return Upright(drawing.canvas.left, drawing.canvas.top, drawing.canvas.height, bottom_up)
 
-    def _region(self, x: int, y: int, w: int, h: int) -> np.ndarray:
-        """True pixels of the upright picture, for zooming; called from faces' threads."""
+    def _now_drawn(self) -> tuple[Drawing | None, StackView | None]:
+        """The picture that is shown, and its stack as it is now."""
         with self._lock:
             drawing = self._drawn
         group = self._groups.get(drawing.group) if drawing else None
         view = StackView.of(group, with_newest=False) if group is not None else None  # once: it may be another soon
+        return drawing, view
+
+    def _value(self, x: int, y: int) -> tuple[float, ...]:
+        """What the stack holds at a true pixel of the upright picture; called from faces' threads."""
+        drawing, view = self._now_drawn()
+        if drawing is None or view is None or drawing.canvas != view.canvas:
+            return ()
+        return drawing.value(view, x, y)
+
+    def _region(self, x: int, y: int, w: int, h: int) -> np.ndarray:
+        """True pixels of the upright picture, for zooming; called from faces' threads."""
+        drawing, view = self._now_drawn()
         if drawing is None or view is None:
             raise LivestackError("region: nothing has been drawn yet; ask again.")
         if drawing.canvas != view.canvas:

@@ -12,15 +12,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from matplotlib.backend_bases import KeyEvent, MouseEvent
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from livestack.astrometry import SkyMap
+from livestack.astrometry.facts import SkyFacts
+from livestack.astrometry.objects import has_catalogue
 from livestack.base.errors import SessionError, UsageError
 from livestack.faces import desktop
 from livestack.faces.desktop import Window, choose_backend, compose, run_window
-from livestack.session.snapshot import Slot, Snapshot
+from livestack.faces.desktop_sky import crossing
+from livestack.session.snapshot import Slot, Snapshot, Upright
 from tests.astrometry.test_grid import map_at, wcs_of
 from tests.fake_session import FakeSession
 
@@ -253,20 +258,123 @@ def test_a_real_window_opens_and_returns_when_the_session_ends() -> None:
     assert "returned after" in done.stdout
 
 
+PLEIADES = (56.75, 24.1, 5.0, 20.0)
+
+
+def solved_window(size: tuple[float, float] = (13, 8), name: str = "M 31", **facts: object) -> tuple[Window, SkyMap]:
+    """A window on a dark picture of the Pleiades, and where its own pixels lie."""
+    sky, upright = map_at(*PLEIADES), Upright(-16, -32, 980, bottom_up=True)
+    reference = sky.moved(np.linalg.inv(upright.transform), sky.width, sky.height)
+    known = SkyFacts(reference, "livestack", 0.4, 87, **facts)  # type: ignore[arg-type]
+    slot, dark = Slot(), np.full((490, 750, 3), 40, np.uint8)
+    slot.publish(Snapshot(object_name=name, picture=dark, full_size=(1500, 980), upright=upright, sky=known))
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    window = Window(slot, None, figure)
+    window.refresh()
+    return window, sky
+
+
 def test_the_place_under_the_cursor_is_told_once_the_plate_is_solved() -> None:
     fake = FakeSession(1500, 980)
-    fake.step()
+    fake.publish(picture=np.zeros((98, 150, 3), np.uint8))
     window = Window(fake.slot, None, Figure())
     window.refresh()
     at = SimpleNamespace(inaxes=window.view, xdata=210.0, ydata=700.0)
     window._on_move(at)
-    assert window._place.get_text() == ""
-    sky = map_at(56.75, 24.1, 5.0, 20.0)
-    fake.solve(sky, limit_mag=17.3)
+    assert window._place.get_text() == "x 210, y 700"
+    sky = map_at(*PLEIADES)
+    fake.solve(sky)
+    fake.publish(value=lambda x, y: (float(x), 0.5, float(y)))
     window.refresh()
     window._on_move(at)
     place = SkyCoord(*wcs_of(sky).all_pix2world([[210.0, 700.0]], 0)[0], unit="deg")
     assert window._place.get_text().endswith(f"{place.ra.deg:.4f}°  {place.dec.deg:+.4f}°")
-    assert "faintest star 17.3 mag" in window._facts.get_text()
+    assert "R 210.0  G 0.5  B 700.0 ADU" in window._place.get_text()
     window._on_move(SimpleNamespace(inaxes=window.view, xdata=-40.0, ydata=10.0))
     assert window._place.get_text() == ""
+
+
+def test_depth_and_what_one_looks_at_are_told() -> None:
+    window, _ = solved_window(name="", limit_mag=17.3, sky_mag=20.1)
+    assert window._depth.get_text().startswith("faintest star 17.3 mag   sky 20.1 mag/arcsec²: the edge of a town")
+    what = "the Pleiades (M 45)" if has_catalogue() else "the star Alcyone"
+    assert window._title.get_text().startswith(f"You are looking at {what}, in Taurus.")
+    named, _ = solved_window()
+    assert named._title.get_text().startswith("M 31 ")
+    assert named._depth.get_text() == ""
+
+
+@pytest.mark.parametrize("size", [(13, 8), (8, 5.2), (5, 4)])
+def test_words_stay_in_the_window(size: tuple[float, float]) -> None:
+    window, _ = solved_window(size, "", limit_mag=17.3, sky_mag=20.1)
+    window._on_move(SimpleNamespace(inaxes=window.view, xdata=1310.0, ydata=700.0))
+    for text in (window._title, window._facts, window._depth, window._message, window._place):
+        assert text.get_window_extent().x1 <= window._figure.bbox.width
+
+
+def test_labels_and_grid_are_switched() -> None:
+    window, sky = solved_window()
+    without = solved_window()[0]
+    without.sky.set_visible(False)
+    bare, labelled = pixels(without), pixels(window)
+    assert "Atlas" in window.sky.drawn
+    # the cross about Atlas lies where astropy says that Gaia's place is
+    x, y = wcs_of(sky).all_world2pix([(57.29073, 24.05327)], 0)[0]
+    px, py = window.view.transData.transform((x, y))
+    row, column = round(bare.shape[0] - py), round(px)
+    near = (slice(row - 12, row + 12), slice(column - 12, column + 12))
+    assert np.abs(labelled[near].astype(int) - bare[near]).max() > 60
+    press(window, "l")
+    assert np.array_equal(pixels(window)[near], bare[near])
+    assert window.sky.drawn == ()
+    press(window, "g")
+    lined = pixels(window)
+    # a line of declination: all along 24 deg the picture changes
+    dec = wcs_of(sky).all_world2pix([(ra, 24.0) for ra in np.linspace(56.5, 57.0, 30)], 0)
+    spots = window.view.transData.transform(dec)
+    differ = np.abs(lined.astype(int) - bare).max(axis=2) > 5
+    changed = [differ[round(len(bare) - v) - 2 :, round(u) - 2 :][:4, :4].any() for u, v in spots]
+    assert np.mean(changed) > 0.95
+
+
+def test_names_keep_clear_of_each_other_and_follow_the_zoom() -> None:
+    window, _ = solved_window()
+    pixels(window)
+    whole = window.sky.drawn
+    assert len(whole) >= 5
+    window.zoom(6, 20, 20)
+    pixels(window)
+    assert len(window.sky.drawn) < len(whole)
+
+
+def test_north_and_east_point_where_astropy_says() -> None:
+    window, sky = solved_window()
+    assert window.sky.placed is not None
+    middle = np.array([[(sky.width - 1) / 2, (sky.height - 1) / 2]])
+    wcs = wcs_of(sky)
+    here = SkyCoord(*wcs.all_pix2world(middle, 0)[0], unit="deg")
+    for told, angle in ((window.sky.placed.north, 0.0), (window.sky.placed.east, 90.0)):
+        there = here.directional_offset_by(angle * u.deg, 20 * u.arcsec)
+        step = wcs.all_world2pix([(there.ra.deg, there.dec.deg)], 0)[0] - middle[0]
+        assert told == pytest.approx(step / np.hypot(*step), abs=1e-3)
+
+
+def test_an_unsolved_picture_has_no_buttons_for_the_sky(session: FakeSession) -> None:
+    window = open_window(session)
+    press(window, "g")
+    assert not window._buttons["labels"].ax.get_visible()
+    assert not window.sky.grid
+    session.solve(map_at(*PLEIADES))
+    window.refresh()
+    assert window._buttons["labels"].ax.get_visible()
+    session.solve(None)
+    window.refresh()
+    assert window.sky.placed is None
+
+
+def test_a_line_is_written_where_it_enters_the_box() -> None:
+    line = np.array([(-5.0, 2.0), (15.0, 12.0)])
+    assert crossing(line, (0.0, 0.0, 10.0, 20.0), 0) == pytest.approx((0.0, 4.5))
+    assert crossing(line, (0.0, 0.0, 10.0, 20.0), 2) == pytest.approx((10.0, 9.5))
+    assert crossing(line, (0.0, 0.0, 10.0, 20.0), 1) is None

@@ -20,15 +20,15 @@ import httpx
 import numpy as np
 import pytest
 
+from livestack.astrometry.cards import CONSTELLATIONS, find_card, find_designation
+from livestack.astrometry.showpieces import SHOWPIECES
 from livestack.base.errors import FrameError, LivestackError, SessionError, UsageError
 from livestack.faces.timelapse import ThinnedAlbum, Timelapse, write_film
 from livestack.faces.web import connection_limits, streaming
 from livestack.faces.web import encoder as web_feed
 from livestack.faces.web.access_control import HostKey, RateLimit
-from livestack.faces.web.catalogue import CONSTELLATIONS, find_card, find_designation
 from livestack.faces.web.publish import Publisher
 from livestack.faces.web.server import WebServer, bind_port, qr_text
-from livestack.faces.web.showpieces import SHOWPIECES
 from livestack.faces.web.status import PLAIN_WORDS, host_status, public_status, thin
 from livestack.quality.reasons import REASONS
 from livestack.session.snapshot import Slot, Snapshot, TrendPoint

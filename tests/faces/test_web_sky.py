@@ -15,10 +15,11 @@ import pytest
 from livestack.astrometry import SkyMap
 from livestack.astrometry.facts import SkyFacts
 from livestack.astrometry.objects import ObjectLabel
+from livestack.astrometry.sky_words import say_darkness, say_facts, say_fainter, say_object, say_what
+from livestack.faces.solved import SolvedPicture
 from livestack.faces.web.publish import Publisher
 from livestack.faces.web.server import WebServer
-from livestack.faces.web.sky import SkyDesk, SolvedPicture, tell_depth, tell_place
-from livestack.faces.web.sky_words import say_darkness, say_facts, say_fainter, say_object, say_what
+from livestack.faces.web.sky import SkyDesk, tell_depth, tell_place
 from livestack.session.snapshot import Snapshot, Upright
 from tests.astrometry.test_grid import HEIGHT, WIDTH, map_at, wcs_of
 from tests.fake_session import FakeSession

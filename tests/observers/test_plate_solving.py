@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,19 @@ from livestack.engine.live_stack import LiveStack
 from livestack.faces.cli import app
 from livestack.formats import read_frame
 from livestack.observers.plate_solving import PlateSolving
+from livestack.products.saver import deepest
+from livestack.products.stack_files import set_sky
+from livestack.simulate import named_scenario, simulate_frame
+from livestack.simulate.sky import star_colours
 
 pytestmark = pytest.mark.real_sky
 
 RA, DEC, SCALE = 83.8, -1.2, 6.0
+
+
+def real_sky(scale: float) -> dict[str, float]:
+    """A field of Orion for the simulator."""
+    return {"ra_deg": RA, "dec_deg": DEC, "focal_mm": 206.264806 * 3.76 / scale, "pixel_um": 3.76}
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +95,57 @@ def test_the_command_solves_any_image(night: Path, tmp_path: Path) -> None:
     assert "arcsec per pixel" in done.output
     header = fits.Header.fromstring((tmp_path / f"{first.stem}.wcs").read_bytes().decode("ascii"))
     assert header["CTYPE1"].startswith("RA---TAN")
+
+
+def test_a_canvas_that_has_grown_is_solved_again(tmp_path: Path) -> None:
+    """Two panels cut from wider pictures: the second question has stars of both, and its map holds in both."""
+    words = ["simulate", str(tmp_path / "sky"), "--scenario", "sky", f"--at={RA},{DEC}", "--scale", str(SCALE)]
+    done = CliRunner().invoke(app, [*words, "--frames", "6"])
+    assert done.exit_code == 0, done.output
+    paths = sorted((tmp_path / "sky").glob("sky_*.fits"))
+    settings = Settings.model_validate({"stack": {"canvas": "union", "warmup_frames": 2}})
+    told: list[object] = []
+    solving = PlateSolving(True, lambda group, answer: told.append(answer))
+    with LiveStack(settings) as stack:
+        stack.events.subscribe(solving.on_event)
+        for number, path in enumerate(paths):
+            frame, left = read_frame(path), 260 if number in (2, 3, 5) else 0
+            info = replace(frame.info, width=540)
+            assert stack.add(replace(frame, data=frame.data[:, left : left + 540].copy(), info=info)).stacked
+        solving.collect()
+        (group,) = stack.groups.values()
+        assert group.stack is not None
+        assert group.stack.canvas.width > 1.4 * group.stack.canvas.field[1]
+        member = group.members[2]
+    answers = [one for one in told if isinstance(one, Solved)]
+    assert len(answers) == 2
+    assert answers[-1].n_matched > answers[0].n_matched
+    assert (answers[-1].sky.height, answers[-1].sky.width) == group.stack.canvas.field
+    there = answers[-1].sky.moved(np.linalg.inv(member.matrix), 540, 600)
+    middle = there.to_sky(np.array([[399.5 - 260, 299.5]]))[0]  # of the wide picture, seen from the second panel
+    assert middle == pytest.approx((RA, DEC), abs=30 / 3600)  # the mount drifts a little
+    solving.close()
+
+
+def test_a_mosaic_has_a_zero_point_for_each_colour() -> None:
+    """Against the simulator's black bodies: what a star of some colour leaves in red and blue beside green."""
+    zero = 17.5
+    night = named_scenario("sky", frames=3, width=600, height=420, bayer="RGGB", zero_point_mag=zero, **real_sky(9.0))
+    asked = PlateSolving(True, lambda group, answer: None)
+    with LiveStack(Settings()) as stack:
+        stack.events.subscribe(asked.on_event)
+        for number in range(3):
+            stack.add(simulate_frame(night, number).frame)
+        asked.collect()
+        (name,) = stack.groups
+        result = stack.result(name)
+        facts = asked.facts(name)
+        assert facts is not None
+        header = fits.Header()
+        set_sky(header, deepest(facts, result, None, False), result.canvas)
+    asked.close()
+    assert header["ZEROPT"] == header["ZEROPT_G"] == pytest.approx(zero, abs=0.03)
+    red, _, blue = star_colours(np.array([0.8 * header["COLPIVOT"]]))[0]
+    assert header["ZEROPT_R"] == pytest.approx(zero + 2.5 * np.log10(red), abs=0.05)
+    assert header["ZEROPT_B"] == pytest.approx(zero + 2.5 * np.log10(blue), abs=0.05)
+    assert header["COLTERM"] == pytest.approx(0.0, abs=0.04)  # green is G there, whatever the colour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ ALPHA2 = (0.5 * FWHM) ** 2 / (2 ** (1 / BETA) - 1)
 
 def moffat(places: np.ndarray, flux: np.ndarray) -> np.ndarray:
     """A picture of stars, sampled finely enough."""
-    y, x = np.mgrid[:SIZE, :SIZE]
     image = np.zeros((SIZE, SIZE))
     peak = (BETA - 1) / (math.pi * ALPHA2)
     for (px, py), light in zip(places, flux, strict=True):
-        image += light * peak * (1 + ((x - px) ** 2 + (y - py) ** 2) / ALPHA2) ** -BETA
+        x0, y0 = max(0, int(px) - 150), max(0, int(py) - 150)  # what is farther out is a millionth
+        y, x = np.mgrid[y0 : min(SIZE, y0 + 301), x0 : min(SIZE, x0 + 301)]
+        image[y[:, 0], x0 : x0 + x.shape[1]] += light * peak * (1 + ((x - px) ** 2 + (y - py) ** 2) / ALPHA2) ** -BETA
     return image
 
 
@@ -68,6 +70,23 @@ def test_clipped_stars_are_left_out(night):
     assert measure((clipped, sky, field), saturation=3000.0 + SKY) is None or measure(
         (clipped, sky, field), saturation=3000.0 + SKY
     ).zero_point == pytest.approx(ZERO, abs=0.05)
+
+
+def test_the_colour_term_is_that_of_the_stars(night):
+    """G = zero - 2.5 log10(ADU/s) + term (BP - RP - pivot), with a term of 0.21 drawn into the light."""
+    _, sky, field = night
+    draw, term = np.random.default_rng(8), 0.21
+    places = np.stack(np.meshgrid(np.linspace(80, 820, 6), np.linspace(80, 820, 5)), axis=-1).reshape(-1, 2)
+    g, colour = draw.uniform(8.0, 9.0, 30), draw.uniform(-0.1, 2.2, 30)
+    flux = EXPOSURE * 10 ** (-0.4 * (g - ZERO - term * (colour - 0.8)))
+    image = moffat(places, flux) + SKY + draw.normal(0, NOISE, (SIZE, SIZE))
+    found = measure((image.astype(np.float32)[None], sky, FieldStars(sky.to_sky(places), g, np.arange(30), colour)))
+    assert found.colour_term == pytest.approx(term, abs=0.01)
+    assert found.colour_pivot == pytest.approx(np.median(colour), abs=0.1)
+    at_pivot = ZERO + term * (found.colour_pivot - 0.8)
+    assert found.zero_point == pytest.approx(at_pivot, abs=0.03)
+    assert measure(night).colour_term is None  # no star has a colour
+    assert measure((night[0], sky, replace(field, bp_rp=0.8 + 0.01 * colour))).colour_term is None  # all have the same
 
 
 def test_nothing_is_told_without_an_exposure_or_stars(night):

@@ -125,6 +125,14 @@ def test_stars_are_where_the_picture_shows_them(tmp_path: Path, row_order: str) 
             np.testing.assert_allclose(shown.upright.from_reference(*map(np.asarray, back)), (px, py))
         assert np.abs(np.median(away, axis=0)).max() < 0.1  # some have neighbours
         assert np.hypot(*np.transpose(away)).max() < 3.0
+        assert shown.value is not None
+        (filled,) = stack.groups.values()
+        assert filled.stack is not None
+        stored = filled.stack.image()[0]
+        upright = stored[::-1] if shown.upright.bottom_up else stored
+        row, column = (int(v) for v in np.argwhere(np.isfinite(upright))[777])
+        assert shown.value(column, row) == (float(upright[row, column]),)
+        assert shown.value(-1, 5) == shown.value(5, len(upright)) == ()
 
 
 def test_no_place_is_told_while_the_picture_is_of_another_target(tmp_path: Path) -> None:

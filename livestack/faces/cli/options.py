@@ -107,6 +107,17 @@ Solve = Annotated[
     choices.SolveMode | None,
     typer.Option(help="find where the stack lies in the sky; external: ASTAP, astrometry.net", show_default=False),
 ]
+Follow = Annotated[
+    str | None,
+    typer.Option(
+        help="also stack a comet or an asteroid on itself: auto (it is found), X,Y of the reference, RA,+DEC, none",
+        show_default=False,
+    ),
+]
+Rate = Annotated[
+    str | None,
+    typer.Option(help="how it moves, if known: PX_PER_MIN,ANGLE (from +x towards +y, degrees)", show_default=False),
+]
 Json = Annotated[
     bool | None,
     typer.Option("--json", help="events as JSON lines on stdout instead of the dashboard", show_default=False),
@@ -145,6 +156,8 @@ SESSION: dict[str, Any] = {
     "formats": Formats,
     "flatten": Flatten,
     "solve": Solve,
+    "follow": Follow,
+    "rate": Rate,
     "json": Json,
 }
 """Options of `watch` and `stack`, in the order of their help."""

@@ -253,6 +253,11 @@ def choose_action(controls: Controls, action: str, asked: dict[str, Any]) -> Cal
         if not isinstance(saturation, (int, float)) or not 0 <= saturation <= 4:
             raise ValueError("'saturation' must be a number from 0 to 4.")
         return lambda: controls.set_stretch(float(background), float(saturation))
+    if action == "follow":
+        x, y = asked.get("x"), asked.get("y")
+        if not isinstance(x, (int, float)) or not isinstance(y, (int, float)) or not (0 <= x < 1e6 and 0 <= y < 1e6):
+            raise ValueError("'x' and 'y' must be pixels of the picture.")
+        return lambda: controls.follow(float(x), float(y))
     raise ValueError(f"unknown action '{action}'.")
 
 

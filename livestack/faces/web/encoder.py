@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from livestack.faces.solved import SolvedPicture
 from livestack.faces.timelapse import ThinnedAlbum, encode_jpeg
-from livestack.faces.web.sky import SolvedPicture
 from livestack.faces.web.stars import Starlight
 from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot

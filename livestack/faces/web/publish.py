@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from livestack.faces.follower import SlotFollower
+from livestack.faces.solved import SolvedPicture
 from livestack.faces.timelapse import encode_jpeg
-from livestack.faces.web.sky import SkyDesk, SolvedPicture
+from livestack.faces.web.sky import SkyDesk
 from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from livestack.astrometry.cards import find_card
 from livestack.base.text import clean_text
-from livestack.faces.web.catalogue import find_card
 from livestack.session.snapshot import Snapshot
 
 Item = TypeVar("Item")

@@ -1,8 +1,8 @@
 """The night report: one HTML file that tells what became of the night, from the session's folder alone.
 
 `write_report` gathers journal and stacks (`gather`), goes back to the camera's files for single frames where they can
-still be read (`samples`), and writes `report.html`: pictures, the session in figures, trends, refused frames, the image
-of a star, maps, and why stacking worked (`sections`, `teaching`). The page needs nothing but itself.
+still be read (`samples`), and writes `report.html`: pictures, the session in figures, the sky, trends, refused frames,
+the image of a star, maps, and why stacking worked (`sections`, `sky`, `teaching`). The page needs nothing but itself.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from livestack.products.report.lesson import learn
 from livestack.products.report.light import light_chapter
 from livestack.products.report.page import page
 from livestack.products.report.samples import choose_piece, frame_on_grid, sample_piece
+from livestack.products.report.sky import sky_chapter
 from livestack.products.report.teaching import lesson_chapter, noise_chapter
 
 __all__ = ["REPORT_NAME", "write_report"]
 
 REPORT_NAME = "report.html"
 CHAPTERS = (
-    ("session", "Session"), ("trends", "Trends"), ("refused", "Refused"), ("stars", "Stars"),
+    ("session", "Session"), ("sky", "Sky"), ("trends", "Trends"), ("refused", "Refused"), ("stars", "Stars"),
     ("light", "Light of the stars"), ("maps", "Maps"),
     ("noise", "Noise"), ("why", "Why stacking works"),
 )  # fmt: skip
@@ -86,6 +87,7 @@ def _group_part(night: Night, group: Group, several: bool) -> str:
     chapters = [
         sections.first_view(night, group, single[1] if single else None, Path(single[0].file).name if single else ""),
         sections.summary(night, group, psf),
+        sky_chapter(group, psf),
         sections.trends(night, group, psf),
         sections.refused(night, group),
         sections.star_images(psf, stack.bottom_up if stack else False),

@@ -7,6 +7,7 @@ there is not reported, it is no reason to have no report.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from astropy.io import fits
 
 from livestack.base.errors import SessionError
 from livestack.base.journal import (
+    DepthRecord,
     FrameRecord,
     PsfRecord,
     ReferenceRecord,
@@ -27,6 +29,7 @@ from livestack.base.journal import (
     read_journal,
 )
 from livestack.base.settings import Settings
+from livestack.products.report.air import dimming_of
 
 MAPS = ("COVERAGE", "REJLOW", "REJHIGH")
 
@@ -78,6 +81,9 @@ class Group:
     stack: StackFile | None
     psf: tuple[PsfRecord, ...] = ()
     reference: ReferenceRecord | None = None
+    depth: DepthRecord | None = None
+    dimming: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """Magnitudes that a frame (file, position in it) is dimmer than the last reference."""
 
     @property
     def stacked(self) -> list[FrameRecord]:
@@ -151,6 +157,8 @@ def gather_night(folder: Path) -> Night:
                 _read_stack(folder / name / "stack.fits", notices),
                 tuple(r for r in records if isinstance(r, PsfRecord) and r.group in (name, "")),
                 next((r for r in reversed(records) if isinstance(r, ReferenceRecord) and r.group in (name, "")), None),
+                next((r for r in reversed(records) if isinstance(r, DepthRecord) and r.group == name), None),
+                dimming_of(records, name),
             )
         )
     start = next((r for r in records if isinstance(r, SessionStart)), None)

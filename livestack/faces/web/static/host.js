@@ -16,6 +16,20 @@
   $("host-save").addEventListener("click", () => ask("save"));
   $("host-stop").addEventListener("click", () => { if (window.confirm("Stop the session and save the final picture?")) ask("stop"); });
 
+  let choosing = false;
+  const choose = (on) => {
+    choosing = on;
+    $("host-follow").setAttribute("aria-pressed", String(on));
+    if (on) $("host-answer").textContent = "Tap the comet or asteroid in the picture.";
+  };
+  $("host-follow").addEventListener("click", () => choose(!choosing));
+  live.viewer.taps.unshift((x, y) => {
+    if (!choosing) return false;
+    choose(false);
+    ask("follow", { x, y });
+    return true;
+  });
+
   const text = (form, input, action, sure) => $(form).addEventListener("submit", (e) => {
     e.preventDefault();
     if (sure && !window.confirm(sure)) return;

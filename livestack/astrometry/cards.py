@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from livestack.faces.web.showpieces import SHOWPIECES
+from livestack.astrometry.showpieces import SHOWPIECES
 
 _DESIGNATION = re.compile(
     r"(?<![A-Za-z])(messier|caldwell|barnard|sh\s*2|ngc|ic|ugc|pgc|mel|cr|m|c|b)[\s_-]*0*(\d{1,6})(?!\d)", re.IGNORECASE

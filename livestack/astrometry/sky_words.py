@@ -1,13 +1,13 @@
-"""The sky in words for the public: what one is looking at, how faint the picture reaches, how dark the night is."""
+"""The sky in words for people: what one is looking at, how faint the picture reaches, how dark the night is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+from livestack.astrometry.cards import CONSTELLATIONS, Card
 from livestack.astrometry.objects import ObjectLabel
 from livestack.astrometry.sky_map import SkyMap
-from livestack.faces.web.catalogue import CONSTELLATIONS, Card
 
 NEAR = 0.3
 """An object is what one looks at within this share of the shorter side from the middle."""

@@ -1,0 +1,316 @@
+"""A stack of what stands and a stack of what moves, each taken off the frames before they go into the other.
+
+The model of the stars is their stack without its sky, where it stands above its noise. The model of the object is its
+stack within the radius to which its light reaches, smoothed the more the fainter it is. Where a model may be wrong by
+more than the noise of a frame (seeing, registration: a share of its sharp part) the frame's samples are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from livestack.registration.distortion import Distortion, terms, to_reference
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.canvas import Canvas
+from livestack.stacking.normalisation import Normalisation
+
+SHARP_ERROR, LEVEL_ERROR = 0.10, 0.02
+"""Share of a model's sharp part, and of the model, that a frame may differ by."""
+MASKED_AT = 1.0
+"""Samples are left out where that is more than so many times a frame's noise."""
+STAR_SIGNIFICANCE = 3.0
+MESH_PX, MESH_STEP = 48, 3
+"""Side of its cells, and every which pixel is looked at."""
+SPREAD_STEP = 4
+LEVELS_PX = (0.0, 1.5, 3.0, 6.0, 12.0)
+LEVEL_SNR = 6.0
+"""The finest smoothing at which the object stands so far above its stack's noise is taken."""
+LEAST_RADIUS_FWHM = 4.0
+RING_PX = 3.0
+REMAP_NODES = 33
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Light on a stack's canvas.
+
+    Attributes
+    ----------
+    light : (C, h, w) float32, ADU on the reference's scale; NaN where it is not to be trusted.
+    canvas : the rectangle of the grid that it fills; outside there is none.
+    """
+
+    light: np.ndarray
+    canvas: Canvas
+
+
+def star_model(stack: Stack, noise: np.ndarray, sharp_error: float = SHARP_ERROR) -> Model:
+    """What stands, without the sky.
+
+    Parameters
+    ----------
+    noise : (C,) of a frame's sample, ADU on the reference's scale; sharp_error : share of the model's sharp part.
+    """
+    light = np.empty_like(stack.mean)
+    for c, (plane, weight) in enumerate(zip(stack.mean, stack.weight, strict=True)):
+        known = weight > 0
+        filled = np.where(known, plane, np.float32(0.0))
+        above = filled - _sky_of(filled, known)
+        rough = cv2.GaussianBlur(above, (0, 0), 1.0)
+        some = rough[::SPREAD_STEP, ::SPREAD_STEP][known[::SPREAD_STEP, ::SPREAD_STEP]]
+        spread = 1.4826 * float(np.median(np.abs(some))) if some.size else 0.0
+        bright = (rough > STAR_SIGNIFICANCE * spread) & known
+        bright = cv2.dilate(bright.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        light[c] = _masked(np.where(bright, above, np.float32(0.0)), float(noise[c]), sharp_error)
+        light[c][~known] = 0.0
+    return Model(light, stack.canvas)
+
+
+def object_model(
+    stack: Stack, x: float, y: float, fwhm_px: float, noise: np.ndarray | None, sharp_error: float = SHARP_ERROR
+) -> Model:
+    """What moves, within the radius that its light reaches.
+
+    Parameters
+    ----------
+    x, y : of its nucleus on the reference's grid, px; fwhm_px : of stars.
+    noise, sharp_error : as in `star_model`; no noise masks nothing: to be looked at.
+    """
+    canvas = stack.canvas
+    cx, cy = x - canvas.left, y - canvas.top
+    radius = _radius_of(stack, cx, cy, fwhm_px)
+    x0, x1 = max(0, math.floor(cx - radius)), min(canvas.width, math.ceil(cx + radius) + 1)
+    y0, y1 = max(0, math.floor(cy - radius)), min(canvas.height, math.ceil(cy + radius) + 1)
+    if x0 >= x1 or y0 >= y1:
+        return Model(np.zeros((stack.shape[0], 1, 1), np.float32), replace(canvas, height=1, width=1))
+    box = replace(canvas, left=canvas.left + x0, top=canvas.top + y0, width=x1 - x0, height=y1 - y0)
+    r = np.hypot(np.arange(x0, x1) - cx, (np.arange(y0, y1) - cy)[:, None]).astype(np.float32)
+    edge = np.clip((radius - r) / (0.15 * radius), 0.0, 1.0)
+    light = np.empty((stack.shape[0], y1 - y0, x1 - x0), dtype=np.float32)
+    for c in range(stack.shape[0]):
+        known = stack.weight[c, y0:y1, x0:x1] > 0
+        level = _level_around(stack, c, cx, cy, radius)
+        plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - level, np.float32(0.0)).astype(np.float32)
+        smooth = _adaptively(plane, known, r)
+        if noise is None:
+            light[c] = smooth * edge
+            continue
+        light[c] = _masked(smooth, float(noise[c]), sharp_error) * edge
+        light[c][~known & (r < LEAST_RADIUS_FWHM * fwhm_px)] = np.nan
+    return Model(light, box)
+
+
+def paint(image: np.ndarray, canvas: Canvas, model: Model, scale: float = 1.0) -> None:
+    """Add a model's light to a picture (C, h, w) of a canvas that is `scale` times smaller, to the nearest pixel."""
+    left, top = round((model.canvas.left - canvas.left) / scale), round((model.canvas.top - canvas.top) / scale)
+    for plane, light in zip(image, model.light, strict=True):
+        size = max(1, round(light.shape[1] / scale)), max(1, round(light.shape[0] / scale))
+        small = light if scale == 1.0 else cv2.resize(light, size, interpolation=cv2.INTER_AREA)
+        x0, y0 = max(0, left), max(0, top)
+        x1, y1 = min(plane.shape[1], left + small.shape[1]), min(plane.shape[0], top + small.shape[0])
+        if x0 < x1 and y0 < y1:
+            plane[y0:y1, x0:x1] += small[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def subtract(
+    planes: np.ndarray, model: Model, matrix: np.ndarray, normalisation: Normalisation, distortion: Distortion | None,
+    blur: float = 0.0,
+) -> np.ndarray:  # fmt: skip
+    """A frame's planes (C, h, w) without a model's light, NaN where the model is not to be trusted; a copy.
+
+    Parameters
+    ----------
+    matrix, distortion : frame -> the model's grid; normalisation : of the frame.
+    blur : how much wider the frame's stars are than the model's: half the difference of sigma^2, px^2. Light that is
+        spread so much wider is itself and so many times its Laplacian.
+    """
+    out = planes.copy()
+    box = _footprint(model.canvas, matrix, distortion, planes.shape[1:])
+    if box is None:
+        return out
+    y0, y1, x0, x1 = box
+    for c, light in enumerate(model.light):
+        seen = _seen(light, model.canvas, matrix, distortion, y0, y1, x0, x1)
+        if blur:
+            seen = seen + np.float32(blur) * cv2.Laplacian(seen, cv2.CV_32F, ksize=1)
+        out[c, y0:y1, x0:x1] -= seen / np.float32(normalisation.factor[c])
+    return out
+
+
+def moved(
+    matrix: np.ndarray, normalisation: Normalisation, distortion: Distortion | None, shift: np.ndarray,
+    field: tuple[int, int],
+) -> tuple[np.ndarray, Normalisation, Distortion | None]:  # fmt: skip
+    """What brings a frame onto the grid of an object that has gone by `shift` (2,) px since the epoch.
+
+    Parameters
+    ----------
+    field : (height, width) of the reference, over which smooth surfaces are given.
+    """
+    there = np.array([[1.0, 0.0, -shift[0]], [0.0, 1.0, -shift[1]], [0.0, 0.0, 1.0]]) @ matrix
+    if distortion is not None:
+        centre = distortion.centre[0] - float(shift[0]), distortion.centre[1] - float(shift[1])
+        distortion = replace(distortion, centre=centre)
+    u, v = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, 6), np.linspace(-1, 1, 6)))
+    du, dv = 2.0 * shift[0] / max(1, field[1] - 1), 2.0 * shift[1] / max(1, field[0] - 1)
+    # a cubic that is moved is a cubic: its coefficients follow exactly from its values
+    values = terms(u + du, v + dv) @ normalisation.surface.T
+    surface = np.linalg.lstsq(terms(u, v), values, rcond=None)[0].T
+    reach = normalisation.reach
+    known = reach[0] - du, reach[1] - du, reach[2] - dv, reach[3] - dv
+    return there, replace(normalisation, surface=surface, reach=known), distortion
+
+
+def _masked(light: np.ndarray, noise: float, sharp_error: float) -> np.ndarray:
+    """NaN where a frame may differ from the model by more than its noise."""
+    sharp = np.abs(light - cv2.blur(light, (5, 5)))
+    error = sharp_error * sharp + LEVEL_ERROR * np.abs(light)
+    return np.where(error > MASKED_AT * noise, np.float32(np.nan), light).astype(np.float32)
+
+
+def _sky_of(plane: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(H, W) a smooth sky: medians of a mesh, of 3 x 3 of those, a cubic in between, straight on to the edges."""
+    height, width = plane.shape
+    side = min(MESH_PX, height, width)
+    rows, columns = max(2, math.ceil(height / MESH_PX)), max(2, math.ceil(width / MESH_PX))
+    first = [np.round(np.linspace(0, size - side, n)).astype(int) for size, n in ((height, rows), (width, columns))]
+    ys, xs = ((start[:, None] + np.arange(0, side, MESH_STEP)).ravel() for start in first)
+    grid = np.ix_(ys, xs)
+    values = np.where(known[grid], plane[grid], np.float32(np.nan))
+    blocks = values.reshape(rows, -1, columns, len(xs) // columns).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+    whole = np.isfinite(blocks).all(axis=-1)
+    mesh = np.zeros((rows, columns), dtype=np.float32)
+    mesh[whole] = np.median(blocks[whole], axis=-1)
+    for y, x in np.argwhere(~whole & np.isfinite(blocks).any(axis=-1)):
+        mesh[y, x] = np.nanmedian(blocks[y, x])
+    if min(mesh.shape) >= 3:
+        mesh = cv2.medianBlur(mesh, 3)
+    padded = (
+        np.pad(mesh, 2, mode="reflect", reflect_type="odd") if min(mesh.shape) > 2 else np.pad(mesh, 2, mode="edge")
+    )
+    up, across = (rows - 1) / max(1, height - side), (columns - 1) / max(1, width - side)
+    middle = (side - 1) / 2
+    onto = np.array([[across, 0.0, 2 - middle * across], [0.0, up, 2 - middle * up]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(padded, onto, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _rings(stack: Stack, c: int, cx: float, cy: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Radii, medians and their errors of rings around a place."""
+    _, height, width = stack.shape
+    step = 2 if max(height, width) > 1500 else 1
+    plane, known = stack.mean[c, ::step, ::step], stack.weight[c, ::step, ::step] > 0
+    r = np.hypot(np.arange(0, width, step) - cx, (np.arange(0, height, step) - cy)[:, None])
+    farthest = 0.9 * max(min(max(cx, width - cx), max(cy, height - cy)), 20.0)
+    inside = known & (r < farthest)
+    number = (np.sqrt(r[inside]) * 2.0).astype(int)  # wider and wider
+    values = plane[inside]
+    order = np.argsort(number, kind="stable")
+    number, values, radius = number[order], values[order], r[inside][order]
+    starts = np.flatnonzero(np.r_[True, number[1:] != number[:-1]])
+    pieces = np.split(np.arange(len(number)), starts[1:])
+    middle, error, at = [], [], []
+    for piece in pieces:
+        if len(piece) < 6:
+            continue
+        inner = float(np.median(values[piece]))
+        spread = 1.4826 * float(np.median(np.abs(values[piece] - inner)))
+        middle.append(inner)
+        error.append(1.2533 * spread / math.sqrt(len(piece)))
+        at.append(float(np.median(radius[piece])))
+    return np.array(at), np.array(middle), np.array(error)
+
+
+def _radius_of(stack: Stack, cx: float, cy: float, fwhm_px: float) -> float:
+    """How far the light reaches: to where rings are no brighter than those far out, px."""
+    reach = LEAST_RADIUS_FWHM * fwhm_px
+    for c in range(stack.shape[0]):
+        at, middle, error = _rings(stack, c, cx, cy)
+        if len(at) < 8:
+            continue
+        far = at > 0.6 * at[-1]
+        level = float(np.median(middle[far]))
+        wander = 1.4826 * float(np.median(np.abs(middle[far] - level)))
+        above = middle - level > 3.0 * np.hypot(error, wander) + 1e-9
+        below = np.flatnonzero(~above & (at > reach))
+        reach = max(reach, float(at[below[0]]) if len(below) else float(at[-1]) * 0.8)
+    return 1.3 * reach
+
+
+def _level_around(stack: Stack, c: int, cx: float, cy: float, radius: float) -> float:
+    at, middle, _ = _rings(stack, c, cx, cy)
+    if not len(at):
+        return 0.0
+    around = (at > 0.9 * radius) & (at < 1.5 * radius)
+    return float(np.median(middle[around])) if around.any() else float(middle[-1])
+
+
+def _adaptively(plane: np.ndarray, known: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """The finest of several smoothings at which each place stands out of the noise; zero where none does."""
+    weight = known.astype(np.float32)
+    rough = plane - cv2.GaussianBlur(plane, (0, 0), 2.0)
+    noise = 1.4826 * float(np.median(np.abs(rough[known]))) if known.any() else 0.0
+    result = np.zeros_like(plane)
+    done = np.zeros(plane.shape, dtype=bool)
+    for sigma in LEVELS_PX:
+        if sigma == 0:
+            smooth, left = plane, noise
+        else:
+            smooth = cv2.GaussianBlur(plane * weight, (0, 0), sigma) / np.maximum(
+                cv2.GaussianBlur(weight, (0, 0), sigma), np.float32(0.05)
+            )
+            left = noise * 1.3 / (2 * math.sqrt(math.pi) * sigma)
+        coarse = sigma == LEVELS_PX[-1]
+        # what is smoothed must be smooth over that: the coma's brightness goes with its radius
+        good = ((np.abs(smooth) > LEVEL_SNR * left) | coarse) & ((r > 6 * sigma) | (sigma == 0)) & ~done
+        result[good] = smooth[good]
+        done |= good
+    rest = ~done
+    result[rest] = plane[rest]
+    return result
+
+
+def _footprint(
+    canvas: Canvas, matrix: np.ndarray, distortion: Distortion | None, shape: tuple[int, ...]
+) -> tuple[int, int, int, int] | None:
+    """(y0, y1, x0, x1) of a frame in which a rectangle of the grid is seen; None where it is not."""
+    steps = np.linspace(0, 1, 9)
+    grid = np.stack(np.meshgrid(canvas.left + steps * (canvas.width - 1), canvas.top + steps * (canvas.height - 1)), -1)
+    back = np.linalg.inv(matrix)
+    places = grid.reshape(-1, 2) @ back[:2, :2].T + back[:2, 2]
+    if distortion is not None:
+        places = places + distortion.shift(grid.reshape(-1, 2))
+    height, width = shape[-2:]
+    x0, y0 = np.floor(places.min(axis=0)).astype(int) - 2
+    x1, y1 = np.ceil(places.max(axis=0)).astype(int) + 3
+    x0, y0, x1, y1 = max(0, x0), max(0, y0), min(width, x1), min(height, y1)
+    return (y0, y1, x0, x1) if x0 < x1 and y0 < y1 else None
+
+
+def _seen(
+    light: np.ndarray, canvas: Canvas, matrix: np.ndarray, distortion: Distortion | None, y0: int, y1: int, x0: int,
+    x1: int,
+) -> np.ndarray:  # fmt: skip
+    """(y1 - y0, x1 - x0) a plane of the grid as the frame sees it."""
+    size = (x1 - x0, y1 - y0)
+    if distortion is None:
+        corner = np.array([[1.0, 0.0, x0], [0.0, 1.0, y0], [0.0, 0.0, 1.0]])
+        place = np.array([[1.0, 0.0, -canvas.left], [0.0, 1.0, -canvas.top], [0.0, 0.0, 1.0]])
+        onto = (place @ matrix @ corner)[:2]
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(light, onto, size, flags=flags, borderValue=0.0))
+    nodes = np.stack(
+        np.meshgrid(np.linspace(x0, x1 - 1, REMAP_NODES), np.linspace(y0, y1 - 1, REMAP_NODES)), axis=-1
+    ).reshape(-1, 2)
+    there = to_reference(matrix, distortion, nodes) - (canvas.left, canvas.top)
+    coarse = there.reshape(REMAP_NODES, REMAP_NODES, 2).astype(np.float32)
+    u = np.linspace(0, REMAP_NODES - 1, size[0], dtype=np.float32)
+    v = np.linspace(0, REMAP_NODES - 1, size[1], dtype=np.float32)
+    lines = np.meshgrid(u, v)
+    maps = [cv2.remap(np.ascontiguousarray(coarse[..., k]), lines[0], lines[1], cv2.INTER_LINEAR) for k in (0, 1)]
+    seen = cv2.remap(light, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0.0)
+    return np.asarray(seen)
