@@ -12,6 +12,8 @@ import math
 import numpy as np
 from numba import njit
 
+BLOCK = 8
+"""Reduced pixels in a side of the blocks whose mean tells what lies around a point."""
 PIECE = 32
 """Reduced pixels over which a shift is held where it hardly changes."""
 STRAIGHT = 0.12
@@ -134,8 +136,10 @@ def level_row(mesh, y, step, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, most, share, out, first, last):
-    """Rows first..last: residuals against the running mean in sigma, and the frame added to the mean.
+def residual_rows(
+    reduced, factor, level, step, sigma, count, mean, variance, most, share, out, coarse, around, first, last
+):
+    """Residuals against the running mean in sigma, the frame added to the mean, and sums of residuals; in one pass.
 
     Parameters
     ----------
@@ -146,17 +150,22 @@ def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, mo
         units of the sky's; changed in place.
     most : the mean forgets as if it had no more frames than this; share : of what it would learn, what it does.
     out : (H, W) float32, filled; 0 where there is no data or no mean of three frames.
+    coarse : (H // 2, W // 2) float32, filled with sums of 2 x 2 of `out`, halved: white noise stays of sigma 1.
+    around : (ceil(H / BLOCK), ceil(W / BLOCK), 2) float32, filled: the sum of the coarse ones in each block, held
+        within +-4, and how many of them are known.
+    first, last : rows of blocks.
     """
-    width = reduced.shape[1]
+    height, width = reduced.shape
     sky = np.empty(width, dtype=np.float32)
     f = np.float32(factor)
     inverse = np.float32(1.0 / sigma)
     s = np.float32(sigma)
     one = np.float32(1.0)
     zero = np.float32(0.0)
+    four = np.float32(4.0)
     limit = np.float32(most)
     learn = np.float32(share)
-    for y in range(first, last):
+    for y in range(first * BLOCK, min(last * BLOCK, height)):
         level_row(level, y, step, sky)
         line = reduced[y]
         m = mean[y]
@@ -169,16 +178,34 @@ def residual_rows(reduced, factor, level, step, sigma, count, mean, variance, mo
             known = np.float32(c[k])
             r = (value - m[k]) * inverse if finite else zero
             spread = v[k]
+            root = math.sqrt(spread)
             old = finite and c[k] >= 3
-            o[k] = r / math.sqrt(spread) if old else zero
+            o[k] = r / root if old else zero
             r2 = min(r * r, CLIP2 * spread)
-            bound = np.float32(3.0) * math.sqrt(spread)
+            bound = np.float32(3.0) * root
             pull = min(max(r, -bound), bound) if c[k] >= 3 else r
             gain = learn / (min(known, limit) + one) if finite else zero
             m[k] = m[k] + gain * pull * s
             slow = one / (min(known, limit) + PATIENCE) if old else zero
             v[k] = spread + slow * (r2 - spread)
-            c[k] = np.uint16(min(np.int64(c[k]) + (1 if finite else 0), 65535))
+            c[k] = c[k] + np.uint16(1 if finite and c[k] < 65535 else 0)
+        if y % 2 == 0 or y // 2 >= coarse.shape[0]:
+            continue
+        a = out[y - 1]
+        to = coarse[y // 2]
+        for x in range(to.shape[0]):
+            to[x] = np.float32(0.5) * ((a[2 * x] + a[2 * x + 1]) + (o[2 * x] + o[2 * x + 1]))
+        sums = around[y // BLOCK]
+        if y % BLOCK == 1:
+            sums[:] = zero
+        for block in range(sums.shape[0]):
+            total = zero
+            known = zero
+            for x in range(block * (BLOCK // 2), min((block + 1) * (BLOCK // 2), to.shape[0])):
+                total += min(max(to[x], -four), four)
+                known += one if to[x] != zero else zero
+            sums[block, 0] += total
+            sums[block, 1] += known
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -199,73 +226,72 @@ def prior_rows(mean, sigma, share, variance, first, last):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def filter_rows(residual, taps, out, first, last):
-    """Rows first..last of (H, W) float32 convolved with the separable taps (2 r + 1,); the borders are 0."""
+def filter_row(residual, taps, y, column, out):
+    """Row y of (H, W) float32 convolved with the separable taps (2 r + 1,) to out (W,); the borders are 0.
+
+    `column` is room for a row.
+    """
     height, width = residual.shape
     reach = taps.shape[0] // 2
-    column = np.empty(width, dtype=np.float32)
-    for y in range(first, last):
-        line = out[y]
-        if y < reach or y >= height - reach:
-            line[:] = np.float32(0.0)
-            continue
-        if reach == 1:
-            above, here, below = residual[y - 1], residual[y], residual[y + 1]
-            a = taps[0]
-            b = taps[1]
-            for x in range(width):
-                column[x] = a * (above[x] + below[x]) + b * here[x]
-            line[0] = np.float32(0.0)
-            line[width - 1] = np.float32(0.0)
-            for x in range(1, width - 1):
-                line[x] = a * (column[x - 1] + column[x + 1]) + b * column[x]
-            continue
+    out[:] = np.float32(0.0)
+    if y < reach or y >= height - reach:
+        return
+    if reach == 1:
+        above, here, below = residual[y - 1], residual[y], residual[y + 1]
+        a = taps[0]
+        b = taps[1]
         for x in range(width):
-            column[x] = np.float32(0.0)
-        for j in range(-reach, reach + 1):
-            weight = taps[j + reach]
-            row = residual[y + j]
-            for x in range(width):
-                column[x] += weight * row[x]
+            column[x] = a * (above[x] + below[x]) + b * here[x]
+        for x in range(1, width - 1):
+            out[x] = a * (column[x - 1] + column[x + 1]) + b * column[x]
+        return
+    column[:] = np.float32(0.0)
+    for j in range(-reach, reach + 1):
+        weight = taps[j + reach]
+        row = residual[y + j]
         for x in range(width):
-            line[x] = np.float32(0.0)
-        for i in range(-reach, reach + 1):
-            weight = taps[i + reach]
-            for x in range(reach, width - reach):
-                line[x] += weight * column[x + i]
+            column[x] += weight * row[x]
+    for i in range(-reach, reach + 1):
+        weight = taps[i + reach]
+        for x in range(reach, width - reach):
+            out[x] += weight * column[x + i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def store_rows(filtered, around, weight, scale, out, first, last):
-    """Rows first..last of (H, W) float32 as int8 in steps of 1/16 of sigma, held within +-7.9.
+def filter_some(residual, taps, every, out):
+    """Every so many-th row of a residual as `filter_row` makes it; fills out (n, W), from row every // 2 on."""
+    column = np.empty(residual.shape[1], dtype=np.float32)
+    for n in range(out.shape[0]):
+        filter_row(residual, taps, every // 2 + n * every, column, out[n])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def point_rows(residual, taps, around, weight, scale, out, first, last):
+    """Rows first..last of (H, W) float32 filtered for points, as int8 in steps of 1/16 of sigma, held within +-7.9.
 
     Parameters
     ----------
-    around : (H // 2, W // 2) float32, the mean of the coarse residuals around a place: `weight` times it is taken off.
-    scale : one over the sigma of `filtered`.
+    around : (ceil(H / BLOCK), ceil(W / BLOCK)) float32, what lies around a block: `weight` times it is taken off.
+    scale : one over the sigma of the filtered residual.
     """
-    width = filtered.shape[1]
+    width = residual.shape[1]
+    column = np.empty(width, dtype=np.float32)
+    line = np.empty(width, dtype=np.float32)
     s = np.float32(scale * 16.0)
-    w = np.float32(weight)
+    zero = np.float32(0.0)
+    most = np.float32(127.0)
+    off = np.empty(width, dtype=np.float32)
     for y in range(first, last):
-        near = around[min(y // 2, around.shape[0] - 1)]
-        last_near = near.shape[0] - 1
+        filter_row(residual, taps, y, column, line)
+        if y == first or y % BLOCK == 0:
+            near = around[y // BLOCK]
+            for block in range(near.shape[0]):
+                off[block * BLOCK : (block + 1) * BLOCK] = np.float32(weight) * near[block]
+        to = out[y]
         for x in range(width):
-            v = filtered[y, x]
-            if v != 0:
-                v = (v - w * near[min(x // 2, last_near)]) * s
-            out[y, x] = np.int8(min(max(v, np.float32(-127.0)), np.float32(127.0)))
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def coarse_rows(residual, out, first, last):
-    """Rows first..last of (H // 2, W // 2): sums of 2 x 2 of the residual, halved (white noise stays of sigma 1)."""
-    for y in range(first, last):
-        a = residual[2 * y]
-        b = residual[2 * y + 1]
-        line = out[y]
-        for x in range(line.shape[0]):
-            line[x] = np.float32(0.5) * ((a[2 * x] + a[2 * x + 1]) + (b[2 * x] + b[2 * x + 1]))
+            v = line[x]
+            v = (v - off[x]) * s if v != zero else zero
+            to[x] = np.int8(np.int32(min(max(v, -most), most)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -344,6 +370,23 @@ def _hits_along(mask, x, y, cos, sin, reach):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _has_company(mask, x, y, reach, least):
+    """True when at least so many cells of the square around one are set, itself included.
+
+    A set cell is met by no more than three steps along a line: with fewer there is no line of so many hits.
+    """
+    height, width = mask.shape
+    number = 0
+    for j in range(max(0, y - reach), min(height, y + reach + 1)):
+        line = mask[j]
+        for i in range(max(0, x - reach), min(width, x + reach + 1)):
+            number += 1 if line[i] == 1 else 0
+        if number >= least:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def trace_lines(mask, points, reach, least_hits, gap, lines):
     """Straight lines through the set cells of a mask.
 
@@ -369,7 +412,7 @@ def trace_lines(mask, points, reach, least_hits, gap, lines):
             break
         x = points[n, 0]
         y = points[n, 1]
-        if mask[y, x] != 1:
+        if mask[y, x] != 1 or not _has_company(mask, x, y, reach + 1, (least_hits + 2) // 3 + 1):
             continue
         best = 0
         angle = 0.0
@@ -552,6 +595,21 @@ def median_rows(frames, out, count, first, last):
             else:
                 out[y, x] = np.float32(0.0)
                 count[y, x] = np.uint16(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def halve_rows(maps, scale, out, first, last):
+    """Rows first..last of (N, H // 2, W // 2) int8: `scale` times the sums of 2 x 2 of maps (N, H, W) int8."""
+    s = np.float32(scale)
+    most = np.float32(127.0)
+    for n in range(maps.shape[0]):
+        for y in range(first, last):
+            a = maps[n, 2 * y]
+            b = maps[n, 2 * y + 1]
+            line = out[n, y]
+            for x in range(line.shape[0]):
+                total = np.int32(a[2 * x]) + np.int32(a[2 * x + 1]) + np.int32(b[2 * x]) + np.int32(b[2 * x + 1])
+                line[x] = np.int8(np.int32(min(max(s * np.float32(total), -most), most)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -16,6 +16,9 @@ from livestack.kernels.bands import Bands
 APART = 12
 """Frames before and after one that it is not compared with, where there are enough others."""
 
+MOST_IN_FILE, MOST_IN_MEMORY = 3_000_000_000, 500_000_000
+"""Bytes; at the end of the night as many again are needed in the same place."""
+
 
 class MapStore:
     """Maps of one shape, in the order in which they came.
@@ -24,10 +27,12 @@ class MapStore:
     ----------
     path : of the file; None keeps them in memory.
     shape : (H, W).
-    most_bytes : no more are kept than fit.
+    most_bytes : no more are kept than fit; usually `MOST_IN_FILE` or `MOST_IN_MEMORY`.
     """
 
-    def __init__(self, path: Path | None, shape: tuple[int, int], most_bytes: int = 3_000_000_000) -> None:
+    def __init__(self, path: Path | None, shape: tuple[int, int], most_bytes: int | None = None) -> None:
+        if most_bytes is None:
+            most_bytes = MOST_IN_MEMORY if path is None else MOST_IN_FILE
         self._path, self._shape = path, shape
         self._kept: list[np.ndarray] = []
         self._room = max(8, most_bytes // (shape[0] * shape[1]))
@@ -47,7 +52,7 @@ class MapStore:
             return None
         with path.open("r+b") as file:
             file.truncate(size)
-        store = MapStore(None, shape)
+        store = MapStore(None, shape, MOST_IN_FILE)
         store._path, store._n = path, n
         return store
 

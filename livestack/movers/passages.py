@@ -140,6 +140,11 @@ def from_rows(rows: Iterable[Mapping[str, str]]) -> list[Passage]:
     return made
 
 
+def kind_words(kind: str) -> str:
+    """What one of a kind is called: "satellite"."""
+    return _WORDS[kind][0] if kind in _WORDS else kind
+
+
 def tally(passages: Sequence[Passage]) -> str:
     """ "14 satellites, 1 meteor, 2 moving points"; empty where nothing passed."""
     counts = Counter(one.kind for one in passages)

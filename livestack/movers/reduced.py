@@ -26,8 +26,8 @@ MARGIN = kernel.PIECE
 MESH_PX = 64
 """Reduced pixels from one node of a frame's sky to the next."""
 STAR_VARIANCE = 1.8
-AROUND = 13
-"""Coarse pixels in a side of the neighbourhood whose mean is taken off points of light."""
+SOME = 32
+"""Of so many rows one is filtered to know how much they scatter."""
 DOWN, ALONG = 4, 4
 """Of so many rows, and pixels of a row, one is looked at for the sky."""
 FORGETS_AFTER = 400
@@ -185,23 +185,25 @@ class ReducedNight:
         height, width = self._mean.shape
         known = np.where(self._count[::DOWN, ::ALONG] > 0, self._mean[::DOWN, ::ALONG], np.float32(np.nan))
         level, sigma = self._level(laid, factor, known)
-        sigmas, filtered = self._array("sigmas"), self._array("filtered")
+        sigmas = self._array("sigmas")
+        coarse = np.empty((height // 2, width // 2), dtype=np.float32)
+        rows, columns = -(-height // kernel.BLOCK), -(-width // kernel.BLOCK)
+        sums = np.zeros((rows, columns, 2), dtype=np.float32)
         bands.run(
             lambda a, b: kernel.residual_rows(
                 laid, factor, level, MESH_PX, sigma, self._count, self._mean, self._variance, FORGETS_AFTER,
-                float(learn), sigmas, a, b,
+                float(learn), sigmas, coarse, sums, a, b,
             ),
-            height,
+            rows,
         )  # fmt: skip
-        coarse = np.empty((height // 2, width // 2), dtype=np.float32)
-        points = np.empty((height, width), dtype=np.int8)
-        bands.run(lambda a, b: kernel.filter_rows(sigmas, self._taps, filtered, a, b), height)
-        scale = 1.0 / max(_scatter(filtered), 0.3)
-        bands.run(lambda a, b: kernel.coarse_rows(sigmas, coarse, a, b), height // 2)
-        around = _around(coarse)
+        some = np.empty((height // SOME, width), dtype=np.float32)
+        kernel.filter_some(sigmas, self._taps, SOME, some)
+        scale = 1.0 / max(_scatter(some[:, ::4]), 0.3)
+        around = _around(sums)
         weight = 0.5 * float(self._taps.sum()) ** 2
-        bands.run(lambda a, b: kernel.store_rows(filtered, around, weight, scale, points, a, b), height)
-        coarse *= np.float32(1.0 / max(_scatter(coarse), 0.5))
+        points = np.empty((height, width), dtype=np.int8)
+        bands.run(lambda a, b: kernel.point_rows(sigmas, self._taps, around, weight, scale, points, a, b), height)
+        coarse *= np.float32(1.0 / max(_scatter(coarse[::8, ::4]), 0.5))
         if count is not None:
             self._count = count
         self.n_frames += 1
@@ -298,14 +300,10 @@ def _nodes(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(corners, dtype=np.float32)
 
 
-def _around(coarse: np.ndarray) -> np.ndarray:
-    """Mean of the coarse residuals around each, of those that are known; what stands out counts for little."""
-    capped = np.clip(coarse, -4.0, 4.0)
-    known = (coarse != 0).astype(np.float32)
-    side = (AROUND, AROUND)
-    total = cv2.boxFilter(capped, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    number = cv2.boxFilter(known, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(total / np.maximum(number, 1.0))
+def _around(sums: np.ndarray) -> np.ndarray:
+    """Mean of the coarse residuals in each block and its neighbours, from their sums and numbers (gy, gx, 2)."""
+    total = cv2.boxFilter(sums, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(total[..., 0] / np.maximum(total[..., 1], 1.0))
 
 
 def _subtract(laid: np.ndarray, factor: float, level: np.ndarray, out: np.ndarray) -> None:
@@ -318,7 +316,7 @@ def _subtract(laid: np.ndarray, factor: float, level: np.ndarray, out: np.ndarra
 
 def _scatter(image: np.ndarray) -> float:
     """Robust sigma of an image about 0, where it is not exactly 0."""
-    part = image[::8, ::4].ravel()
+    part = image.ravel()
     part = part[part != 0]
     if len(part) < 50:
         return 1.0

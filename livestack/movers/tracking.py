@@ -20,6 +20,8 @@ from livestack.kernels.bands import Bands
 from livestack.registration.distortion import to_frame
 
 BLOCK = 8
+LARGE = 2_500_000
+"""Maps of more pixels are searched for candidates at half their size; what is found is followed in the whole ones."""
 LEAST_FRAMES = 5
 FASTEST = 2.6
 """Reduced pixels a frame."""
@@ -35,6 +37,8 @@ WINDOWS = 4
 LEAST_SIGMA = 6.4
 LEAST_WAY_FWHM = 1.3
 SAME_PX = 5.0
+FEW_FRAMES, LEAST_SNR_IN_FEW = 8, 4.5
+"""What is seen in fewer frames must show in each of them: the mean of so few still has stars' seeing in it."""
 STILL_SHARE = 0.72
 STILL_ON_SENSOR_PX = 1.6
 
@@ -92,23 +96,28 @@ def find_tracks(
         np.linspace(0, n_maps - block, max(1, min(MOST_BLOCKS, 2 * (n_maps - block) // block + 1))).astype(int)
     )
     ranges, ends, values = [], [], []
-    best, which = np.empty((height, width), dtype=np.int16), np.empty((height, width), dtype=np.int16)
+    zoom = 2 if height * width > LARGE else 1
+    shape = (height // zoom, width // zoom)
+    best, which = np.empty(shape, dtype=np.int16), np.empty(shape, dtype=np.int16)
     limit = int(CANDIDATE_SIGMA * 16 * math.sqrt(block))
     for start in starts:
         part = np.ascontiguousarray(maps[start : start + block])
-        shifts = _shifts(times[start : start + block])
+        if zoom == 2:
+            part = _halved(part, bands)
+        shifts = _shifts(times[start : start + block], FASTEST / zoom)
 
         def add(a: int, b: int, part: np.ndarray = part, shifts: np.ndarray = shifts) -> None:
             kernel.shift_rows(part, shifts, best, which, a, b)
 
-        bands.run(add, height)
+        bands.run(add, shape[0])
         room = np.empty((200_000, 4), dtype=np.int32)
-        found = room[: min(kernel.list_best(best, which, limit, 0, height, room), len(room))]
+        found = room[: min(kernel.list_best(best, which, limit, 0, shape[0], room), len(room))]
         found = found[np.argsort(-found[:, 3], kind="stable")][:MOST_CANDIDATES]
+        middle = 0.5 * (zoom - 1)  # of a larger pixel among the smaller ones
         for x, y, rate, value in found:
-            shift = shifts[rate]
+            places = zoom * (np.array([x, y]) + shifts[rate][[0, -1]]) + middle
             ranges.append((start, start + block))
-            ends.append((x + shift[0, 0], y + shift[0, 1], x + shift[-1, 0], y + shift[-1, 1]))
+            ends.append(tuple(places.ravel()))
             values.append(value)
     if not ranges:
         return []
@@ -139,13 +148,26 @@ def find_tracks(
     return tracks
 
 
-def _shifts(times: np.ndarray) -> np.ndarray:
-    """(R, B, 2) int64: where each of B frames is read, for all rates up to the fastest."""
+def _halved(maps: np.ndarray, bands: Bands) -> np.ndarray:
+    """(N, H // 2, W // 2) int8, sums of 2 x 2 of maps (N, H, W) int8, again in sixteenths of their sigma."""
+    n_maps, height, width = maps.shape
+    some = maps[:, : height // 2 * 2, : width // 2 * 2][:, ::16, ::8].astype(np.int16)
+    for dy, dx in ((0, 1), (1, 0), (1, 1)):
+        some += maps[:, dy : height // 2 * 2 : 16, dx : width // 2 * 2 : 8]
+    known = some[some != 0]
+    sigma = 1.4826 * float(np.median(np.abs(known))) if len(known) else 16.0
+    out = np.empty((n_maps, height // 2, width // 2), dtype=np.int8)
+    bands.run(lambda a, b: kernel.halve_rows(maps, 16.0 / max(sigma, 1.0), out, a, b), height // 2)
+    return out
+
+
+def _shifts(times: np.ndarray, fastest: float) -> np.ndarray:
+    """(R, B, 2) int64: where each of B frames is read, for all rates up to the fastest, pixels a frame."""
     usual = float(np.median(np.diff(times))) or 1.0
     step = RATE_STEP * BLOCK / len(times)
-    grid = np.arange(-math.floor(FASTEST / step), math.floor(FASTEST / step) + 1) * step
+    grid = np.arange(-math.floor(fastest / step), math.floor(fastest / step) + 1) * step
     vx, vy = np.meshgrid(grid, grid)
-    keep = vx**2 + vy**2 <= FASTEST**2
+    keep = vx**2 + vy**2 <= fastest**2
     rates = np.stack([vx[keep], vy[keep]], axis=1)
     since = (times - times.mean()) / usual
     return np.rint(rates[:, None, :] * since[None, :, None]).astype(np.int64)
@@ -171,6 +193,8 @@ def _judge(
     values = values[int(np.flatnonzero(seen)[0]) : int(np.flatnonzero(seen)[-1]) + 1]
     known = values[np.isfinite(values)]
     if len(known) < LEAST_FRAMES:
+        return None
+    if len(known) < FEW_FRAMES and (known.mean() < LEAST_SNR_IN_FEW or np.sort(known)[1] < 0.5 * LEAST_SNR_IN_FEW):
         return None
     way = math.hypot(ends[2] - ends[0], ends[3] - ends[1]) * bin_px
     if way < max(LEAST_WAY_FWHM * fwhm_px, 3.0):

@@ -31,6 +31,8 @@ from livestack.registration.distortion import to_reference
 
 MOST_HELD = 12
 """Frames that wait at most, however long the warm-up is."""
+LONG_PX = 15_000_000
+"""Reduced pixels of all frames that take longer than about a second to search."""
 ALERTS = {"meteor": "A meteor", "newcomer": "A star that was not there before"}
 
 Tell = Callable[[str, Passage], None]
@@ -84,6 +86,8 @@ class _Watch:
     seen: list[_Seen] = field(default_factory=list)
     held: list[_Laid] = field(default_factory=list)
     found: list[Passage] = field(default_factory=list)
+    is_full: bool = False
+    """It was told that no more residuals are kept."""
 
 
 class Passages:
@@ -95,6 +99,7 @@ class Passages:
     tell : called with each passage when it is known; `alert` with a sentence for the person at the telescope.
     spoken : the name of a file as the journal says it.
     folder : where residuals are kept until the night is over; None keeps them in memory.
+    say : called with a sentence when something takes long, or cannot be kept.
     """
 
     name: ClassVar[str] = "passages"
@@ -102,9 +107,9 @@ class Passages:
 
     def __init__(
         self, settings: PassageSettings, bands: Bands, tell: Tell, alert: Callable[[str], None],
-        spoken: Callable[[Path], str], folder: Path | None = None,
+        spoken: Callable[[Path], str], folder: Path | None = None, say: Callable[[str], None] = lambda said: None,
     ) -> None:  # fmt: skip
-        self._folder = folder
+        self._folder, self._say = folder, say
         self._settings, self._bands = settings, bands
         self._tell, self._alert, self._spoken = tell, alert, spoken
         self._groups: dict[str, _Watch] = {}
@@ -246,6 +251,9 @@ class Passages:
             kernel.erase_line(residual.points, *ends.ravel(), reach)
         if watch.maps.append(residual.points):
             watch.seen.append(_Seen(laid.file, laid.time_utc, laid.matrix, laid.minutes, gain))
+        elif not watch.is_full:
+            watch.is_full = True
+            self._say(f"{group}: what moves is looked for in its first {len(watch.seen)} frames; no more can be kept.")
 
     def _find_movers(self, group: str, watch: _Watch) -> None:
         """What moves through all frames so far; those that were told before are told anew as they are now."""
@@ -262,6 +270,8 @@ class Passages:
         shift = np.array([[1.0, 0.0, MARGIN * night.grid.bin], [0.0, 1.0, MARGIN * night.grid.bin], [0.0, 0.0, 1.0]])
         matrices = [shift @ one.matrix for one in seen]
         gains = np.array([one.gain for one in seen], dtype=np.float32)
+        if len(seen) * night.grid.width * night.grid.height > LONG_PX:
+            self._say(f"{group}: looking for what moves through {len(seen)} frames.")
         tracks = find_tracks(
             watch.maps.against_end(gains, night.stars, self._bands),
             times,

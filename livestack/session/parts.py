@@ -63,10 +63,11 @@ class SessionParts:
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
         self.passages = Passages(
             settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
-            journal.spoken, output / FOLDER_NAME,
+            journal.spoken, output / FOLDER_NAME, status.say,
         )  # fmt: skip
         status.curves = self.photometry.curves
         status.sky = self.sky.facts
+        status.passed = lambda group: tally(self.passages.passages(group))
         self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, self.sky, self.passages, *more)
         self.observers: tuple[Observer, ...] = (*self.measuring, journal, status, self.preview)
         self.masks: MaskStore | None = None

@@ -9,6 +9,7 @@ import pytest
 
 from livestack.kernels import movers as kernel
 from livestack.kernels.bands import Bands
+from livestack.movers import tracking
 from livestack.movers.map_store import MapStore
 from livestack.movers.tracking import find_tracks
 
@@ -85,3 +86,31 @@ def test_a_store_goes_on_from_what_a_checkpoint_held(tmp_path: Path) -> None:
     assert MapStore.restored(path, (4, 7), 9) is None
     again.close()
     assert not path.exists()
+
+
+def test_halved_maps_are_sums_of_four_in_units_of_their_scatter() -> None:
+    maps = np.clip(np.round(16 * np.random.default_rng(4).standard_normal((3, 51, 70))), -127, 127).astype(np.int8)
+    with Bands(1) as bands:
+        out = tracking._halved(maps, bands)
+    sums = maps[:, :50].astype(float).reshape(3, 25, 2, 35, 2).sum(axis=(2, 4))
+    scale = np.median(out[sums > 40] / sums[sums > 40])
+    assert np.abs(out - np.clip(scale * sums, -127, 127)).max() <= 1.5
+    assert out.std() == pytest.approx(16, rel=0.15)
+
+
+def test_a_search_at_half_the_size_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "LARGE", 100)
+    places = np.array([(30 + 1.1 * k, 60 - 0.7 * k) for k in range(N)])
+    with Bands(1) as bands:
+        (one,) = find_tracks(maps_with(np.random.default_rng(5), places, 2.5), TIMES, SHIFTED, 2, 3.2, bands)
+    share = TIMES[one.first] / TIMES[-1], TIMES[one.last] / TIMES[-1]
+    for part, found in zip(share, ((one.x0, one.y0), (one.x1, one.y1)), strict=True):
+        assert found == pytest.approx(places[0] + part * (places[-1] - places[0]), abs=0.8)
+
+
+def test_a_faint_point_in_six_frames_is_not_believed_a_bright_one_is() -> None:
+    places = np.array([(30 + 1.5 * k, 60 - 0.7 * k) for k in range(N)])
+    for snr, expected in ((3.2, 0), (7.0, 1)):
+        maps = maps_with(np.random.default_rng(5), places, snr)[:6]
+        with Bands(1) as bands:
+            assert len(find_tracks(maps, TIMES[:6], SHIFTED[:6], 2, 3.2, bands)) == expected
