@@ -266,7 +266,7 @@ def core(image: np.ndarray, x: float, y: float, flux: float, fwhm: float) -> Non
 def run(night: Night, out: Path) -> tuple[list[dict], np.ndarray, set[str]]:
     """What livestack tells of a night: rows of passages.csv, reference -> scene, files that were stacked."""
     command = [sys.executable, "-m", "livestack", "stack", str(night.folder), "--output", str(out), "--no-final-pass",
-               "--solve", "off", "--photometry", "off", "--formats", "fits", "--json"]  # fmt: skip
+               "--passages", "on", "--solve", "off", "--photometry", "off", "--formats", "fits", "--json"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])

@@ -150,7 +150,9 @@ class PhotometrySettings(Section):
 class PassageSettings(Section):
     """What passed: satellites, aircraft, meteors, asteroids, new stars."""
 
-    enabled: bool = Field(True, description="look for what passes, moves or is new, where there are stars")
+    enabled: bool = Field(
+        False, description="look for what passes and moves, where there are stars; an eighth of a frame's time"
+    )
 
 
 class FollowSettings(Section):

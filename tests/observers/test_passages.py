@@ -70,14 +70,18 @@ def test_a_state_that_was_saved_goes_on_alike() -> None:
     whole, _, _ = run(NIGHT)
     told: list[Passage] = []
     with LiveStack(Settings()) as stack:
-        watch = Passages(PassageSettings(), stack.bands, lambda g, one: told.append(one), lambda said: None, str)
+        watch = Passages(
+            PassageSettings(enabled=True), stack.bands, lambda g, one: told.append(one), lambda said: None, str
+        )
         end = stack.events.subscribe(watch.on_event)
         for index in range(12):
             stack.add(simulate_frame(NIGHT, index).frame)
         end()
         state = watch.state()
         # without a folder the residuals of before are gone: streaks go on exactly, what moves is looked for anew
-        other = Passages(PassageSettings(), stack.bands, lambda g, one: told.append(one), lambda said: None, str)
+        other = Passages(
+            PassageSettings(enabled=True), stack.bands, lambda g, one: told.append(one), lambda said: None, str
+        )
         other.restore({name: tuple(parts) for name, parts in state.items()})
         stack.events.subscribe(other.on_event)
         for index in range(12, 16):
