@@ -22,7 +22,7 @@ astrometry
 quality
 stacking
 following
-photometry picture
+photometry picture movers
 engine
 observers products
 session

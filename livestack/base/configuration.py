@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "canvas": ("stack", "canvas"),
     "quality": ("quality", "enabled"),
     "photometry": ("photometry", "enabled"),
+    "passages": ("passages", "enabled"),
     "final_pass": ("save", "final_pass"),
     "palette": ("render", "palette"),
     "formats": ("save", "formats"),
@@ -73,7 +74,7 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
             ) from error
     for name, value in options.items():
         section, field = OPTIONS[name]
-        if name in ("quality", "cosmetic", "photometry"):
+        if name in ("quality", "cosmetic", "photometry", "passages"):
             if value not in SWITCHES:
                 raise UsageError(f"--{name}: found {value!r}, expected on or off.")
             value = SWITCHES[value]

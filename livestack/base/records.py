@@ -201,6 +201,33 @@ class SolutionRecord(Record):
     message: str = ""
 
 
+class PassageRecord(Record):
+    """Something passed, moved, or is new; the words are those of `passages.csv`."""
+
+    type: Literal["passage"] = "passage"
+    group: str = ""
+    kind: str
+    """satellite, aircraft, meteor, mover, newcomer or unknown."""
+    first_file: Text
+    last_file: Text
+    n_frames: int = 1
+    time_utc: str = ""
+    x0: Number = None
+    y0: Number = None
+    x1: Number = None
+    y1: Number = None
+    width_px: Number = None
+    snr: Number = None
+    rate_px_min: Number = None
+    position_angle_deg: Number = None
+    ra0_deg: Number = None
+    dec0_deg: Number = None
+    ra1_deg: Number = None
+    dec1_deg: Number = None
+    name: str = ""
+    message: str = ""
+
+
 class DepthRecord(Record):
     """How faint a stack reaches, told when it is saved; the last one of a group counts."""
 
@@ -340,6 +367,7 @@ AnyRecord = (
     | ResumeRecord
     | RemovedRecord
     | SolutionRecord
+    | PassageRecord
     | DepthRecord
     | TargetRecord
     | FollowRecord

@@ -147,6 +147,14 @@ class PhotometrySettings(Section):
     max_stars: int = Field(2000, ge=10, description="follow at most so many of the brightest")
 
 
+class PassageSettings(Section):
+    """What passed: satellites, aircraft, meteors, asteroids, new stars."""
+
+    enabled: bool = Field(
+        False, description="look for what passes and moves, where there are stars; an eighth of a frame's time"
+    )
+
+
 class FollowSettings(Section):
     """A comet or an asteroid that is stacked on itself, beside the stars."""
 
@@ -276,6 +284,7 @@ class Settings(Section):
     stack: StackSettings = StackSettings()
     psf: PSFSettings = PSFSettings()
     photometry: PhotometrySettings = PhotometrySettings()
+    passages: PassageSettings = PassageSettings()
     follow: FollowSettings = FollowSettings()
     render: RenderSettings = RenderSettings()
     save: SaveSettings = SaveSettings()

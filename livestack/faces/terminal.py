@@ -96,6 +96,8 @@ def event_lines(before: Snapshot, after: Snapshot) -> list[str]:
             f"total  {after.n_stacked} stacked{_session_total(after)}  {after.n_refused} refused  "
             f"{after.n_waiting} waiting  exposure {clean_text(say_exposure(after.exposure_s))}{gain}"
         )
+    if after.passed and after.passed != before.passed:
+        lines.append(f"passed  {after.passed}")
     if after.state != before.state:
         lines.append(f"state  {after.state}")
     return lines
@@ -141,6 +143,8 @@ def draw(snapshot: Snapshot, width: int, height: int, ascii_only: bool = False) 
         (str(snapshot.n_waiting), "bold"), " waiting",
     )  # fmt: skip
     facts.add_row("frames", counts)
+    if snapshot.passed:
+        facts.add_row("passed", snapshot.passed)
     facts.add_row("exposure", clean_text(_exposure_words(snapshot)))
     if snapshot.snr_gain is not None and snapshot.snr_ideal:
         share = 100 * snapshot.snr_gain / snapshot.snr_ideal

@@ -157,6 +157,42 @@ def add_trail(
 
 
 @njit(nogil=True, cache=True)
+def add_streak(
+    image: np.ndarray, x0: float, y0: float, x1: float, y1: float, sigma: float, step: float, profile: np.ndarray
+) -> None:
+    """Add a straight streak that begins and ends, Gaussian across and at its ends, to `image` in place.
+
+    Parameters
+    ----------
+    image : (H, W) float32, electrons.
+    x0, y0, x1, y1 : its ends; they may lie outside.
+    sigma : half-width of the cross-section in pixels, cut off at 4.5 sigma.
+    profile : (N,) float64, electrons a pixel on the axis at every `step` pixels from the first end.
+    """
+    height, width = image.shape
+    length = math.hypot(x1 - x0, y1 - y0)
+    cos, sin = (x1 - x0) / length, (y1 - y0) / length
+    reach = 4.5 * sigma
+    root = math.sqrt(2.0) * sigma
+    top = max(0, math.floor(min(y0, y1) - reach))
+    bottom = min(height - 1, math.ceil(max(y0, y1) + reach))
+    for iy in range(top, bottom + 1):
+        left, right = min(x0, x1) - reach, max(x0, x1) + reach
+        if abs(sin) > 1e-9:
+            centre = x0 + (iy - y0) * cos / sin
+            half = reach / abs(sin)
+            left, right = max(left, centre - half), min(right, centre + half)
+        for ix in range(max(0, math.ceil(left)), min(width - 1, math.floor(right)) + 1):
+            along = (ix - x0) * cos + (iy - y0) * sin
+            across = (iy - y0) * cos - (ix - x0) * sin
+            ends = 0.5 * (math.erf(along / root) - math.erf((along - length) / root))
+            at = min(max(along / step, 0.0), profile.size - 1.001)
+            k = int(at)
+            bright = profile[k] + (at - k) * (profile[k + 1] - profile[k])
+            image[iy, ix] += np.float32(bright * ends * math.exp(-0.5 * (across / sigma) ** 2))
+
+
+@njit(nogil=True, cache=True)
 def add_noise(expected: np.ndarray, normal: np.ndarray, read_noise: float, out: np.ndarray) -> None:
     """Write `expected` plus Gaussian photon and read noise into `out`; all (H, W) float32 in electrons.
 

@@ -126,6 +126,7 @@ def _save_now(parts: SessionParts) -> None:
         if group.n_stacked:
             parts.save_group(group, final=False)
             parts.save_curves(group)
+            parts.save_passages(group)
     parts.saver.save_products(final=False)
     parts.status.say(f"Saved to {parts.output}.")
     parts.status.publish()

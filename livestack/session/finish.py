@@ -56,6 +56,7 @@ def finish(parts: SessionParts, stop: StopRequest, paths: Sequence[Path]) -> Ses
             parts.save_group(group, final=True)
         parts.saver.save_windows(group, stopped)
         parts.save_curves(group)
+        parts.save_passages(group)
     if stopped():
         _write_stop(parts, "interrupted", "stopped while saving", 130)
         said = f"Stopped; the streaming result is in {output}, `livestack resume {output}` finishes it."

@@ -23,6 +23,7 @@ from livestack.base.journal import (
     DepthRecord,
     FrameRecord,
     Journal,
+    PassageRecord,
     PsfRecord,
     Record,
     ReferenceRecord,
@@ -38,6 +39,7 @@ from livestack.detection.psf import CSV_COLUMNS, PSFModel
 from livestack.engine.events import Alert, Event, FrameRefused, FrameStacked, FrameTakenOut, Notice, ReferenceChanged
 from livestack.engine.prepare import file_to_stack_pixels
 from livestack.engine.states import Outcome
+from livestack.movers.passages import Passage
 from livestack.products.stack_files import append_psf_csv, isot
 from livestack.registration.distortion import Distortion
 
@@ -68,6 +70,7 @@ class JournalWriter:
         self._journal, self._base, self._settings, self._say, self._tell = journal, base, settings, say, tell
         self._known_references: set[tuple[str, str, str]] = set()
         self._noticed: set[str] = set()
+        self._passages: set[tuple[object, ...]] = set()
         self._file: tuple[Path, FileKey, FrameInfo] | None = None
 
     def recall(self, records: Iterable[Record]) -> None:
@@ -76,6 +79,7 @@ class JournalWriter:
         frames = [record for record in records if isinstance(record, FrameRecord)]
         self.sequence = 1 + max((f.sequence for f in frames if f.sequence is not None), default=len(frames) - 1)
         self._known_references = {(r.group, r.file, r.message) for r in records if isinstance(r, ReferenceRecord)}
+        self._passages = {_told(r) for r in records if isinstance(r, PassageRecord)}
         self._noticed = {r.message for r in records if isinstance(r, WarningRecord)}
 
     # From the engine
@@ -202,6 +206,15 @@ class JournalWriter:
         self.append(_solution_record(group, answer.solver, answer.sky, answer.n_matched, answer.rms_arcsec, said))
         self._say(said)
 
+    def write_passage(self, group: str, passage: Passage) -> None:
+        """Something passed; unless the journal has it from before an interruption."""
+        said = f"{group}: {passage.sentence}."
+        record = PassageRecord(group=group, **passage.state(), message=said)
+        if _told(record) not in self._passages:
+            self._passages.add(_told(record))
+            self.append(record)
+            self._say(said)
+
     def write_depth(self, group: str, n_frames: int, facts: SkyFacts) -> None:
         """How faint a stack reaches, where that is known."""
         if facts.zero_point is not None:
@@ -266,6 +279,12 @@ class JournalWriter:
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(v) for v in row) for row in matrix)
+
+
+def _told(record: PassageRecord) -> tuple[object, ...]:
+    """What makes a passage that was told the same as another."""
+    place = tuple(None if v is None else round(v) for v in (record.x0, record.y0, record.x1, record.y1))
+    return record.group, record.kind, record.first_file, record.last_file, record.n_frames, *place
 
 
 def _solution_record(

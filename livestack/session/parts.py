@@ -13,17 +13,21 @@ from livestack.base.errors import SessionError
 from livestack.base.journal import FollowRecord
 from livestack.base.settings import Settings
 from livestack.detection.psf import PSFModel
+from livestack.engine.events import Alert
 from livestack.engine.group import Group
 from livestack.engine.live_stack import LiveStack
+from livestack.movers.passages import on_sky, tally
 from livestack.observers.observer import Observer, guarded
+from livestack.observers.passages import Passages
 from livestack.observers.photometry import Photometry
 from livestack.observers.plate_solving import PlateSolving
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
+from livestack.products.passage_files import write_passages
 from livestack.products.saver import Saver
 from livestack.products.stack_files import write_preview
 from livestack.products.star_files import write_curves
-from livestack.session.checkpoint import Checkpointer, Checkpoints
+from livestack.session.checkpoint import FOLDER_NAME, Checkpointer, Checkpoints
 from livestack.session.journal_writer import JournalWriter
 from livestack.session.status_feed import StatusFeed
 from livestack.stacking.mask_store import MaskStore
@@ -57,9 +61,14 @@ class SessionParts:
         status.psf = self.psf.latest
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
+        self.passages = Passages(
+            settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
+            journal.spoken, output / FOLDER_NAME, status.say,
+        )  # fmt: skip
         status.curves = self.photometry.curves
         status.sky = self.sky.facts
-        self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, self.sky, *more)
+        status.passed = lambda group: tally(self.passages.passages(group))
+        self.measuring: tuple[Observer, ...] = (self.psf, self.photometry, self.sky, self.passages, *more)
         self.observers: tuple[Observer, ...] = (*self.measuring, journal, status, self.preview)
         self.masks: MaskStore | None = None
         self.checkpoints: Checkpoints | None = None
@@ -111,6 +120,18 @@ class SessionParts:
             )
             self.saver.results.extend(path for path in written if path not in self.saver.results)
 
+    def save_passages(self, group: Group) -> None:
+        """Write what passed while a group was stacked."""
+        if self.settings.passages.enabled:
+            facts = self.sky.facts(group.name)
+            found = self.passages.finish(group.name)
+            if facts is not None:
+                found = tuple(on_sky(one, facts.sky.to_sky) for one in found)
+            path = write_passages(self.output / group.name, found)
+            if found:
+                self.status.say(f"{group.name}: {tally(found)} passed.")
+            self.saver.results.extend(one for one in (path,) if one not in self.saver.results)
+
     def draw_active(self, otherwise: Group | None = None) -> None:
         """Draw the stack that is being filled."""
         self.preview.draw_group(self.stack.groups.get(self.status.active_group) or otherwise)
@@ -136,6 +157,7 @@ class SessionParts:
         self.preview.close()
         self.psf.close()
         self.sky.close()
+        self.passages.close()
         self.close_state()
         self.stack.close()
 

@@ -100,6 +100,7 @@ class Snapshot:
     curves : light of the stars of `group`, None while there is none.
     upright : from the reference of `group` to the picture, None while the picture shows something else.
     sky : where the reference of `group` lies in the sky, None while that is not known.
+    passed : what passed while `group` was stacked, in words; "" while nothing did.
     """
 
     sequence: int = 0
@@ -132,6 +133,7 @@ class Snapshot:
     curves: Curves | None = None
     upright: Upright | None = None
     sky: SkyFacts | None = None
+    passed: str = ""
     note: str = ""
     """A few words of the host for the public."""
 

@@ -62,6 +62,7 @@ class StatusFeed:
         self.frame_size = (1, 1)
         self.curves: Callable[[str], Curves | None] = lambda group: None
         self.sky: Callable[[str], SkyFacts | None] = lambda group: None
+        self.passed: Callable[[str], str] = lambda group: ""
         self._targets = targets
         self._groups = targets.groups
         self._n_waiting = n_waiting
@@ -210,6 +211,7 @@ class StatusFeed:
             curves=self.curves(self.active_group),
             upright=self._upright(drawing),
             sky=sky,
+            passed=self.passed(self.active_group),
         )
         self.slot.publish(self._snapshot)
 

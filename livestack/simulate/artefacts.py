@@ -1,4 +1,4 @@
-"""What crosses a single frame: satellites, aircraft and cosmic rays, as expected electrons and where they fell."""
+"""What is in a frame beyond its sky: trails, all that moves, cosmic rays; expected electrons and where they fell."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from livestack.kernels.simulate import add_trail
+from livestack.simulate.light import colour_of_pixels, distort
+from livestack.simulate.movers import draw_comet, draw_passing, draw_points
 from livestack.simulate.scenario import Scenario
-from livestack.simulate.weather import COSMICS, TRAILS, Conditions, random_stream
+from livestack.simulate.weather import COSMICS, PASSING, TRAILS, Conditions, random_stream
 
 _SIGMA_OF_FWHM = 1 / 2.3548200450309493
 
@@ -60,6 +62,48 @@ def draw_trails(scenario: Scenario, conditions: Conditions, shape: tuple[int, in
             at_x, at_y = x - sin * gap * side, y + cos * gap * side
             add_trail(image, at_x, at_y, cos, sin, sigma * 1.6, peak, 0.0, 1.0, 0.0)
         add_trail(image, x, y, cos, sin, sigma * 2.2, 3 * peak, dash, 0.12, 0.0)
+    return Crossing(image, tuple(told))
+
+
+def draw_movers(scenario: Scenario, conditions: Conditions, shape: tuple[int, int]) -> Crossing | None:
+    """What moves, is new, or is told to pass through a frame of `shape` (H, W); None where there is none."""
+    index = conditions.index
+    passing = [(n, one) for n, one in enumerate(scenario.passing) if one.frame <= index < one.frame + one.frames]
+    new = [one for one in scenario.newcomers if one.first <= index]
+    if conditions.sky_number != 0 or not (passing or new or scenario.movers):
+        return None
+    image, told = np.zeros(shape, np.float32), []
+    noise = math.sqrt(conditions.sky_e + scenario.read_noise_e**2)
+    for number, one in passing:
+        draw = random_stream(scenario, PASSING, number + 1)
+        told += draw_passing(one, index, draw, image, conditions.fwhm_px, noise)
+    to_frame = np.linalg.inv(conditions.transform)
+    places, fluxes = [], []
+    for mover in scenario.movers:
+        smear = mover.rate_px_min * scenario.exposure_s / 60.0
+        steps = 1 + math.ceil(smear / (0.4 * conditions.fwhm_px))
+        minutes = scenario.minutes_of(index)
+        off = (np.arange(steps) - (steps - 1) / 2) / steps * scenario.exposure_s / 60.0
+        path = np.array([mover.place(minutes + one) for one in off])
+        path = distort(scenario, path @ to_frame[:2, :2].T + to_frame[:2, 2])
+        places.append(path)
+        fluxes.append(np.full(steps, mover.flux_e * conditions.transparency / steps))
+        x, y = path.mean(axis=0)
+        if mover.kind == "comet":
+            glow = np.zeros(shape, np.float32)
+            draw_comet(glow, mover, (float(x), float(y)), conditions.transform[:2, :2], conditions.fwhm_px)
+            image += glow * np.float32(conditions.transparency)
+        at = mover.place(minutes)
+        told.append({"kind": mover.kind, "x": float(x), "y": float(y), "x_ref": at[0], "y_ref": at[1]})
+    for star in new:
+        x, y = distort(scenario, np.array([[star.x, star.y]]) @ to_frame[:2, :2].T + to_frame[:2, 2])[0]
+        places.append(np.array([[x, y]]))
+        fluxes.append(np.array([star.flux_e * conditions.transparency]))
+        told.append({"kind": "newcomer", "x": float(x), "y": float(y), "x_ref": star.x, "y_ref": star.y})
+    if places:
+        colours = colour_of_pixels(scenario)
+        where, flux = np.concatenate(places), np.concatenate(fluxes)
+        draw_points(image, where, flux, conditions.fwhm_px, scenario.beta, colours)
     return Crossing(image, tuple(told))
 
 

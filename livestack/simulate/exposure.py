@@ -13,7 +13,7 @@ import numpy as np
 
 from livestack.base.frame import Frame, FrameInfo, FrameKind
 from livestack.kernels.simulate import add_noise, digitise
-from livestack.simulate.artefacts import draw_cosmics, draw_trails
+from livestack.simulate.artefacts import Crossing, draw_cosmics, draw_movers, draw_trails
 from livestack.simulate.light import STAR_COLUMNS, collect_light, mosaic_of
 from livestack.simulate.real_sky import told_place
 from livestack.simulate.scenario import Scenario
@@ -32,13 +32,13 @@ class SimulatedFrame:
     frame : uint16, what the camera wrote.
     transform : (3, 3) float64, frame (x, y, 1) to reference (x, y, 1) (`Conditions.transform`).
     conditions : all that is known of the frame besides pixels.
-    twin : the same noise without trails and cosmic rays; the very same object as `frame` where there were none.
+    twin : the same noise without trails, movers and cosmic rays; the very same object as `frame` where there were none.
     trail_mask, cosmic_mask, defect_mask : (H, W) bool, True where a trail or cosmic ray left light, and at hot and cold
         pixels and bad columns.
     stars : structured (N,) with x, y (frame pixels, distortion included), x_ref, y_ref (reference pixels), flux_e
         (electrons in the frame; as in the green plane for a mosaic), ra_deg, dec_deg (ICRS) and g_mag (NaN where the
         sky is not the real one), those with their centre in the frame, brightest first.
-    expected : (H, W) float32, noise-free ADU without trails and cosmic rays, not clipped; only on request.
+    expected : (H, W) float32, noise-free ADU without trails, movers and cosmic rays, not clipped; only on request.
     artefacts : what crossed the frame, in words and numbers.
     """
 
@@ -120,6 +120,10 @@ def simulate_frame(scenario: Scenario, index: int, *, expected: bool = False) ->
     else:
         light, stars = collect_light(scenario, drawn_for)
     trails = None if drawn_for.dark else draw_trails(scenario, drawn_for, shape)
+    moving = None if drawn_for.dark else draw_movers(scenario, drawn_for, shape)
+    if moving is not None:
+        both = moving.electrons if trails is None else moving.electrons + trails.electrons
+        trails = Crossing(both, (*(trails.told if trails else ()), *moving.told))
     cosmics = draw_cosmics(scenario, drawn_for, shape)
     trail_mask = np.zeros(shape, bool) if trails is None else trails.electrons > 0
     cosmic_mask = np.zeros(shape, bool) if cosmics is None else cosmics.electrons > 0

@@ -71,7 +71,7 @@ def _smear(conditions: Conditions) -> np.ndarray:
     return np.stack([along * math.cos(angle), along * math.sin(angle)], axis=1)
 
 
-def _channels(scenario: Scenario) -> np.ndarray:
+def colour_of_pixels(scenario: Scenario) -> np.ndarray:
     """(2, 2) int8 colour of the pixels at [y % 2, x % 2]; 0 for mono."""
     if scenario.bayer is None:
         return np.zeros((2, 2), np.int8)
@@ -127,7 +127,7 @@ def mosaic_of(scenario: Scenario, planes: list[np.ndarray]) -> np.ndarray:
     if len(planes) == 1:
         return planes[0]
     out = np.empty_like(planes[0])
-    channel = _channels(scenario)
+    channel = colour_of_pixels(scenario)
     for row in range(2):
         for column in range(2):
             out[row::2, column::2] = planes[channel[row, column]][row::2, column::2]
@@ -163,7 +163,7 @@ def collect_light(scenario: Scenario, conditions: Conditions) -> tuple[np.ndarra
     for dx, dy in smear:
         add_stars(
             light, xy[:, 0] + dx, xy[:, 1] + dy, flux / len(smear), alpha, scenario.beta,
-            scenario.aspect, math.radians(scenario.aspect_deg), _channels(scenario), _STAR_FLOOR_E / len(smear),
+            scenario.aspect, math.radians(scenario.aspect_deg), colour_of_pixels(scenario), _STAR_FLOOR_E / len(smear),
         )  # fmt: skip
     inside = (
         (xy[:, 0] >= -0.5) & (xy[:, 0] < scenario.width - 0.5) & (xy[:, 1] >= -0.5) & (xy[:, 1] < scenario.height - 0.5)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from livestack.base.errors import UsageError
+from livestack.simulate.movers import Mover, Newcomer, Passing
 from livestack.simulate.projection import name_place, parse_place
 from livestack.simulate.scenario import Fault, FaultKind, Scenario
 
@@ -132,6 +133,34 @@ def _everything(frames: int) -> dict[str, Any]:
             "bad_columns": 1, "faults": faults}  # fmt: skip
 
 
+def _movers(frames: int) -> dict[str, Any]:
+    at = [_at(frames, share) for share in (0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.0)]
+    passing = (
+        Passing(kind="satellite", frame=at[0], peak_sigma=12.0),
+        Passing(kind="train", frame=at[1], number=4, peak_sigma=6.0),
+        Passing(kind="geostationary", frame=at[2], frames=2, peak_sigma=8.0),
+        Passing(kind="aircraft", frame=at[3], peak_sigma=15.0),
+        Passing(kind="meteor", frame=at[4], peak_sigma=20.0),
+        Passing(kind="satellite", frame=at[5], peak_sigma=4.0),
+        Passing(kind="satellite", frame=at[7], peak_sigma=9.0),
+    )
+    movers = (
+        Mover(x=200.0, y=380.0, rate_px_min=2.2, angle_deg=-18.0, flux_e=4000.0),
+        Mover(x=560.0, y=150.0, rate_px_min=0.8, angle_deg=130.0, flux_e=1500.0),
+        Mover(x=420.0, y=420.0, rate_px_min=1.4, angle_deg=250.0, flux_e=450.0),
+    )
+    new = (Newcomer(x=333.0, y=222.0, first=_at(frames, 0.5), flux_e=6000.0),)
+    return {**_mono(frames), "passing": passing, "movers": movers, "newcomers": new}
+
+
+def _comet(frames: int) -> dict[str, Any]:
+    comet = Mover(
+        kind="comet", x=300.0, y=230.0, rate_px_min=3.0, angle_deg=28.0, flux_e=9000.0, coma_e=25.0, coma_px=40.0,
+        tail_e=20.0, tail_px=140.0, tail_deg=205.0,
+    )  # fmt: skip
+    return {**_mono(frames), "movers": (comet,)}
+
+
 def _sky(frames: int) -> dict[str, Any]:
     return {**_mono(frames), "real_sky": True}
 
@@ -155,6 +184,8 @@ SCENARIOS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "everything": ("a bad night: a bit of all, with broken and foreign files", _everything),
     "filters": ("two targets one after the other, filters L R G B in turn", _filters),
     "moon": ("a cratered landscape without stars, drifting in and out of focus", _moon),
+    "movers": ("satellites, a train of them, an aircraft, a meteor, three asteroids, a nova", _movers),
+    "comet": ("a comet with coma and tail that moves over the stars", _comet),
     "sky": ("the real sky about --at: catalogue stars to G 10, fainter ones by their numbers", _sky),
 }
 """Name: what it shows, and the knobs it turns for a given number of frames."""

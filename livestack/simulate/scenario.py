@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from livestack.base.settings import Section
+from livestack.simulate.movers import Mover, Newcomer, Passing
 
 FaultKind = Literal[
     "satellite", "aircraft", "clouds", "defocus", "wind", "bright_sky", "rescale",
@@ -158,6 +159,20 @@ class Scenario(Section):
     aircraft_rate: float = Field(0.0, ge=0, description="aircraft a frame, on average")
     cosmic_rate: float = Field(0.0, ge=0, description="cosmic rays a megapixel and frame, on average")
     faults: tuple[Fault, ...] = Field((), description="what befalls single frames")
+    movers: tuple[Mover, ...] = Field((), description="comets and asteroids")
+    newcomers: tuple[Newcomer, ...] = Field((), description="stars that were not there before")
+    passing: tuple[Passing, ...] = Field((), description="what crosses single frames, told one by one")
+
+    @property
+    def without_movers(self) -> Scenario:
+        """The same night in which nothing moves, crosses, or is new."""
+        faults = tuple(fault for fault in self.faults if fault.kind not in ("satellite", "aircraft"))
+        nothing = {"movers": (), "newcomers": (), "passing": (), "satellite_rate": 0.0, "aircraft_rate": 0.0}
+        return self.model_copy(update={**nothing, "faults": faults})
+
+    def minutes_of(self, index: int) -> float:
+        """From the middle of the first exposure to that of frame `index`."""
+        return self.cadence_s * index / 60.0
 
     @property
     def scale_arcsec_px(self) -> float:

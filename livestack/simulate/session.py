@@ -140,6 +140,16 @@ def _fields(scenario: Scenario) -> dict[str, Any]:
     return fields
 
 
+def _paths(scenario: Scenario, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each comet and asteroid with its place on the reference in each frame, as columns."""
+    minutes = [scenario.minutes_of(number) for number in range(len(told))]
+    paths = []
+    for mover in scenario.movers:
+        x, y = zip(*(mover.place(when) for when in minutes), strict=True)
+        paths.append({**mover.model_dump(), "x_ref": [round(v, 4) for v in x], "y_ref": [round(v, 4) for v in y]})
+    return paths
+
+
 def _catalogue(scenario: Scenario, sky: Sky) -> dict[str, Any]:
     """The stars of a target that some frame may show, as columns, brightest first."""
     left, top, right, bottom = seen_box(scenario, margin_px=5)
@@ -170,6 +180,8 @@ def _write_truth(scenario: Scenario, path: Path, file_format: str, told: list[di
         '"transforms": "row-major 3x3, frame (x, y, 1) to reference (x, y, 1), 0-based, integers at pixel centres"',
         '"frames": [\n' + ",\n".join(json.dumps(entry) for entry in told) + "\n]",
     ]
+    if scenario.movers:
+        parts.append(f'"movers": {json.dumps(_paths(scenario, told))}')
     if scenario.real_sky:
         parts.append(f'"fields": {json.dumps(_fields(scenario))}')
     tables = []
@@ -245,7 +257,7 @@ def write_session(
     ----------
     file_format : one of `simulate.files.FORMATS`. `ser` makes one file of all frames.
     pace_s : time from one frame's appearance to the next; 0: as fast as it goes.
-    twin : also write each frame without trails and cosmic rays, into `twin/`.
+    twin : also write each frame without trails, movers and cosmic rays, into `twin/`.
     masks : also write where trails, cosmic rays and defects are, as `masks/<frame>.npz` with the boolean arrays trail,
         cosmic and defect (True = touched).
     calibration : number of bias, dark, flat and dark-flat frames each, into `calibration/`.

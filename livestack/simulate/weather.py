@@ -23,7 +23,7 @@ def random_stream(scenario: Scenario, *words: int) -> np.random.Generator:
 
 # first word of each stream
 POINTING, SEEING, CLEARNESS, TRAILS, COSMICS, NOISE, STARS, NEBULA, SENSOR, TERRAIN, CALIBRATION = range(11)
-FAINT, COLOURS, AIM, OTHER_FIELD = range(11, 15)
+FAINT, COLOURS, AIM, OTHER_FIELD, PASSING = range(11, 16)
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,7 @@ def simulate(
     file_format: Annotated[choices.FrameFormat, typer.Option("--format", help="what the camera writes")] = "fits",
     pace: Annotated[float, typer.Option(min=0, help="seconds between two frames; 0: as fast as it goes")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="another number, another night")] = 1,
-    twin: Annotated[bool, typer.Option(help="also write each frame without trails and cosmic rays")] = False,
+    twin: Annotated[bool, typer.Option(help="also write each frame without trails, movers and cosmic rays")] = False,
     masks: Annotated[bool, typer.Option(help="also write where trails, cosmic rays and defects are")] = False,
     calibration: Annotated[int, typer.Option(min=0, help="also so many bias, dark, flat, dark-flat frames each")] = 0,
     bayer: Annotated[
@@ -85,6 +85,9 @@ def simulate(
             min=0, max=90, help="real sky: error of the header's place, degrees; else 0.1", show_default=False
         ),
     ] = None,
+    movers: Annotated[
+        bool, typer.Option("--with-movers/--without-movers", help="with or without all that moves, crosses, or is new")
+    ] = True,
     rename: Annotated[bool, typer.Option(help="write beside and rename into place, as some programs do")] = False,
 ) -> None:
     """Write a night with known truth into a folder, as a camera would. Ctrl-C ends it early; its truth is written."""
@@ -104,6 +107,7 @@ def simulate(
         zero_point_mag=zero_point, extinction_mag=extinction, sky_mag_arcsec2=sky_mag,
         pointing_error_deg=pointing_error,
     )  # fmt: skip
+    night = night if movers else night.without_movers
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

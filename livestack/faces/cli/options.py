@@ -56,6 +56,10 @@ Debayer = Annotated[
 Photometry = Annotated[
     choices.Switch | None, typer.Option(help="measure the stars of each frame: light curves", show_default=False)
 ]
+Passages = Annotated[
+    choices.Switch | None,
+    typer.Option(help="tell of satellites, aircraft, meteors, asteroids, new stars", show_default=False),
+]
 FinalPass = Annotated[
     bool | None,
     typer.Option("--final-pass/--no-final-pass", help="test all frames again at the end", show_default=False),
@@ -139,6 +143,7 @@ SESSION: dict[str, Any] = {
     "bayer": Bayer,
     "debayer": Debayer,
     "photometry": Photometry,
+    "passages": Passages,
     "final_pass": FinalPass,
     "window": Window,
     "web": Web,

@@ -84,6 +84,7 @@ def public_status(snapshot: Snapshot) -> dict[str, Any]:
         "ideal": finite(snapshot.snr_ideal, 2),
         "noise": [[n, finite(v, 4)] for n, v in thin(snapshot.noise_history, CURVE_POINTS) if finite(v) is not None],
         "refusals": [{"words": words, "count": count} for words, count in counts.most_common(6)],
+        "passed": snapshot.passed,
         "last_refusal": plain_words(refused[-1].reason) if refused else None,
         "full": list(snapshot.full_size),
     }

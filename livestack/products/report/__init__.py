@@ -20,6 +20,7 @@ from livestack.products.report.gather import Group, Night, StackFile, gather_nig
 from livestack.products.report.lesson import learn
 from livestack.products.report.light import light_chapter
 from livestack.products.report.page import page
+from livestack.products.report.passed import passed_chapter
 from livestack.products.report.samples import choose_piece, frame_on_grid, sample_piece
 from livestack.products.report.sky import sky_chapter
 from livestack.products.report.teaching import lesson_chapter, noise_chapter
@@ -29,7 +30,7 @@ __all__ = ["REPORT_NAME", "write_report"]
 REPORT_NAME = "report.html"
 CHAPTERS = (
     ("session", "Session"), ("sky", "Sky"), ("trends", "Trends"), ("refused", "Refused"), ("stars", "Stars"),
-    ("light", "Light of the stars"), ("maps", "Maps"),
+    ("light", "Light of the stars"), ("passed", "What passed"), ("maps", "Maps"),
     ("noise", "Noise"), ("why", "Why stacking works"),
 )  # fmt: skip
 
@@ -92,6 +93,7 @@ def _group_part(night: Night, group: Group, several: bool) -> str:
         sections.refused(night, group),
         sections.star_images(psf, stack.bottom_up if stack else False),
         light_chapter(night.folder / group.name),
+        passed_chapter(night, group),
         sections.maps(group),
         noise_chapter(samples) if samples else "",
         lesson_chapter(samples, learn(samples)) if samples else "",

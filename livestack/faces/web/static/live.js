@@ -99,6 +99,7 @@
     if (s.waiting) rows.push(["Waiting", String(s.waiting)]);
     if (s.fwhm_px !== null) rows.push(["Star size", s.fwhm_arcsec !== null ? s.fwhm_arcsec.toFixed(1) + "″" : s.fwhm_px.toFixed(1) + " px"]);
     if (s.gain !== null) rows.push(["Clearer than one frame", s.gain.toFixed(1) + " ×"]);
+    if (s.passed) rows.push(["Passed by", s.passed]);
     facts("light-facts", rows);
   };
 

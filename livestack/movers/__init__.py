@@ -1,0 +1,1 @@
+"""What moves and what passes: residuals of frames made smaller, streaks and points in them, tracks."""
