@@ -35,6 +35,8 @@ ZONES, ZONE_STARS, ZONE_SHARE = 3, 12, 0.3
 RAYLEIGH = 0.8493
 """Scatter in one coordinate over the median distance in two."""
 SLACK_MAG = 1.0
+LEAST_SPREAD_MAG = 0.8
+"""Bright stars are clipped: the brightest may be so much fainter than the others tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +248,7 @@ class _Field:
         off = self.residuals(sky, mine, theirs)
         offset = picture.mag[mine] - g[theirs]
         zero = float(np.median(offset))
-        spread = float(np.clip(3 * 1.4826 * np.median(np.abs(offset - zero)), 0.4, SLACK_MAG))
+        spread = float(np.clip(3 * 1.4826 * np.median(np.abs(offset - zero)), LEAST_SPREAD_MAG, SLACK_MAG))
         good = np.abs(offset - zero) <= spread
         places = sky.pixels_of(self.vectors)
         seen = self.index[self.inside(places)]
