@@ -68,25 +68,26 @@ class Night:
     ripple: float = 0.2
     seeing: tuple[float, float] = (2.5, 4.0)
     nebula: float = 0.0
-    over: float = 1.0
-    """Light of the stars that are put on the path, times 3e5, 4e4, 1e4, 1.5e5, 2e4."""
+    over: tuple[float, ...] = (2e4,)
+    """Light of the stars that are put on the path, from its first tenth to its last."""
 
 
 NIGHTS = (
-    Night("bright-3", rate=3, extent=80, coma=500),
-    Night("bright-3-clear", rate=3, extent=80, coma=500, over=0),
+    Night("bright-3", rate=3, extent=80, coma=500, over=(1.5e5, 1e4)),
+    Night("bright-3-clear", rate=3, extent=80, coma=500, over=()),
+    Night("bright-3-crowd", rate=3, extent=80, coma=500, over=(3e5, 4e4, 1e4, 1.5e5, 2e4)),
     Night("slow-0.5", rate=0.5, extent=40, frames=40),
     Night("faint-nucleus", rate=1, nucleus=1500, coma=80, extent=60, frames=36),
     Night("wide-tail", rate=1, extent=200, coma=250, power=1.0, tail=60),
-    Night("compact-bent", rate=3, extent=20, coma=200, bend_px=6),
-    Night("asteroid-20", rate=1, nucleus=1840, coma=0),
-    Night("asteroid-100", rate=3, nucleus=14000, coma=0),
+    Night("compact-bent", rate=3, extent=20, coma=200, bend_px=6, over=(1.5e5, 1e4)),
+    Night("asteroid-20", rate=1, nucleus=2800, coma=0, over=(1e4,)),
+    Night("asteroid-100", rate=3, nucleus=14000, coma=0, over=(1.5e5, 1e4)),
     Night("mosaic-tail", rate=1, extent=100, coma=300, tail=40, mosaic=True),
-    Night("mosaic-asteroid", rate=3, nucleus=14000, coma=0, mosaic=True),
+    Night("mosaic-asteroid", rate=3, nucleus=14000, coma=0, mosaic=True, over=(1.5e5, 1e4)),
     Night("enters-10", rate=3, extent=40, enters=10, frames=36),
     Night("refused", rate=1, extent=60, cloudy=(7, 8, 9, 18, 19)),
     Night("slow-wide", rate=0.5, extent=150, coma=250, tail=40, bend_px=2, frames=48),
-    Night("slow-asteroid-20", rate=0.5, nucleus=1840, coma=0, frames=48),
+    Night("slow-asteroid-20", rate=0.5, nucleus=2800, coma=0, frames=48),
 )
 BLANK = (
     Night("plain"),
@@ -158,10 +159,11 @@ def plan(night: Night, seed: int, comet: bool = True) -> Truth:
         draw.uniform(-reach, HEIGHT + reach, night.stars),
     ]
     flux = 800 / (1 - share * (1 - 800 / 1e6))
-    if comet and night.over:  # some are put where the comet will pass
-        for place, light in ((0.3, 3e5), (0.45, 4e4), (0.6, 1e4), (0.75, 1.5e5), (0.9, 2e4)):
+    if comet:  # some are put where the comet will pass
+        for number, light in enumerate(night.over):
+            place = 0.1 + 0.8 * (number + 0.6) / len(night.over)
             at = np.r_[at, path[int(place * count)][None] + draw.normal(0, 0.7, (1, 2))]
-            flux = np.r_[flux, light * night.over]
+            flux = np.r_[flux, light]
     to_scene, x, y = [], 0.0, 0.0
     drift = draw.uniform(0, 2 * math.pi)
     for number in range(count):
