@@ -416,11 +416,17 @@ class Ideal:
 def _weights(session: Session) -> dict[str, float]:
     """Of the stacked frames, relative to the last reference."""
     found: dict[str, float] = {}
+    early: set[str] = set()
     for line in session.lines:
         if line["type"] == "frame" and line["status"] == "stacked":
             found[line["file"]] = line["weight"]
-        elif line["type"] == "reference" and line["from_previous"] and line["file"] in found:
-            found = {name: weight / found[line["file"]] for name, weight in found.items()}
+        elif line["type"] == "reference" and line["from_previous"]:
+            early = set(found)
+    if early and session.group is not None:  # theirs are relative to the reference before: the sum tells the factor
+        total = float(np.nanmedian(fits.getdata(session.group / "stack.fits", "WEIGHT")))
+        late = sum(weight for name, weight in found.items() if name not in early)
+        factor = (total - late) / sum(found[name] for name in early)
+        found = {name: weight * (factor if name in early else 1) for name, weight in found.items()}
     return found
 
 
@@ -699,7 +705,7 @@ STARS = (
 
 def judge_handling(seed: int, folder: Path) -> list[dict[str, object]]:
     """Told wrongly, told the rate, killed and resumed."""
-    night = replace(NIGHTS[0], name="handling")
+    night = replace(NIGHTS[0], name="handling", over=())
     truth = plan(night, seed)
     render(truth, folder)
     first = truth.comet(0, truth.to_scene[0])
