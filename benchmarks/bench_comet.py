@@ -649,7 +649,11 @@ def verdicts(row: dict[str, float]) -> list[str]:
 
 def frame_seconds(session: Session) -> float:
     """Median time of a frame after the first twelve, by the journal."""
-    return float(np.median([sum(line["timings_s"].values()) for line in session.frames()[12:] if line["timings_s"]]))
+    return float(
+        np.median(
+            [sum(s or 0 for s in line["timings_s"].values()) for line in session.frames()[12:] if line["timings_s"]]
+        )
+    )
 
 
 def judge_night(night: Night, seed: int, folder: Path, passes: tuple[bool, ...]) -> list[dict[str, object]]:
