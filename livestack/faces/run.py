@@ -6,6 +6,7 @@ Signals, the dashboard or JSON lines, the web view and the window are put togeth
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -174,17 +175,28 @@ def signals_to(session: Session) -> Iterator[None]:
         yield
         return
 
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def carry_out() -> None:
+        while (word := asked.get()) != "end":
+            if word == "hangup" and session.stop_request.stopping.is_set():
+                continue  # a closing terminal may say so more than once
+            session.stop()
+            if word == "stop" and session.stop_request.aborting.is_set():
+                # whatever step is under way: the disk holds all that is needed to go on
+                timer = threading.Timer(HARD_STOP_S, os._exit, (130,))
+                timer.daemon = True
+                timer.start()
+
+    # A handler interrupts whatever the main thread does, perhaps with the lock of the very event that is to be set: it
+    # only leaves word, and another thread does what is asked.
+    threading.Thread(target=carry_out, daemon=True, name="livestack-signals").start()
+
     def handle(number: int, frame: object) -> None:
-        session.stop()
-        if session.stop_request.aborting.is_set():
-            # whatever step is under way: the disk holds all that is needed to go on
-            timer = threading.Timer(HARD_STOP_S, os._exit, (130,))
-            timer.daemon = True
-            timer.start()
+        asked.put("stop")
 
     def handle_hangup(number: int, frame: object) -> None:
-        if not session.stop_request.stopping.is_set():  # a closing terminal may say so more than once
-            session.stop()
+        asked.put("hangup")
 
     before: list[tuple[int, Callable[..., object] | int | None]] = []
     for wanted in (signal.SIGINT, signal.SIGTERM):
@@ -197,6 +209,7 @@ def signals_to(session: Session) -> Iterator[None]:
     finally:
         for number, old in before:
             signal.signal(number, old)
+        asked.put("end")
 
 
 def run_demo(frames: int, pace: float, output: Path | None, options: dict[str, Any]) -> int:
