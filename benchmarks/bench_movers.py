@@ -72,21 +72,20 @@ def move(matrix: np.ndarray, points) -> np.ndarray:
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
 
+def around(x: float, y: float, reach: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The part of the picture within so many pixels of a place, and the squares of its pixels' distances from it."""
+    rows = slice(max(0, round(y) - reach), max(0, min(HEIGHT, round(y) + reach + 1)))
+    columns = slice(max(0, round(x) - reach), max(0, min(WIDTH, round(x) + reach + 1)))
+    dy, dx = np.arange(HEIGHT)[rows] - y, np.arange(WIDTH)[columns] - x
+    return (rows, columns), dx**2 + (dy**2)[:, None]
+
+
 def star(image: np.ndarray, x: float, y: float, flux: float, fwhm: float, beta: float = 3.0) -> None:
     """Add a Moffat star."""
     alpha = fwhm / (2 * math.sqrt(2 ** (1 / beta) - 1))
     reach = int(min(max(4 * fwhm, alpha * (flux / 3.0) ** (0.5 / beta)), 70)) + 2
-    x0, y0 = round(x), round(y)
-    left, right, top, bottom = (
-        max(0, x0 - reach),
-        min(WIDTH, x0 + reach + 1),
-        max(0, y0 - reach),
-        min(HEIGHT, y0 + reach + 1),
-    )
-    if left >= right or top >= bottom:
-        return
-    d2 = (np.arange(left, right) - x) ** 2 + ((np.arange(top, bottom) - y) ** 2)[:, None]
-    image[top:bottom, left:right] += flux * (beta - 1) / (math.pi * alpha**2) * (1 + d2 / alpha**2) ** -beta
+    part, d2 = around(x, y, reach)
+    image[part] += flux * (beta - 1) / (math.pi * alpha**2) * (1 + d2 / alpha**2) ** -beta
 
 
 def streak(image: np.ndarray, ends: np.ndarray, peak, sigma: float) -> None:
@@ -250,17 +249,8 @@ def make_night(
 def core(image: np.ndarray, x: float, y: float, flux: float, fwhm: float) -> None:
     """Add a Gaussian point."""
     sigma, reach = fwhm / 2.3548, int(5 * fwhm)
-    x0, y0 = round(x), round(y)
-    left, right, top, bottom = (
-        max(0, x0 - reach),
-        min(WIDTH, x0 + reach + 1),
-        max(0, y0 - reach),
-        min(HEIGHT, y0 + reach + 1),
-    )
-    if left >= right or top >= bottom:
-        return
-    d2 = (np.arange(left, right) - x) ** 2 + ((np.arange(top, bottom) - y) ** 2)[:, None]
-    image[top:bottom, left:right] += flux / (2 * math.pi * sigma**2) * np.exp(-0.5 * d2 / sigma**2)
+    part, d2 = around(x, y, reach)
+    image[part] += flux / (2 * math.pi * sigma**2) * np.exp(-0.5 * d2 / sigma**2)
 
 
 def run(night: Night, out: Path) -> tuple[list[dict], np.ndarray, set[str]]:

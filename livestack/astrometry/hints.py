@@ -22,8 +22,8 @@ def hints_of(info: FrameInfo, known_scale: float | None = None) -> list[Hint]:
     hints = []
     if known_scale is not None and ra is not None:
         hints.append(Hint(ra, dec, known_scale, sure=True))
-    named = place_of(info.object_name) if info.object_name else None
-    if ra is None and named is not None:
+    named = place_of(info.object_name) if ra is None and info.object_name else None
+    if named is not None:
         hints.append(Hint(*named, scale or known_scale, whence=f"{info.object_name}, which the header names"))
     else:
         hints.append(Hint(ra, dec, scale))

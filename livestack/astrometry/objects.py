@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from livestack.astrometry.cards import find_designation
 from livestack.astrometry.sky_map import SkyMap
 from livestack.astrometry.star_names import NAMED_STARS
 
@@ -79,24 +80,18 @@ def place_of(name: str) -> tuple[float, float] | None:
     for star in NAMED_STARS:
         if wanted in (_bare(star.name), _bare(star.designation)):
             return star.place(2000.0)
-    if has_catalogue():
-        from pyongc import ongc
-
-        for item in ongc.listObjects(withname=True):
-            commons = {_bare(common) for common in item.identifiers[3] or ()}
-            if item.rad_coords is not None and commons & {wanted, *(wanted + kind for kind in _COMMON_KINDS)}:
-                return _degrees_of(item)
-    number = re.fullmatch(r"(m|ngc|ic|b|c|mel|messier|caldwell|barnard|melotte)(\d{1,4})", wanted)
-    if number is None or not has_catalogue():
+    if not has_catalogue():
         return None
-    from pyongc.exceptions import ObjectNotFound, UnknownIdentifier
+    from pyongc import ongc
 
-    letters = {"messier": "M", "c": "C", "caldwell": "C", "barnard": "B", "melotte": "Mel", "mel": "Mel"}
-    try:
-        item = ongc.Dso(f"{letters.get(number[1], number[1].upper())}{int(number[2])}")
-    except (ObjectNotFound, UnknownIdentifier):
-        return None
-    return None if item.rad_coords is None else _degrees_of(item)
+    if re.fullmatch(r"(m|ngc|ic|b|c|mel|messier|caldwell|barnard|melotte)\d{1,4}", wanted):
+        item = ongc.get(find_designation(wanted.replace("melotte", "mel")))
+        return None if item is None or item.rad_coords is None else _degrees_of(item)
+    for item in ongc.listObjects(withname=True):
+        commons = {_bare(common) for common in item.identifiers[3] or ()}
+        if item.rad_coords is not None and commons & {wanted, *(wanted + kind for kind in _COMMON_KINDS)}:
+            return _degrees_of(item)
+    return None
 
 
 def _degrees_of(item: Any) -> tuple[float, float]:

@@ -251,14 +251,15 @@ class _Field:
         spread = float(np.clip(3 * 1.4826 * np.median(np.abs(offset - zero)), LEAST_SPREAD_MAG, SLACK_MAG))
         good = np.abs(offset - zero) <= spread
         places = sky.pixels_of(self.vectors)
-        seen = self.index[self.inside(places)]
+        inside = self.inside(places)
+        seen = self.index[inside]
         # a star that luck matches is one of those of its brightness
         ordered = np.sort(picture.mag)
         alike = np.searchsorted(ordered, g[seen] + zero + spread) - np.searchsorted(ordered, g[seen] + zero - spread)
         deep = g[seen] + zero <= ordered[-1]
         seen, alike = seen[deep], alike[deep]
         hits = int(good.sum())
-        if hits < 3 or not self._met_everywhere(places[self.inside(places)][deep], self.picture.xy[mine[good]]):
+        if hits < 3 or not self._met_everywhere(places[inside][deep], self.picture.xy[mine[good]]):
             return None
         p = float(np.mean(alike)) * math.pi * radius**2 / (picture.width * picture.height) if len(alike) else 1.0
         free = FREE[order]

@@ -197,3 +197,11 @@ def _sip_cards(
         cards.append((f"{name}_ORDER", order, "order of the distortion (SIP)"))
         cards += [(f"{name}_{p}_{q}", float(values[i, k]), "") for i, (p, q) in enumerate(powers(order))]
     return cards
+
+
+def position_angle_deg(ra0: float, dec0: float, ra1: float, dec1: float) -> float:
+    """Direction from one place to another along the great circle, 0 to 360 from north through east; all degrees."""
+    step, low, high = math.radians(ra1 - ra0), math.radians(dec0), math.radians(dec1)
+    east = math.sin(step) * math.cos(high)
+    north = math.cos(low) * math.sin(high) - math.sin(low) * math.cos(high) * math.cos(step)
+    return math.degrees(math.atan2(east, north)) % 360.0

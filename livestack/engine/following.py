@@ -24,7 +24,16 @@ from livestack.engine.states import Detected
 from livestack.following.finder import Found, Sources, find_moving
 from livestack.following.nucleus import find_nucleus
 from livestack.following.path import Path, fit_path
-from livestack.following.two_skies import SHARP_ERROR, Model, moved, object_model, passed_over, star_model, subtract
+from livestack.following.two_skies import (
+    SHARP_ERROR,
+    Model,
+    moved,
+    moved_sky,
+    object_models,
+    passed_over,
+    star_model,
+    subtract,
+)
 from livestack.registration import transform as tf
 from livestack.registration.distortion import to_frame, to_reference
 from livestack.stacking.accumulators import Stack
@@ -43,8 +52,6 @@ PATH_FRAMES = 4
 """Frames from which a path is believed that the user did not give."""
 SEPARATED_FWHM = 1.5
 """The object must have gone so many widths of a star before two stacks can be told apart."""
-
-
 SEEING_ERROR, MOST_BLUR = 0.3, 0.6
 """Of the correction for seeing, what may be wrong with it; and how far it goes, as a share of the model's sigma^2."""
 CURVED_SHARE, CURVED_SPAN = 0.6, 0.8
@@ -55,7 +62,7 @@ STRAY_PX, AGAIN = 0.5, 1.25
 
 def cropped(member: Member, y: int, x: int) -> Member:
     """A member as a region of it lies that begins at (y, x)."""
-    return replace(member, matrix=member.matrix @ np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]]))
+    return replace(member, matrix=member.matrix @ tf.similarity(1.0, 0.0, x, y))
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,30 +208,31 @@ class Following(OwnState):
     # Two stacks
 
     def on_object(self, member: Member, field: tuple[int, int]) -> Member:
-        """A member as it lies on the object's grid; `field` as in `two_skies.moved`."""
+        """A member as it lies on the object's grid; `field` as in `two_skies.moved_sky`."""
         assert self.path is not None
         shift = self.path.shift(self.minutes_of(member))
-        matrix, normalisation, distortion = moved(member.matrix, member.normalisation, member.distortion, shift, field)
+        matrix, distortion = moved(member.matrix, member.distortion, shift)
+        normalisation = moved_sky(member.normalisation, shift, field)
         return replace(member, matrix=matrix, normalisation=normalisation, distortion=distortion)
 
-    def part(self, planes: np.ndarray, member: Member, field: tuple[int, int]) -> Parted:
+    def part(self, planes: np.ndarray, member: Member) -> Parted:
         """A frame without the object, and without the stars."""
-        return Parted(self.without_object(planes, member, field), self.without_stars(planes, member))
+        return Parted(self.without_object(planes, member), self.without_stars(planes, member))
 
-    def without_object(self, planes: np.ndarray, member: Member, field: tuple[int, int]) -> np.ndarray:
+    def without_object(self, planes: np.ndarray, member: Member) -> np.ndarray:
         """A frame's planes, or a region of them, as they go into the stack of the stars."""
         if self.object_model is None:
             return planes
-        one = self.on_object(member, field)
-        blur = self._blur(member)
-        return subtract(planes, self.object_model, one.matrix, member.normalisation, one.distortion, blur)
+        assert self.path is not None
+        matrix, distortion = moved(member.matrix, member.distortion, self.path.shift(self.minutes_of(member)))
+        return subtract(planes, self.object_model, matrix, member.normalisation, distortion, self._blur(member))
 
     def without_stars(self, planes: np.ndarray, member: Member) -> np.ndarray:
         """The same for the stack of the object."""
         if self.stars_model is None:
             return planes
-        blur = self._blur(member)
-        return subtract(planes, self.stars_model, member.matrix, member.normalisation, member.distortion, blur)
+        lies = member.matrix, member.normalisation, member.distortion
+        return subtract(planes, self.stars_model, *lies, self._blur(member))
 
     def refresh(self, stars: Stack, members: Sequence[Member], fwhm_px: float, always: bool = False) -> None:
         """Make the models anew, where the stacks have grown by enough."""
@@ -237,8 +245,7 @@ class Following(OwnState):
         sharp = SHARP_ERROR + SEEING_ERROR * float(np.quantile(blurs, 0.8))
         noise = np.median([member.noise * member.normalisation.factor for member in members], axis=0)
         x, y = (float(value) for value in self.path.coefficients[0])
-        self.object_model = object_model(self.stack, x, y, fwhm_px, noise, sharp)
-        self.shown = object_model(self.stack, x, y, fwhm_px, None)
+        self.object_model, self.shown = object_models(self.stack, x, y, fwhm_px, noise, sharp)
         shifts = np.array([self.path.shift(self.minutes_of(member)) for member in members])
         self.stars_model = star_model(stars, noise, sharp, passed_over(self.shown, shifts, stars.canvas))
 

@@ -25,7 +25,7 @@ from livestack.engine.pipeline import adopt_reference, carry
 from livestack.engine.restack import restack, take_out, test_anew
 from livestack.engine.results import Result, as_result
 from livestack.engine.routing import route
-from livestack.engine.separate import ROUNDS, keep_following, separate
+from livestack.engine.separate import ROUNDS, keep_following, separate, take_out_of_both
 from livestack.engine.states import Detected, Outcome, Stacked
 from livestack.engine.targets import Targets
 from livestack.engine.views import StackView
@@ -153,11 +153,10 @@ class LiveStack:
             member = group.members[position]
             if frame is None and member.path is None:
                 raise UsageError(f"{wanted}: has no file to read it from; hand the frame over.")
-            calibrated = self.intake.calibrate_again(member) if frame is None else self.intake.calibrate(frame)
             if group.following.active:
-                del group.members[position]
-                separate(group, self.intake.calibrate_again, 1)
+                take_out_of_both(group, position, self.intake.calibrate_again)
             else:
+                calibrated = self.intake.calibrate_again(member) if frame is None else self.intake.calibrate(frame)
                 take_out(group, position, calibrated)
             self.events.publish(FrameTakenOut(member, group.name, f"{wanted} was taken out of the stack."))
             return group.name

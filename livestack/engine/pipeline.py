@@ -189,7 +189,7 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
     begin = time.perf_counter()
     planes = developer.whole(group.defects.known, group.bands)
     outcome.timings_s["warp"] = time.perf_counter() - begin
-    parted = group.following.part(planes, member, group.field) if group.following.active else None
+    parted = group.following.part(planes, member) if group.following.active else None
     alone = planes if parted is None else parted.stars
     added = accumulation.add(member, alone, limits, ledger.members, outcome.timings_s, planes)
     if not warmup.active and settings.quality.enabled:

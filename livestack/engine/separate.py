@@ -50,60 +50,89 @@ def separate(
     ------
     FrameError : a frame cannot be read any more.
     """
-    following, members = group.following, group.members
-    assert group.stack is not None
-    assert group.reference is not None
+    following = group.following
     assert following.path is not None
-    field, fwhm = group.stack.canvas.field, group.stars_fwhm_px
     before = vars(following) | {"places": dict(following.places)}
+    try:
+        done = _both_anew(group, fetch, rounds, progress, stopped)
+    except FrameError:
+        vars(following).update(before)
+        raise
+    if not done:
+        vars(following).update(before)
+    return done
+
+
+def take_out_of_both(group: Group, position: int, fetch: Fetch) -> None:
+    """Take the member at `position` out of both stacks, which are made anew of the others' files.
+
+    Raises
+    ------
+    FrameError : one of them cannot be read any more; nothing is taken out.
+    """
+    member = group.members.pop(position)
+    try:
+        separate(group, fetch, 1)
+    except FrameError:
+        group.members.insert(position, member)
+        raise
+
+
+def _both_anew(
+    group: Group, fetch: Fetch, rounds: int, progress: Callable[[int, int], None] | None,
+    stopped: Callable[[], bool] | None,
+) -> bool:  # fmt: skip
+    """As `separate`; what is followed is left half done when it stops or fails."""
+    following, members, reference = group.following, group.members, group.reference
+    assert group.stack is not None
+    assert reference is not None
+    empty, fwhm = group.stack.empty, group.stars_fwhm_px
     chosen = [members[i] for i in sorted({round(i) for i in np.linspace(0, len(members) - 1, AT_ONCE)})]
     held = [(m, Developer(fetch(m), group.settings.calibration.debayer, keep_raw=True)) for m in chosen]
     following.stars_model = following.object_model = None
-    stars, comet = group.stack.empty(), group.stack.empty()
+    stars = empty()
 
     def for_object(member: Member, region: np.ndarray, y: int, x: int) -> np.ndarray:
         return following.without_stars(region, cropped(member, y, x))
 
     def for_stars(member: Member, region: np.ndarray, y: int, x: int) -> np.ndarray:
-        return following.without_object(region, cropped(member, y, x), field)
+        return following.without_object(region, cropped(member, y, x))
 
     def lay(member: Member) -> Member:
-        return following.on_object(member, field)
+        return following.on_object(member, group.field)
+
+    def model() -> None:
+        following.refresh(stars, members, fwhm, always=True)
 
     for _ in range(TURNS):
-        comet = group.stack.empty()
-        _robustly(group, comet, held, for_object, lay)
-        following.stack = comet
-        following.refresh(stars, members, fwhm, always=True)
-        following.stars_model = None
-        stars = group.stack.empty()
-        added_stars = _robustly(group, stars, held, for_stars, lambda member: member)
-        following.refresh(stars, members, fwhm, always=True)
+        following.stack = empty()
+        _robustly(group, following.stack, held, for_object, lay)
+        model()
+        stars = empty()
+        _robustly(group, stars, held, for_stars)
+        model()
         for member, developer in held:
-            following.measure(member, developer, group.reference)
-        following.fit(members, group.reference)
-    comet = group.stack.empty()
-    added_comet = _robustly(group, comet, held, for_object, lay)
-    following.stack = comet
-    following.refresh(stars, members, fwhm, always=True)
+            following.measure(member, developer, reference)
+        following.fit(members, reference)
+    following.stack = empty()
+    _robustly(group, following.stack, held, for_object, lay)
+    model()
     for turn in range(rounds):
         if len(members) == len(chosen) and turn:
             break
-        comet, stars = comet.empty(), stars.empty()
+        comet, stars = empty(), empty()
         following.used, following.used_of = following.path, len(members)
-        added_comet = _robustly(group, comet, held, for_object, lay)
-        added_stars = _robustly(group, stars, held, for_stars, lambda member: member)
-        of_stars = dict(zip((_key(m) for m in chosen), added_stars, strict=True))
-        of_comet = dict(zip((_key(m) for m in chosen), added_comet, strict=True))
+        keys = [_key(member) for member in chosen]
+        of_comet = dict(zip(keys, _robustly(group, comet, held, for_object, lay), strict=True))
+        of_stars = dict(zip(keys, _robustly(group, stars, held, for_stars), strict=True))
         for number, member in enumerate(members):
             if stopped is not None and stopped():
-                vars(following).update(before)
                 return False
             if _key(member) not in of_stars:
                 developer = Developer(fetch(member), group.settings.calibration.debayer)
                 planes = developer.whole(group.defects.known, group.bands)
-                following.measure(member, developer, group.reference)
-                parted = following.part(planes, member, field)
+                following.measure(member, developer, reference)
+                parted = following.part(planes, member)
                 limits = group.limits_for(member) if group.settings.stack.rejects else None
                 of_stars[_key(member)] = group.accumulation.put(stars, parted.stars, member, limits)
                 of_comet[_key(member)] = group.accumulation.put(comet, parted.object, lay(member), limits)
@@ -111,8 +140,8 @@ def separate(
                 progress(turn * len(members) + number + 1, rounds * len(members))
         following.stack = comet
         if turn + 1 < rounds:
-            following.fit(members, group.reference)
-        following.refresh(stars, members, fwhm, always=True)
+            following.fit(members, reference)
+        model()
     following.rejected = {key: group.accumulation.keep(added.rejected) for key, added in of_comet.items()}
     group.accumulation.stack, group.accumulation.newest = stars, None
     group.ledger.members = [
@@ -171,7 +200,7 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
 
 
 def _robustly(
-    group: Group, stack: Stack, held: Sequence[tuple[Member, Developer]], alter: Alter, lay: Lay
+    group: Group, stack: Stack, held: Sequence[tuple[Member, Developer]], alter: Alter, lay: Lay | None = None
 ) -> list[Added]:
     samples = warm_samples(group, held, alter, lay)
     return start_robustly(stack, samples, group.settings.stack.rejects, group.bands)

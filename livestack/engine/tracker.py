@@ -108,23 +108,24 @@ class Tracker(OwnState):
 
     def recognises(self, reference: Reference | None, detected: Detected) -> bool:
         """True when a frame, beyond doubt, shows the reference's field."""
-        if reference is None or reference.starless or min(len(detected.stars), len(reference.stars.stars)) < FEW_STARS:
-            return False
-        hint = np.eye(3) if self._last is None else self._last
-        found = register_stars(reference.stars, detected.stars, [hint], self._settings)
-        return isinstance(found, Registration) and found.n_matched >= FEW_STARS
+        return self._beyond_doubt(reference, detected, np.eye(3) if self._last is None else self._last) is not None
 
     def points_at(self, reference: Reference | None, detected: Detected) -> bool:
         """True when a frame, beyond doubt, shows the reference's field, their middles not far from each other."""
-        if reference is None or reference.starless or min(len(detected.stars), len(reference.stars.stars)) < FEW_STARS:
-            return False
-        found = register_stars(reference.stars, detected.stars, [np.eye(3)], self._settings)
-        if not isinstance(found, Registration) or found.n_matched < FEW_STARS:
+        found = self._beyond_doubt(reference, detected, np.eye(3))
+        if reference is None or found is None:
             return False
         width, height = detected.frame.info.size
-        x, y, w = found.matrix @ ((width - 1) / 2, (height - 1) / 2, 1.0)
+        x, y = tf.apply(found.matrix, np.array([[(width - 1) / 2, (height - 1) / 2]]))[0]
         tall, wide = reference.shape
-        return abs(x / w - wide / 2) < SAME_FIELD * wide and abs(y / w - tall / 2) < SAME_FIELD * tall
+        return bool(abs(x - wide / 2) < SAME_FIELD * wide and abs(y - tall / 2) < SAME_FIELD * tall)
+
+    def _beyond_doubt(self, reference: Reference | None, detected: Detected, hint: np.ndarray) -> Registration | None:
+        """Where a frame lies on a reference, by stars so many that there is no doubt; None else."""
+        if reference is None or reference.starless or min(len(detected.stars), len(reference.stars.stars)) < FEW_STARS:
+            return None
+        found = register_stars(reference.stars, detected.stars, [hint], self._settings)
+        return found if isinstance(found, Registration) and found.n_matched >= FEW_STARS else None
 
     def note_misfit(self, frame: Frame) -> bool:
         """Remember a frame of another size; True when the two before it were of that size too."""

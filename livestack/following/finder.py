@@ -77,16 +77,13 @@ def find_moving(frames: Sequence[Sources], epoch_min: float) -> Found | None:
     if len(frames) < LEAST_FRAMES:
         return None
     for part in (frames, frames[-RECENT:]):
-        best: Found | None = None
-        for start in range(min(3, len(part) - LEAST_FRAMES + 1)):
-            for found in _tracks(part[start:], len(part), epoch_min):
-                if best is None or found.snr > best.snr:
-                    best = found
-        for found in _lines(part, epoch_min) if best is None else ():
-            if best is None or found.snr > best.snr:
-                best = found
-        if best is not None or len(frames) <= RECENT:
-            return best
+        starts = range(min(3, len(part) - LEAST_FRAMES + 1))
+        found = [one for start in starts for one in _tracks(part[start:], len(part), epoch_min)]
+        found = found or _lines(part, epoch_min)
+        if found:
+            return max(found, key=lambda one: one.snr)
+        if len(frames) <= RECENT:
+            break
     return None
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from livestack.registration.distortion import Distortion, terms, to_reference
+from livestack.registration import transform as tf
+from livestack.registration.distortion import Distortion, terms, to_frame, to_reference
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas
 from livestack.stacking.normalisation import Normalisation
@@ -76,15 +77,15 @@ def star_model(stack: Stack, noise: np.ndarray, sharp_error: float = SHARP_ERROR
     return Model(light, stack.canvas)
 
 
-def object_model(
-    stack: Stack, x: float, y: float, fwhm_px: float, noise: np.ndarray | None, sharp_error: float = SHARP_ERROR
-) -> Model:
-    """What moves, within the radius that its light reaches.
+def object_models(
+    stack: Stack, x: float, y: float, fwhm_px: float, noise: np.ndarray, sharp_error: float = SHARP_ERROR
+) -> tuple[Model, Model]:
+    """What moves, within the radius that its light reaches: to be taken off frames, and, nothing masked, to be shown.
 
     Parameters
     ----------
     x, y : of its nucleus on the reference's grid, px; fwhm_px : of stars.
-    noise, sharp_error : as in `star_model`; no noise masks nothing: to be looked at.
+    noise, sharp_error : as in `star_model`.
     """
     canvas = stack.canvas
     cx, cy = x - canvas.left, y - canvas.top
@@ -92,23 +93,23 @@ def object_model(
     x0, x1 = max(0, math.floor(cx - radius)), min(canvas.width, math.ceil(cx + radius) + 1)
     y0, y1 = max(0, math.floor(cy - radius)), min(canvas.height, math.ceil(cy + radius) + 1)
     if x0 >= x1 or y0 >= y1:
-        return Model(np.zeros((stack.shape[0], 1, 1), np.float32), replace(canvas, height=1, width=1))
+        none = Model(np.zeros((stack.shape[0], 1, 1), np.float32), replace(canvas, height=1, width=1))
+        return none, none
     box = replace(canvas, left=canvas.left + x0, top=canvas.top + y0, width=x1 - x0, height=y1 - y0)
     r = np.hypot(np.arange(x0, x1) - cx, (np.arange(y0, y1) - cy)[:, None]).astype(np.float32)
     edge = np.clip((radius - r) / (0.15 * radius), 0.0, 1.0)
     light = np.empty((stack.shape[0], y1 - y0, x1 - x0), dtype=np.float32)
+    shown = np.empty_like(light)
     for c in range(stack.shape[0]):
         known = stack.weight[c, y0:y1, x0:x1] > 0
         level = _level_around(stack, c, cx, cy, radius)
         sky = level[0] + level[1] * (np.arange(x0, x1) - cx) + level[2] * (np.arange(y0, y1) - cy)[:, None]
         plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - sky, 0.0).astype(np.float32)
         smooth = _adaptively(plane, known, r)
-        if noise is None:
-            light[c] = smooth * edge
-            continue
+        shown[c] = smooth * edge
         light[c] = _masked(smooth, float(noise[c]), sharp_error) * edge
         light[c][~known & (r < LEAST_RADIUS_FWHM * fwhm_px)] = np.nan
-    return Model(light, box)
+    return Model(light, box), Model(shown, box)
 
 
 def paint(image: np.ndarray, canvas: Canvas, model: Model, scale: float = 1.0) -> None:
@@ -167,20 +168,22 @@ def subtract(
     return out
 
 
-def moved(
-    matrix: np.ndarray, normalisation: Normalisation, distortion: Distortion | None, shift: np.ndarray,
-    field: tuple[int, int],
-) -> tuple[np.ndarray, Normalisation, Distortion | None]:  # fmt: skip
-    """What brings a frame onto the grid of an object that has gone by `shift` (2,) px since the epoch.
+def moved(matrix: np.ndarray, distortion: Distortion | None, shift: np.ndarray) -> tuple[np.ndarray, Distortion | None]:
+    """Where a frame lies on the grid of an object that has gone by `shift` (2,) px since the epoch."""
+    there = tf.similarity(1.0, 0.0, -shift[0], -shift[1]) @ matrix
+    if distortion is not None:
+        centre = distortion.centre[0] - float(shift[0]), distortion.centre[1] - float(shift[1])
+        distortion = replace(distortion, centre=centre)
+    return there, distortion
+
+
+def moved_sky(normalisation: Normalisation, shift: np.ndarray, field: tuple[int, int]) -> Normalisation:
+    """What brings a frame to the reference's brightness, on the grid of such an object.
 
     Parameters
     ----------
     field : (height, width) of the reference, over which smooth surfaces are given.
     """
-    there = np.array([[1.0, 0.0, -shift[0]], [0.0, 1.0, -shift[1]], [0.0, 0.0, 1.0]]) @ matrix
-    if distortion is not None:
-        centre = distortion.centre[0] - float(shift[0]), distortion.centre[1] - float(shift[1])
-        distortion = replace(distortion, centre=centre)
     u, v = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, 6), np.linspace(-1, 1, 6)))
     du, dv = 2.0 * shift[0] / max(1, field[1] - 1), 2.0 * shift[1] / max(1, field[0] - 1)
     # a cubic that is moved is a cubic: its coefficients follow exactly from its values
@@ -188,7 +191,7 @@ def moved(
     surface = np.linalg.lstsq(terms(u, v), values, rcond=None)[0].T
     reach = normalisation.reach
     known = reach[0] - du, reach[1] - du, reach[2] - dv, reach[3] - dv
-    return there, replace(normalisation, surface=surface, reach=known), distortion
+    return replace(normalisation, surface=surface, reach=known)
 
 
 def _masked(light: np.ndarray, noise: float, sharp_error: float) -> np.ndarray:
@@ -295,11 +298,11 @@ def _level_around(stack: Stack, c: int, cx: float, cy: float, radius: float) -> 
 
 
 def _adaptively(plane: np.ndarray, known: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """The finest of several smoothings at which each place stands out of the noise; zero where none does."""
+    """The finest of several smoothings at which each place stands out of the noise; as it is near the nucleus."""
     weight = known.astype(np.float32)
     rough = plane - cv2.GaussianBlur(plane, (0, 0), 2.0)
     noise = 1.4826 * float(np.median(np.abs(rough[known]))) if known.any() else 0.0
-    result = np.zeros_like(plane)
+    result = plane.copy()
     done = np.zeros(plane.shape, dtype=bool)
     for sigma in LEVELS_PX:
         if sigma == 0:
@@ -314,8 +317,6 @@ def _adaptively(plane: np.ndarray, known: np.ndarray, r: np.ndarray) -> np.ndarr
         good = ((np.abs(smooth) > LEVEL_SNR * left) | coarse) & ((r > 6 * sigma) | (sigma == 0)) & ~done
         result[good] = smooth[good]
         done |= good
-    rest = ~done
-    result[rest] = plane[rest]
     return result
 
 
@@ -325,10 +326,7 @@ def _footprint(
     """(y0, y1, x0, x1) of a frame in which a rectangle of the grid is seen; None where it is not."""
     steps = np.linspace(0, 1, 9)
     grid = np.stack(np.meshgrid(canvas.left + steps * (canvas.width - 1), canvas.top + steps * (canvas.height - 1)), -1)
-    back = np.linalg.inv(matrix)
-    places = grid.reshape(-1, 2) @ back[:2, :2].T + back[:2, 2]
-    if distortion is not None:
-        places = places + distortion.shift(grid.reshape(-1, 2))
+    places = to_frame(matrix, distortion, grid.reshape(-1, 2))
     height, width = shape[-2:]
     x0, y0 = np.floor(places.min(axis=0)).astype(int) - 2
     x1, y1 = np.ceil(places.max(axis=0)).astype(int) + 3
@@ -343,9 +341,7 @@ def _seen(
     """(y1 - y0, x1 - x0) a plane of the grid as the frame sees it."""
     size = (x1 - x0, y1 - y0)
     if distortion is None:
-        corner = np.array([[1.0, 0.0, x0], [0.0, 1.0, y0], [0.0, 0.0, 1.0]])
-        place = np.array([[1.0, 0.0, -canvas.left], [0.0, 1.0, -canvas.top], [0.0, 0.0, 1.0]])
-        onto = (place @ matrix @ corner)[:2]
+        onto = (canvas.from_reference @ matrix @ tf.similarity(1.0, 0.0, x0, y0))[:2]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(light, onto, size, flags=flags, borderValue=0.0))
     nodes = np.stack(

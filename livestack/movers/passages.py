@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from livestack.astrometry.sky_map import position_angle_deg
+
 COLUMNS = (
     "kind", "first_file", "last_file", "n_frames", "time_utc", "x0", "y0", "x1", "y1", "width_px", "snr",
     "rate_px_min", "position_angle_deg", "ra0_deg", "dec0_deg", "ra1_deg", "dec1_deg", "name",
@@ -103,11 +105,7 @@ def on_sky(passage: Passage, to_sky: Callable[[np.ndarray], np.ndarray]) -> Pass
     """
     places = np.array([[passage.x0, passage.y0], [passage.x1, passage.y1]])
     (ra0, dec0), (ra1, dec1) = np.asarray(to_sky(places), dtype=float).tolist()
-    step, high = math.radians(ra1 - ra0), math.radians(dec1)
-    east = math.sin(step) * math.cos(high)
-    low = math.radians(dec0)
-    north = math.cos(low) * math.sin(high) - math.sin(low) * math.cos(high) * math.cos(step)
-    angle = math.degrees(math.atan2(east, north)) % (360.0 if passage.kind == "mover" else 180.0)
+    angle = position_angle_deg(ra0, dec0, ra1, dec1) % (360.0 if passage.kind == "mover" else 180.0)
     return replace(
         passage, ra0_deg=ra0, dec0_deg=dec0, ra1_deg=ra1, dec1_deg=dec1,
         position_angle_deg=math.nan if passage.kind == "newcomer" else angle,

@@ -27,6 +27,7 @@ from livestack.movers.passages import Passage
 from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, MARGIN, Grid, ReducedNight
 from livestack.movers.streaks import Streak, find_streaks
 from livestack.movers.tracking import find_tracks
+from livestack.registration import transform as tf
 from livestack.registration.distortion import to_reference
 
 MOST_HELD = 12
@@ -259,15 +260,10 @@ class Passages:
         """What moves through all frames so far; those that were told before are told anew as they are now."""
         seen, night = watch.seen, watch.night
         dated = np.array([one.minutes for one in seen])
-        order = np.argsort(dated, kind="stable") if np.isfinite(dated).all() else np.arange(len(seen))
-        if not np.array_equal(order, np.arange(len(seen))) or len(seen) < 2:
-            order = np.arange(len(seen))
-            timed = False
-        else:
-            timed = bool(np.isfinite(dated).all() and (np.diff(dated) > 0).all())
+        timed = len(seen) >= 2 and bool(np.isfinite(dated).all() and (np.diff(dated) > 0).all())
         times = dated - dated[0] if timed else np.arange(float(len(seen)))
         # the matrices lead to the reference, tracks are told from its margin on
-        shift = np.array([[1.0, 0.0, MARGIN * night.grid.bin], [0.0, 1.0, MARGIN * night.grid.bin], [0.0, 0.0, 1.0]])
+        shift = tf.similarity(1.0, 0.0, MARGIN * night.grid.bin, MARGIN * night.grid.bin)
         matrices = [shift @ one.matrix for one in seen]
         gains = np.array([one.gain for one in seen], dtype=np.float32)
         if len(seen) * night.grid.width * night.grid.height > LONG_PX:

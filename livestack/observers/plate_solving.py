@@ -42,30 +42,27 @@ class _Question:
     Attributes
     ----------
     xy : (n, 2) px of the reference; flux : (n,) ADU.
-    box : left, top, width and height of what they were found in, px of the reference.
-    field : width and height of the reference.
+    canvas : what they were found in.
     """
 
     xy: np.ndarray
     flux: np.ndarray
-    box: tuple[int, int, int, int]
-    field: tuple[int, int]
+    canvas: Canvas
     hints: tuple[Hint, ...]
     year: float
 
     def solve(self, solver: Solver) -> Solved | Unsolved:
         """By the hints, one after the other; the map is one of the reference's pixels, whatever the canvas is."""
-        left, top, width, height = self.box
+        canvas = self.canvas
+        xy = self.xy - (canvas.left, canvas.top)
         for hint in self.hints:
-            answer = solver.solve(self.xy - (left, top), self.flux, width, height, hint, self.year)
+            answer = solver.solve(xy, self.flux, canvas.width, canvas.height, hint, self.year)
             if isinstance(answer, Solved):
-                back = np.array([[1.0, 0.0, left], [0.0, 1.0, top], [0.0, 0.0, 1.0]])
-                return (
-                    answer
-                    if self.box == (0, 0, *self.field)
-                    else replace(answer, sky=answer.sky.moved(back, *self.field))
-                )
-        return answer
+                break
+        if isinstance(answer, Unsolved) or canvas == Canvas.of(*canvas.field):
+            return answer
+        back, (height, width) = np.linalg.inv(canvas.from_reference), canvas.field
+        return replace(answer, sky=answer.sky.moved(back, width, height))
 
 
 class PlateSolving:
@@ -124,8 +121,7 @@ class PlateSolving:
                 name: (
                     q.xy,
                     q.flux,
-                    q.box,
-                    q.field,
+                    q.canvas,
                     [_hint_as_plain(hint) for hint in q.hints],
                     q.year,
                     self._ages[name],
@@ -144,8 +140,8 @@ class PlateSolving:
             str(name): [(n, Depth(**saved)) for n, saved in known] for name, known in state["depths"].items()
         }
         self._areas = dict(state["areas"])
-        for name, (xy, flux, box, field, hints, year, age) in state["asked"].items():
-            asked = _Question(xy, flux, tuple(box), tuple(field), tuple(Hint(*hint) for hint in hints), year)
+        for name, (xy, flux, canvas, hints, year, age) in state["asked"].items():
+            asked = _Question(xy, flux, canvas, tuple(Hint(*hint) for hint in hints), year)
             self._ask(str(name), asked)
             self._ages[str(name)] = age
 
@@ -209,9 +205,9 @@ class PlateSolving:
         if reference.starless or len(stars) < LEAST_STARS:
             return
         scale = earlier.sky.scale_arcsec if earlier is not None else self._scale_of_others()
-        height, width = reference.shape
-        self._areas[group] = width * height
-        self._ask(group, _question(reference, (0, 0, width, height), hints_of(reference.info, scale)))
+        canvas = Canvas.of(*reference.shape)
+        self._areas[group] = canvas.width * canvas.height
+        self._ask(group, _question(reference, canvas, hints_of(reference.info, scale)))
 
     def _ask_of_grown(self, view: StackView) -> None:
         """Ask again where the canvas has grown: with more of the sky in it what was not found is, and what was, holds
@@ -228,8 +224,7 @@ class PlateSolving:
         if found is not None:
             middle = found.sky.to_sky(np.array([_middle(canvas)]))[0]
             hints = [Hint(float(middle[0]), float(middle[1]), found.sky.scale_arcsec, sure=True)]
-        box = canvas.left, canvas.top, canvas.width, canvas.height
-        self._ask(group, _question(reference, box, hints))
+        self._ask(group, _question(reference, canvas, hints))
 
     def _measure(self, view: StackView) -> None:
         """Measure how faint a stack reaches, in the background, from stamps that are cut out here."""
@@ -274,7 +269,7 @@ def _middle(canvas: Canvas) -> tuple[float, float]:
     return canvas.left + (canvas.width - 1) / 2, canvas.top + (canvas.height - 1) / 2
 
 
-def _question(reference: Reference, box: tuple[int, int, int, int], hints: Sequence[Hint]) -> _Question:
+def _question(reference: Reference, canvas: Canvas, hints: Sequence[Hint]) -> _Question:
     """What is asked of a reference and its patches, each star once."""
     stars = reference.stars.stars
     xy, flux = stars.xy, stars.flux
@@ -284,8 +279,7 @@ def _question(reference: Reference, box: tuple[int, int, int, int], hints: Seque
         new = away > SAME_STAR_PX
         xy = np.concatenate([xy, places[new]])
         flux = np.concatenate([flux, patch.stars.stars.flux[new] * patch.ratio])
-    height, width = reference.shape
-    return _Question(xy, flux, box, (width, height), tuple(hints), year_of(reference.info.date_obs))
+    return _Question(xy, flux, canvas, tuple(hints), year_of(reference.info.date_obs))
 
 
 def _hint_as_plain(hint: Hint) -> tuple[float | None, float | None, float | None, bool, str]:

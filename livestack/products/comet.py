@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from livestack.astrometry.facts import SkyFacts
+from livestack.astrometry.sky_map import position_angle_deg
 from livestack.base.settings import Settings
 from livestack.base.version import version
 from livestack.detection.psf import PSFModel
@@ -61,8 +61,7 @@ def set_rate(header: fits.Header, path: ObjectPath, group: Group, sky: SkyFacts 
         header["RATEASM"] = (round(path.rate_px_min * scale, 5), "[arcsec/min] the same")
     if sky is not None:
         here, there = sky.sky.to_sky(np.array([path.at(path.epoch_min), path.at(path.epoch_min + 1.0)]))
-        east = (there[0] - here[0] + 180.0) % 360.0 - 180.0
-        angle = math.degrees(math.atan2(east * math.cos(math.radians(here[1])), there[1] - here[1])) % 360.0
+        angle = position_angle_deg(*here, *there)
         header["RATEPA"] = (round(angle, 3), "[deg] direction of motion, from north through east")
         header["OBJCTRA0"] = (round(float(here[0]), 6), "[deg] of the object at RATEEPOC")
         header["OBJCTDE0"] = (round(float(here[1]), 6), "[deg] of the object at RATEEPOC")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from livestack.base.errors import FrameError
 from livestack.base.settings import Settings
 from livestack.engine.events import Notice
 from livestack.engine.live_stack import LiveStack
@@ -168,4 +170,21 @@ def test_a_frame_taken_out_is_in_neither_stack(night: Night) -> None:
     assert group.following.stack.n_frames == N - 1
     assert group.stack is not None
     assert int(group.following.stack.count.max()) <= N - 1
+    stack.close()
+
+
+def test_what_cannot_be_taken_out_stays_in_both(night: Night, tmp_path: Path) -> None:
+    copies = [Path(shutil.copy2(path, tmp_path)) for path in night.files]
+    stack, _ = stacked(copies)
+    (name,) = stack.groups
+    group = stack.groups[name]
+    assert group.following.stack is not None
+    stars, comet, path = stack.result(name).mean, group.following.stack.mean.copy(), group.following.path
+    copies[3].unlink()
+    with pytest.raises(FrameError):
+        stack.remove(copies[15])
+    assert group.n_stacked == N
+    assert group.following.path is path
+    assert np.array_equal(stack.result(name).mean, stars, equal_nan=True)
+    assert np.array_equal(group.following.stack.mean, comet)
     stack.close()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestack.following.two_skies import Model, moved, object_model, paint, star_model, subtract
+from livestack.following.two_skies import Model, moved, moved_sky, object_models, paint, star_model, subtract
 from livestack.registration.distortion import Distortion, terms, to_frame
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas
@@ -55,7 +55,8 @@ def test_a_moved_frame_keeps_its_sky_and_its_lens(dx, dy, angle, seed):
     matrix = np.array([[c, -s, 12.0], [s, c, -7.0], [0, 0, 1]])
     normalisation = Normalisation(np.array([1.3]), draw.normal(0, 5, (1, 10)))
     lens = Distortion(draw.normal(0, 0.5, (2, 10)), (WIDE / 2, HIGH / 2), WIDE / 2, (-5.0, 5.0, -5.0, 5.0))
-    there, sky, bent = moved(matrix, normalisation, lens, np.array([dx, dy]), (HIGH, WIDE))
+    there, bent = moved(matrix, lens, np.array([dx, dy]))
+    sky = moved_sky(normalisation, np.array([dx, dy]), (HIGH, WIDE))
     points = draw.uniform(30, 150, (40, 2))
     assert np.allclose(to_frame(there, bent, points - (dx, dy)), to_frame(matrix, lens, points), atol=1e-8)
 
@@ -83,7 +84,7 @@ def test_the_object_is_modelled_to_where_its_light_ends_and_shown_where_it_is():
     d = np.hypot(np.arange(WIDE) - 120.0, (np.arange(HIGH) - 90.0)[:, None])
     coma = 200 * np.exp(-d / 12)
     stack = stack_of(coma + 7.0 + draw.normal(0, 1.0, d.shape))
-    model = object_model(stack, 120.0, 90.0, 3.0, None)
+    _, model = object_models(stack, 120.0, 90.0, 3.0, np.array([20.0]))
     image = np.zeros((1, HIGH, WIDE), dtype=np.float32)
     paint(image, stack.canvas, model)
     assert np.unravel_index(int(image[0].argmax()), image[0].shape) == (90, 120)
