@@ -9,7 +9,6 @@ import pytest
 
 from livestack.kernels.bands import Bands
 from livestack.observers.plate_solving import PlateSolving
-from livestack.products import extras
 from tests.small_sessions import no_sky
 
 REAL_FRAMES = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -22,7 +21,7 @@ def bands() -> Iterator[Bands]:
         yield two
 
 
-ASK, LOOK_FOR_SOLVER = PlateSolving._begin, extras.find_solver
+ASK = PlateSolving._begin
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,7 +36,6 @@ def _real_sky(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Those that are marked so do."""
     if request.node.get_closest_marker("real_sky") is not None:
         monkeypatch.setattr(PlateSolving, "_begin", ASK)
-        monkeypatch.setattr(extras, "find_solver", LOOK_FOR_SOLVER)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from astropy.io import fits
 from livestack.base.settings import Settings
 from livestack.faces import cli
 from livestack.observers.plate_solving import PlateSolving
-from livestack.products import extras
 from livestack.session import checkpoint
 from livestack.session.session import Session, SessionEnd
 from livestack.simulate import named_scenario, write_session
@@ -84,10 +83,8 @@ def checkpoints_by_frames() -> AbstractContextManager[Any]:
 
 @contextmanager
 def no_sky() -> Iterator[None]:
-    """Sessions do not ask where they are in the sky, neither our catalogue nor a solver that happens to be installed:
-    two seconds each, and none finds these stars."""
-    unasked = patch.object(PlateSolving, "_begin", lambda self, group, reference: None)
-    with unasked, patch.object(extras, "find_solver", lambda: None):
+    """Sessions do not ask where they are in the sky: two seconds each, and none finds these stars."""
+    with patch.object(PlateSolving, "_begin", lambda self, group, reference: None):
         yield
 
 

@@ -73,7 +73,8 @@ class Solved:
     ----------
     sky : pixels to sky; solver : who found it; sentence : for people.
     mine : (k,) indices of the matched stars as they were given; theirs : (k,) indices in the catalogue.
-    rms_px : root mean square distance; log_chance : ln of the chance that luck matches as much.
+    rms_px : root mean square distance; log_chance : ln of the chance that luck matches as much; NaN where a program
+        that is installed has solved it, and for `rms_px` where our catalogue has no star there.
     field : the catalogue's stars in and around the picture, brightest first.
     """
 
@@ -177,7 +178,7 @@ class Solver:
             fit.theirs,
             fit.rms_px,
             fit.log_chance,
-            _stars_of(fit.sky, catalogue),
+            catalogue_stars(fit.sky, catalogue)[1],
         )
 
     def _hinted(self, picture: Picture, catalogue: Catalogue, hint: Hint) -> Fit | None:
@@ -258,11 +259,12 @@ class Solver:
         return best
 
 
-def _stars_of(sky: SkyMap, catalogue: Catalogue) -> FieldStars:
+def catalogue_stars(sky: SkyMap, catalogue: Catalogue) -> tuple[np.ndarray, FieldStars]:
+    """Stars of the catalogue in a field and a little around it, brightest first: their indices, and what they are."""
     radius = math.radians(FIELD_SHARE * 0.5 * math.hypot(*sky.field_deg))
     near = catalogue.around(to_vectors(*sky.centre), radius, MOST_FIELD_STARS)
     g, colour = (values[near].astype(float) for values in (catalogue.g, catalogue.bp_rp))
-    return FieldStars(to_degrees(catalogue.vectors[near]), g, catalogue.ids[near], colour)
+    return near, FieldStars(to_degrees(catalogue.vectors[near]), g, catalogue.ids[near], colour)
 
 
 def _pairs(vectors: np.ndarray, widest: float) -> tuple[np.ndarray, np.ndarray]:

@@ -254,7 +254,7 @@ class SaveSettings(Section):
     solve: SolveMode = Field(
         "auto",
         description="where the stack lies in the sky. auto: found while stacking, with the catalogue that comes along; "
-        "where that fails, at the end with an installed ASTAP or astrometry.net; external: only with those; off",
+        "where that finds nothing, by an installed ASTAP or astrometry.net; external: only by those, at the end; off",
     )
     timelapse: bool = Field(False, description="write a film of the stack growing")
     publish: Path | None = Field(None, description="also write picture and status as static files here")

@@ -1,22 +1,24 @@
 """Where the stacks lie in the sky: each reference's stars are solved in the background as soon as it stands.
 
 Faces see what was found at once. It is told, for the journal, a fixed number of frames after it was asked, so that the
-same night gives the same journal.
+same night gives the same journal; but where a program that is installed had to be asked, when that has answered.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from livestack.astrometry import Hint, SkyMap, Solved, Solver, Unsolved
+from livestack.astrometry import Catalogue, Hint, SkyMap, Solved, Solver, Unsolved
 from livestack.astrometry.facts import FieldStars, SkyFacts
 from livestack.astrometry.hints import hints_of, year_of
+from livestack.astrometry.installed import find_solver, solve_stars
 from livestack.base.errors import LivestackError
 from livestack.engine.events import Event, FrameDone, FrameRefused, FrameRegistered, FrameStacked, ReferenceChanged
 from livestack.engine.reference import Reference
@@ -26,6 +28,8 @@ from livestack.registration.distortion import to_reference
 from livestack.stacking.canvas import Canvas
 
 LEAST_STARS = 3
+LAST_WAIT_S = 20.0
+"""At the end of a session a program that is still at work has so long."""
 WAIT_FRAMES = 6
 """So many frames after it was asked an answer is told, or waited for: counted in frames, not by the clock."""
 GROWN = 1.25
@@ -54,11 +58,27 @@ class _Question:
     def solve(self, solver: Solver) -> Solved | Unsolved:
         """By the hints, one after the other; the map is one of the reference's pixels, whatever the canvas is."""
         canvas = self.canvas
-        xy = self.xy - (canvas.left, canvas.top)
         for hint in self.hints:
-            answer = solver.solve(xy, self.flux, canvas.width, canvas.height, hint, self.year)
+            answer = solver.solve(self._on_canvas(), self.flux, canvas.width, canvas.height, hint, self.year)
             if isinstance(answer, Solved):
                 break
+        return self._on_reference(answer)
+
+    def ask_program(self, cancelled: threading.Event) -> Solved | Unsolved:
+        """The same of a program that is installed, by the first hint that says where to look."""
+        canvas = self.canvas
+        hint = next((one for one in self.hints if one.points), self.hints[0])
+        catalogue = Catalogue.load(self.year)
+        answer = solve_stars(
+            self._on_canvas(), self.flux, canvas.width, canvas.height, hint, catalogue, cancelled=cancelled
+        )
+        return self._on_reference(answer)
+
+    def _on_canvas(self) -> np.ndarray:
+        return self.xy - (self.canvas.left, self.canvas.top)
+
+    def _on_reference(self, answer: Solved | Unsolved) -> Solved | Unsolved:
+        canvas = self.canvas
         if isinstance(answer, Unsolved) or canvas == Canvas.of(*canvas.field):
             return answer
         back, (height, width) = np.linalg.inv(canvas.from_reference), canvas.field
@@ -88,6 +108,9 @@ class PlateSolving:
         self._worker: ThreadPoolExecutor | None = None
         self._asked: dict[str, _Question] = {}
         self._waiting: dict[str, Future[Solved | Unsolved]] = {}
+        self._program = ThreadPoolExecutor(1, thread_name_prefix="livestack-solve-program")
+        self._cancelled = threading.Event()
+        self._programs: dict[str, Future[Solved | Unsolved]] = {}
         self._ages: dict[str, int] = {}
         self._areas: dict[str, int] = {}
         self._depths: dict[str, list[tuple[int, Depth]]] = {}
@@ -162,10 +185,19 @@ class PlateSolving:
         return self._dark.get(group, False)
 
     def collect(self) -> None:
-        """Wait for all that was asked, and tell it."""
+        """Wait for all that was asked, and tell it; for a program that is installed no longer than `LAST_WAIT_S`."""
         self._take_depth()
         for group in tuple(self._waiting):
             self._tell_answer(group)
+        wait(self._programs.values(), LAST_WAIT_S)
+        self._cancelled.set()
+        for group in tuple(self._programs):
+            self._tell_program(group)
+
+    @property
+    def asks_a_program(self) -> bool:
+        """Whether a program that is installed is at work, or may be asked yet."""
+        return bool(self._asked) and find_solver() is not None
 
     def _grow_older(self) -> None:
         """A frame has come: tell what is due."""
@@ -174,9 +206,22 @@ class PlateSolving:
             self._ages[group] += 1
             if self._ages[group] >= WAIT_FRAMES:
                 self._tell_answer(group)
+        for group, asked in tuple(self._programs.items()):
+            if asked.done():
+                self._tell_program(group)
 
     def _tell_answer(self, group: str) -> None:
-        solved = self._waiting.pop(group).result()
+        """What our own search found; a program that is installed is asked where it found nothing."""
+        answer = self._waiting.pop(group).result()
+        if isinstance(answer, Unsolved) and group not in self.found and find_solver() is not None:
+            self._programs[group] = self._program.submit(self._ask_program, group, self._asked[group])
+        else:
+            self._close_question(group, answer)
+
+    def _tell_program(self, group: str) -> None:
+        self._close_question(group, self._programs.pop(group).result())
+
+    def _close_question(self, group: str, solved: Solved | Unsolved) -> None:
         del self._asked[group], self._ages[group]
         if isinstance(solved, Solved) or group not in self.found:  # else a smaller canvas was solved before
             self._tell(group, solved)
@@ -192,13 +237,16 @@ class PlateSolving:
 
     def close(self) -> None:
         """Ask no more."""
-        if self._worker is not None:
-            self._worker.shutdown(wait=True, cancel_futures=True)
+        self._cancelled.set()
+        for pool in (self._worker, self._program):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, group: str, reference: Reference) -> None:
         earlier = self.found.pop(group, None)
         self._asked.pop(group, None)
         self._waiting.pop(group, None)
+        self._programs.pop(group, None)
         self._ages.pop(group, None)
         self._depths.pop(group, None)
         stars = reference.stars.stars
@@ -214,7 +262,7 @@ class PlateSolving:
         farther out."""
         canvas, reference, group = view.canvas, view.reference, view.group
         known = self._areas.get(group)
-        if known is None or reference is None or not reference.patches or group in self._waiting:
+        if known is None or reference is None or not reference.patches or group in self._asked:
             return
         if canvas.width * canvas.height < GROWN * known:
             return
@@ -255,14 +303,22 @@ class PlateSolving:
 
     def _answer(self, group: str, asked: _Question) -> Solved | Unsolved:
         try:
-            answer = asked.solve(self._solver)
-            if isinstance(answer, Solved) and self._asked.get(group) is asked:  # else another reference has come
-                self.found[group] = answer
-            return answer
+            return self._keep(group, asked, asked.solve(self._solver))
         except LivestackError as error:
             return Unsolved(f"not solved: {error}")
         finally:
             self._solver.release()
+
+    def _ask_program(self, group: str, asked: _Question) -> Solved | Unsolved:
+        try:
+            return self._keep(group, asked, asked.ask_program(self._cancelled))
+        except LivestackError as error:
+            return Unsolved(f"not solved: {error}")
+
+    def _keep(self, group: str, asked: _Question, answer: Solved | Unsolved) -> Solved | Unsolved:
+        if isinstance(answer, Solved) and self._asked.get(group) is asked:  # else another reference has come
+            self.found[group] = answer
+        return answer
 
 
 def _middle(canvas: Canvas) -> tuple[float, float]:

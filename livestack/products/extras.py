@@ -18,6 +18,7 @@ from astropy.io import fits
 
 from livestack.astrometry.facts import SkyFacts
 from livestack.astrometry.headers import map_of_cards
+from livestack.astrometry.installed import solve_plate
 from livestack.astrometry.objects import ObjectLabel, label_objects
 from livestack.base.durable import replacing, write_atomically
 from livestack.base.settings import Settings
@@ -30,13 +31,9 @@ from livestack.engine.results import composite_of
 from livestack.formats.wcs import Cards, is_wcs_card, wcs_cards
 from livestack.picture import Picture, encode_png, measure_look, remove_gradient, render
 from livestack.picture.composite import OFF, Composite
-from livestack.products.plate_solving import find_solver, solve_plate
 from livestack.products.stack_files import isot, set_names, set_place, span, write_formats
 
 LABEL_COLOUR = (255, 214, 120)
-SOLVE_TIMEOUT_S = 120.0
-UNASKED_TIMEOUT_S = 20.0
-"""So long an installed solver may take that the user did not ask for."""
 
 
 def write_products(
@@ -68,8 +65,8 @@ def write_products(
         if not groups:
             continue
         solution = _known(root, groups, facts)
-        if not solution and settings.save.solve != "off":
-            solution = _solve(output, root, groups, settings.save.solve == "external", say)
+        if not solution and settings.save.solve == "external":
+            solution = _solve(output, root, groups, say)
         for group in groups:
             if settings.save.flatten:
                 written.append(write_flattened(output / group.name / "stack.fits"))
@@ -202,15 +199,10 @@ def _known(root: Group, groups: Sequence[Group], facts: Callable[[str], SkyFacts
     return known.sky.moved(canvas.from_reference, canvas.width, canvas.height).cards()
 
 
-def _solve(output: Path, root: Group, groups: Sequence[Group], asked: bool, say: Callable[[str], None]) -> Cards:
-    """Solve the plate of a grid once, by an installed program; the solution goes into the headers of all its stacks.
-
-    Parameters
-    ----------
-    asked : the user wants it: what is missing is told.
-    """
+def _solve(output: Path, root: Group, groups: Sequence[Group], say: Callable[[str], None]) -> Cards:
+    """Solve the plate of a grid once, by an installed program; the solution goes into the headers of all its stacks."""
     assert root.reference is not None
-    if root.reference.starless or (not asked and find_solver() is None):
+    if root.reference.starless:
         return ()
     info = root.reference.info
     best = root if root.n_stacked else groups[0]
@@ -225,7 +217,6 @@ def _solve(output: Path, root: Group, groups: Sequence[Group], asked: bool, say:
             info.dec_deg,
             info.scale_arcsec_px,
             image.shape[0],
-            SOLVE_TIMEOUT_S if asked else UNASKED_TIMEOUT_S,
         )
     say(sentence)
     if solved is None:

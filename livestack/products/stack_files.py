@@ -136,7 +136,8 @@ def set_sky(header: fits.Header, facts: SkyFacts, canvas: Canvas) -> None:
             header[keyword] = (value, comment)
     ra, dec = sky.centre
     header["SOLVER"] = (facts.solver, "found where this lies in the sky")
-    header["SOLVRMS"] = (round(facts.rms_arcsec, 4), "[arcsec] scatter of the matched stars")
+    if math.isfinite(facts.rms_arcsec):
+        header["SOLVRMS"] = (round(facts.rms_arcsec, 4), "[arcsec] scatter of the matched stars")
     header["SOLVSTAR"] = (facts.n_stars, "stars matched with the catalogue")
     header["PIXSCALE"] = (round(sky.scale_arcsec, 6), "[arcsec/px]")
     header["RA"] = (round(ra, 6), "[deg] middle of the picture")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from livestack.base.errors import NothingStacked, SessionError
 from livestack.base.journal import SavingRecord, SessionStop
+from livestack.observers.plate_solving import LAST_WAIT_S
 from livestack.products.report import write_report
 from livestack.session.checkpoint import FOLDER_NAME, remove_checkpoints
 from livestack.session.parts import SessionParts
@@ -41,6 +42,8 @@ def finish(parts: SessionParts, stop: StopRequest, paths: Sequence[Path]) -> Ses
         return SessionEnd(130, f"Stopped at once; `livestack resume {output}` goes on from here.")
     parts.collect_checkpoint()
     parts.psf.collect()
+    if parts.sky.asks_a_program:
+        status.say(f"Asking where the pictures lie in the sky (at most {LAST_WAIT_S:g} s more).")
     parts.sky.collect()
     filled = [group for group in stack.groups.values() if group.n_stacked]
     if not filled:

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from typer.testing import CliRunner
 
-from livestack.astrometry import Solved
+from livestack.astrometry import Solved, Solver, Unsolved
 from livestack.base.journal import SolutionRecord, read_journal
 from livestack.base.settings import Settings
 from livestack.engine.live_stack import LiveStack
@@ -21,6 +21,7 @@ from livestack.products.saver import deepest
 from livestack.products.stack_files import set_sky
 from livestack.simulate import named_scenario, simulate_frame
 from livestack.simulate.sky import star_colours
+from tests.astrometry.test_installed import put_sky
 
 pytestmark = pytest.mark.real_sky
 
@@ -86,6 +87,40 @@ def test_what_was_found_and_what_was_asked_survive_a_checkpoint(night: Path) -> 
         assert np.array_equal(mine.field.sky, theirs.field.sky)
         again.close()
     asked.close()
+
+
+def test_a_program_that_is_installed_is_asked_where_our_search_finds_nothing(
+    night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told as soon as it has answered, is not asked where we know the place, and a checkpoint asks it again."""
+    first, second = sorted(night.glob("sky_*.fits"))[:2]
+    told: list[Solved | Unsolved] = []
+    asked = PlateSolving(True, lambda group, answer: told.append(answer))
+    again = PlateSolving(True, lambda group, answer: told.append(answer))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with LiveStack(Settings()) as stack:
+        stack.events.subscribe(asked.on_event)
+        stack.add(read_frame(first))
+        saved = asked.state()
+        asked.collect()
+        ours = told.pop()
+        assert isinstance(ours, Solved)
+        put_sky(tmp_path, ours.sky)
+        monkeypatch.setattr(Solver, "solve", lambda *words: Unsolved("not solved"))
+        again.restore(saved)
+        again.collect()
+        later = PlateSolving(True, lambda group, answer: told.append(answer))
+        stack.events.subscribe(later.on_event)
+        later.restore(saved)
+        while len(told) < 2:
+            stack.add(read_frame(second))
+    for theirs in told:
+        assert isinstance(theirs, Solved)
+        assert theirs.solver == "solve-field"
+        assert theirs.sky.centre == pytest.approx(ours.sky.centre, abs=1e-5)
+        assert theirs.n_matched >= ours.n_matched - 2
+    for one in (asked, again, later):
+        one.close()
 
 
 def test_the_command_solves_any_image(night: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +58,7 @@ def _solve_one(solver: Solver, path: Path, place: tuple[float, float] | None, sc
 
     from livestack.astrometry import Solved, Unsolved
     from livestack.astrometry.hints import hints_of, year_of
+    from livestack.astrometry.installed import find_solver, solve_stars
     from livestack.base.settings import Settings
     from livestack.engine.live_stack import LiveStack
     from livestack.engine.states import Detected
@@ -73,11 +75,16 @@ def _solve_one(solver: Solver, path: Path, place: tuple[float, float] | None, sc
     if scale is not None:
         info = replace(info, scale_arcsec_px=scale)
     answer: Solved | Unsolved = Unsolved("not solved")
-    for hint in hints_of(info):
+    hints = hints_of(info)
+    for hint in hints:
         answer = solver.solve(stars.xy, stars.flux, info.width, info.height, hint, year_of(info.date_obs))
         if isinstance(answer, Solved):
-            break
-    return answer
+            return answer
+    if find_solver() is None:
+        return answer
+    hint = next((one for one in hints if one.points), hints[0])
+    catalogue = solver.catalogue(year_of(info.date_obs))
+    return solve_stars(stars.xy, stars.flux, info.width, info.height, hint, catalogue)
 
 
 def _print(path: Path, answer: Solved | Unsolved, as_json: bool) -> None:
@@ -99,7 +106,8 @@ def _as_words(answer: Solved | Unsolved) -> dict[str, Any]:
     return {
         "solved": True, "solver": answer.solver, "ra_deg": ra, "dec_deg": dec, "scale_arcsec": answer.sky.scale_arcsec,
         "rotation_deg": answer.sky.rotation_deg, "mirrored": answer.sky.mirrored, "width_deg": width,
-        "height_deg": height, "n_stars": answer.n_matched, "rms_arcsec": answer.rms_arcsec,
+        "height_deg": height, "n_stars": answer.n_matched,
+        "rms_arcsec": answer.rms_arcsec if math.isfinite(answer.rms_arcsec) else None,
         "wcs": {keyword: value for keyword, value, _ in answer.sky.cards()}, "message": answer.sentence,
     }  # fmt: skip
 

@@ -274,7 +274,7 @@
       ["Scale", sky.scale.toFixed(2) + "″ a pixel"],
       ["Up is", "position angle " + Math.round(sky.rotation) % 360 + "°" + (sky.mirrored ? ", mirrored" : "")],
     ];
-    if (isHost) rows.push(["Solved by", sky.solver + ", " + sky.n_stars + " stars, " + sky.rms_arcsec.toFixed(2) + "″"]);
+    if (isHost) rows.push(["Solved by", sky.solver + ", " + sky.n_stars + " stars" + (sky.rms_arcsec === null ? "" : ", " + sky.rms_arcsec.toFixed(2) + "″")]);
     if (isHost && sky.zero_point !== null) rows.push(["Zero point", sky.zero_point.toFixed(2) + " mag"]);
     return rows;
   };
