@@ -33,7 +33,10 @@ LOOSE, TRIED = 40, 12
 """So many of the sources of a frame that do not keep still are joined with those of another; and lines judged."""
 ON_LINE_PX, HIDING_PX, FASTEST_PX = 1.2, 8.0, 15.0
 """How near to its place an object is met, a star hides it; and the fastest, px a frame."""
-SEEN_SHARE, STEADY_SHARE = 0.4, 0.6
+SEEN_SHARE, STEADY_SHARE = 0.25, 0.6
+"""It must be met in so many of the frames, the others explained; and a star in so many."""
+LEAST_ON_LINE, ON_LINE_SHARE = 5, 0.6
+"""So many places must lie on the line, and so many of those that were met: stars nearby pull at some."""
 NARROW, STILL_PX, STILL_SHARE = 0.85, 0.5, 0.5
 
 
@@ -135,16 +138,9 @@ def _lines(frames: Sequence[Sources], epoch_min: float) -> list[Found]:
     star_trees = [
         cKDTree(frame.xy[still]) if still.any() else None for still, frame in zip(steady, frames, strict=True)
     ]
-    last = len(frames) - 1
     results = []
-    for i, j in {
-        (0, last // 2),
-        (last // 4, 3 * last // 4),
-        (last // 2, last),
-        (0, last // 3),
-        (last // 3, 2 * last // 3),
-    }:
-        if i == j or not len(loose[i]) or not len(loose[j]):
+    for i, j in _pairs_of(len(frames)):
+        if not len(loose[i]) or not len(loose[j]):
             continue
         a, b = frames[i], frames[j]
         one, other = (grid.ravel() for grid in np.meshgrid(loose[i], loose[j], indexing="ij"))
@@ -156,24 +152,37 @@ def _lines(frames: Sequence[Sources], epoch_min: float) -> list[Found]:
         if not len(one) or span <= 0:
             continue
         velocity = (b.xy[other] - a.xy[one]) / span
+        places = a.xy[one]
         met = np.zeros((len(frames), len(one)), dtype=int) - 1
-        hidden = np.zeros((len(frames), len(one)), dtype=bool)
+        unexplained = np.zeros(len(one), dtype=int)
+        left = np.arange(len(one))
         for k, frame in enumerate(frames):
-            places = a.xy[one] + velocity * (frame.minutes - a.minutes)
+            expected = places[left] + velocity[left] * (frame.minutes - a.minutes)
+            explained = np.zeros(len(left), dtype=bool)
             if (tree := loose_trees[k]) is not None:
-                distance, nearest = tree.query(places, distance_upper_bound=ON_LINE_PX)
-                met[k] = np.where(np.isfinite(distance), np.append(loose[k], -1)[nearest], -1)
+                distance, nearest = tree.query(expected, distance_upper_bound=ON_LINE_PX)
+                explained = np.isfinite(distance)
+                met[k, left] = np.where(explained, np.append(loose[k], -1)[nearest], -1)
             if (tree := star_trees[k]) is not None:
-                hidden[k] = tree.query(places, distance_upper_bound=HIDING_PX)[0] < np.inf
-        seen = (met >= 0).sum(axis=0)
-        explained = ((met >= 0) | hidden).sum(axis=0)
-        enough = (seen >= max(LEAST_FRAMES, SEEN_SHARE * len(frames))) & (explained >= LEAST_SHARE * len(frames))
-        for column in np.flatnonzero(enough)[np.argsort(-seen[enough], kind="stable")][:TRIED]:
+                explained |= np.isfinite(tree.query(expected, distance_upper_bound=HIDING_PX)[0])
+            unexplained[left] += ~explained
+            left = left[unexplained[left] <= (1 - LEAST_SHARE) * len(frames)]
+        seen = (met[:, left] >= 0).sum(axis=0)
+        enough = seen >= max(LEAST_ON_LINE, SEEN_SHARE * len(frames))
+        left, seen = left[enough], seen[enough]
+        for column in left[np.argsort(-seen, kind="stable")][:TRIED]:
             rows = np.flatnonzero(met[:, column] >= 0)
-            found = _judge([(frames[int(k)], int(met[k, column])) for k in rows], 0.0, epoch_min)
+            track = [(frames[int(k)], int(met[k, column])) for k in rows]
+            found = _judge(track, 0.0, epoch_min, LEAST_ON_LINE, ON_LINE_SHARE)
             if found is not None:
                 results.append(found)
     return results
+
+
+def _pairs_of(n: int) -> list[tuple[int, int]]:
+    """Frames that lines are drawn through: a third and a half of the night apart, from all parts of it."""
+    pairs = {(k * n // 12, k * n // 12 + n // step) for k in range(10) for step in (2, 3)}
+    return sorted((i, j) for i, j in pairs if i < j < n)
 
 
 def _steady(frames: Sequence[Sources], number: int) -> np.ndarray:
@@ -188,11 +197,14 @@ def _steady(frames: Sequence[Sources], number: int) -> np.ndarray:
     return np.asarray(met > STEADY_SHARE * len(others))
 
 
-def _judge(track: Sequence[tuple[Sources, int]], stars_px: float, epoch_min: float) -> Found | None:
+def _judge(
+    track: Sequence[tuple[Sources, int]], stars_px: float, epoch_min: float, least: int = LEAST_FRAMES,
+    share: float = LEAST_SHARE,
+) -> Found | None:  # fmt: skip
     minutes = np.array([frame.minutes for frame, _ in track])
     xy = np.array([frame.xy[i] for frame, i in track])
     path = fit_path(minutes, xy, epoch_min, fast=False)
-    if path is None or path.n < max(LEAST_FRAMES, LEAST_SHARE * len(track)):
+    if path is None or path.n < max(least, share * len(track)):
         return None
     gone = float(np.hypot(*(path.at(minutes.max()) - path.at(minutes.min()))))
     if gone < max(LEAST_MOTION_PX, MOTION_RMS * path.rms_px, STAR_MOTIONS * stars_px):

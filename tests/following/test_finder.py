@@ -62,6 +62,41 @@ def test_stars_and_defects_of_the_sensor_are_no_objects(seed):
     assert find_moving(frames(20, seed, hot=10, drift=3.0, turn=0.15), 0.0) is None
 
 
+def passing(n: int, seed: int, every: float, hidden_within: float) -> list[Sources]:
+    """An object that goes over a star every so many px and is lost in it, or pulled by it, nearby."""
+    draw = np.random.default_rng(seed)
+    along = np.array([math.cos(seed), math.sin(seed)])
+    start = np.array([400.0, 300.0])
+    on_path = start + np.arange(7.0, 3.0 * n, every)[:, None] * along
+    result = []
+    for one in frames(n, seed):
+        place = start + 3.0 * one.minutes * along
+        apart = np.hypot(*(on_path - place).T)
+        xy, flux = (
+            np.vstack([one.xy, on_path + draw.normal(0, 0.06, on_path.shape)]),
+            np.r_[one.flux, np.full(len(on_path), 20000.0)],
+        )
+        if apart.min() > hidden_within:
+            xy, flux = np.vstack([xy, place + draw.normal(0, 0.08, 2)]), np.r_[flux, 2000.0]
+        order = np.argsort(-flux)
+        width = np.full(len(flux), 3.0)
+        result.append(Sources(one.name, 0, one.minutes, xy[order], xy[order], flux[order], flux[order] / 20, width))
+    return result
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_object_that_stars_hide_most_of_the_time_is_found(seed):
+    """Met in a third of the frames; nothing contradicts it in the others."""
+    found = find_moving(passing(27, seed, every=17.0, hidden_within=5.9), 0.0)
+    assert found is not None
+    assert np.allclose(found.path.coefficients[1], (3 * math.cos(seed), 3 * math.sin(seed)), atol=0.03)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_moves_among_so_many_stars_that_they_would_hide_it(seed):
+    assert find_moving(passing(27, seed, every=17.0, hidden_within=99.0), 0.0) is None
+
+
 def test_too_few_frames_tell_nothing():
     assert find_moving(frames(5, 1, (2.0, 0.0)), 0.0) is None
     assert find_moving([], 0.0) is None
