@@ -243,7 +243,9 @@ class LiveStack:
         finish_warmup(chosen)
         if not self.settings.stack.rejects or chosen.n_stacked < 3:
             return False
-        keep_following(chosen, self.intake.calibrate_again, last=True)
+        followed = keep_following(chosen, self.intake.calibrate_again, last=True)
+        if followed is not None:
+            self.events.publish(Notice(followed))
         if chosen.following.active:
             return separate(chosen, self.intake.calibrate_again, ROUNDS, progress, stopped)
         with ThreadPoolExecutor(1, thread_name_prefix="livestack-read") as reader:

@@ -167,7 +167,7 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
 
     Parameters
     ----------
-    last : there will be no other frame.
+    last : there will be no other frame, and whoever asks makes both stacks anew.
     """
     following, reference = group.following, group.reference
     unfit = group.settings.stack.mode != "mean" or (reference is not None and reference.starless)
@@ -176,7 +176,7 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
     found = following.look(group.members, reference, last)
     following.fit(group.members, reference)
     if following.active:
-        if following.strays(group.members) and all(member.path is not None for member in group.members):
+        if not last and following.strays(group.members) and all(member.path is not None for member in group.members):
             separate(group, fetch, 1)
         following.refresh(group.stack, group.members, group.stars_fwhm_px)
         return None
@@ -191,6 +191,9 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
     try:
         if any(member.path is None for member in group.members):
             raise FrameError("the frames so far have no files")
+        if last:
+            following.stack = group.stack.empty()
+            return f"{said}."
         separate(group, fetch, 1)
         return f"{said}; the {len(group.members)} frames so far were read again."
     except FrameError as error:

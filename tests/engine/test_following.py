@@ -15,8 +15,10 @@ from astropy.io import fits
 
 from livestack.base.errors import FrameError
 from livestack.base.settings import Settings
+from livestack.engine import following
 from livestack.engine.events import Notice
 from livestack.engine.live_stack import LiveStack
+from livestack.engine.separate import AT_ONCE, ROUNDS
 from livestack.formats import read_frame
 from livestack.session.state_codec import from_tree, to_text, to_tree
 
@@ -119,6 +121,25 @@ def test_a_comet_is_found_and_neither_stack_knows_of_the_other(night: Night, fin
     assert abs(float(np.nanmedian(difference[along < 25]))) < 0.35 * noise_of(alone)
     stack.close()
     other.close()
+
+
+def test_what_is_found_only_at_the_end_is_told_and_read_no_oftener(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LOOKED_AT", (99,))
+    read: list[str] = []
+    stack, said = stacked(night.files)
+    assert not said
+    fetch = stack.intake.calibrate_again
+    monkeypatch.setattr(stack.intake, "calibrate_again", lambda member: read.append(member.name) or fetch(member))
+    with stack:
+        (name,) = stack.groups
+        assert stack.final_pass(name)
+        result = stack.object_result(name)
+    assert [sentence for sentence in said if "moves" in sentence]
+    assert len(read) == AT_ONCE + ROUNDS * (N - AT_ONCE)
+    assert result is not None
+    assert len(result.members) == N
 
 
 def test_nothing_is_followed_where_nothing_moves_or_nobody_wants_it(night: Night) -> None:
