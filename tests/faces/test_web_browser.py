@@ -290,6 +290,38 @@ def test_host_controls_and_public_sees(driver: Any, session: FakeSession, server
     assert not driver.find_elements(By.ID, "host-pause")
 
 
+@pytest.mark.parametrize("size", ["phone", "laptop"])
+def test_the_host_taps_a_comet(driver: Any, session: FakeSession, server: WebServer, size: str) -> None:
+    """What is followed is the pixel of the picture under the finger, however large it is shown."""
+    page = Page(driver, server.host_url, size)
+    until(lambda: driver.current_url.endswith("/host") and page.ask("return Boolean(livestack.viewer.stack)"))
+    comet = (870.0, 410.0)
+    page.ask("livestack.viewer.zoomTo(1.3 * livestack.viewer.zoom, 200, 150)")
+    if not page.is_shown("host-follow"):
+        page.find("more").click()
+    page.find("host-follow").click()
+    until(lambda: page.text("host-banner").startswith("Tap the comet"))
+    until(lambda: page.is_shown("panel") == (size == "laptop"))
+    page.shoot(f"follow-{size}")
+    x, y = page.ask(
+        """const v = livestack.viewer, b = v.canvas.getBoundingClientRect(), [w, h] = v.size;
+        return [b.left + w / 2 + (arguments[0] + .5 - v.centre[0]) * v.zoom,
+          b.top + h / 2 + (arguments[1] + .5 - v.centre[1]) * v.zoom];""",
+        *comet,
+    )
+    pointer = webdriver.ActionChains(driver)
+    pointer.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    pointer.w3c_actions.pointer_action.click()
+    pointer.perform()
+    until(lambda: any(words[0] == "follow" for words in session.asked))
+    (_, *place) = next(words for words in session.asked if words[0] == "follow")
+    zoom = page.ask("return livestack.viewer.zoom")
+    np.testing.assert_allclose(place, comet, atol=1 + 1 / zoom)
+    assert page.find("host-follow").get_attribute("aria-pressed") == "false"
+    until(lambda: page.text("host-banner") == "follow: done.")
+    assert page.complaints() == []
+
+
 def test_visitor_is_refused_every_control(driver: Any, session: FakeSession, server: WebServer) -> None:
     page = Page(driver, server.public_url)
     driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
@@ -297,9 +329,9 @@ def test_visitor_is_refused_every_control(driver: Any, session: FakeSession, ser
         """const done = arguments[1], body = JSON.stringify({ text: "x", background: 0.1, saturation: 1 });
         const order = { method: "POST", headers: { "Content-Type": "application/json" }, body: body };
         Promise.all(arguments[0].map((a) => fetch("host/do/" + a, order).then((r) => r.status))).then(done);""",
-        ["pause", "resume", "save", "stop", "target", "note", "object", "stretch", "remove"],
+        ["pause", "resume", "save", "stop", "target", "note", "object", "stretch", "remove", "follow"],
     )
-    assert codes == [403] * 9
+    assert codes == [403] * 10
     assert page.ask("return fetch('host/state.json').then((r) => r.status)") == 403
     driver.get(server.public_url + "host")
     assert "secret link" in driver.page_source

@@ -10,23 +10,39 @@
   }).then((answer) => answer.json().catch(() => ({})).then((told) => {
     $("host-answer").textContent = told.message || (answer.ok ? "Done." : "That did not work (" + answer.status + ").");
     refresh();
+    return $("host-answer").textContent;
   })).catch(() => { $("host-answer").textContent = "No connection; try again."; });
 
   $("host-pause").addEventListener("click", () => ask(live.status && live.status.state === "paused" ? "resume" : "pause"));
   $("host-save").addEventListener("click", () => ask("save"));
   $("host-stop").addEventListener("click", () => { if (window.confirm("Stop the session and save the final picture?")) ask("stop"); });
 
+  // On a phone the panel hides the picture: it makes room, and what to do stands above the picture.
+  const banner = document.createElement("p");
+  banner.id = "host-banner";
+  banner.hidden = true;
+  banner.setAttribute("role", "status");
+  document.body.appendChild(banner);
+  const tell = (words, ms) => {
+    banner.textContent = words;
+    banner.hidden = !words;
+    if (ms) window.setTimeout(() => { if (banner.textContent === words) banner.hidden = true; }, ms);
+  };
+
   let choosing = false;
   const choose = (on) => {
     choosing = on;
     $("host-follow").setAttribute("aria-pressed", String(on));
-    if (on) $("host-answer").textContent = "Tap the comet or asteroid in the picture.";
+    tell(on ? "Tap the comet or asteroid in the picture." : "");
+    if (on && window.innerWidth < 900 && document.body.classList.contains("open")) $("more").click();
   };
+  document.addEventListener("keydown", (e) => { if (choosing && e.key === "Escape") choose(false); });
   $("host-follow").addEventListener("click", () => choose(!choosing));
   live.viewer.taps.unshift((x, y) => {
     if (!choosing) return false;
     choose(false);
-    ask("follow", { x, y });
+    const at = live.viewer.toPicture(x, y);
+    ask("follow", { x: at[0], y: at[1] }).then((words) => tell(words || "No connection; try again.", 8000));
     return true;
   });
 
