@@ -103,7 +103,15 @@ class FakeSession:
             new_target=lambda name: self._ask("target", name, object_name=name, group=name),
             set_note=lambda words: self._ask("note", words, note=words),
             set_object=lambda name: self._ask("object", name, object_name=name),
-            set_stretch=lambda background, saturation: self._ask("stretch", background, saturation),
+            set_stretch=lambda background, saturation: self._ask(
+                "stretch",
+                background,
+                saturation,
+                render=self.snapshot.render.model_copy(update={"background": background, "saturation": saturation}),
+            ),
+            show=lambda which: self._ask(
+                "show", which, render=self.snapshot.render.model_copy(update={"moving": which})
+            ),
             follow=lambda x, y: self._ask("follow", round(x), round(y)),
             remove_frame=lambda name: self._ask("remove", name),
         )

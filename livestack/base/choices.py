@@ -14,6 +14,8 @@ CanvasExtent = Literal["reference", "union"]
 PSFFunction = Literal["moffat", "gaussian"]
 Stretch = Literal["auto", "asinh", "linear"]
 WhiteBalance = Literal["stars", "none"]
+Moving = Literal["both", "stars", "object"]
+"""Which stack the live picture shows while an object is followed."""
 PictureFormat = Literal["fits", "png", "png16", "tiff", "tiff32", "jpeg"]
 FrameFormat = Literal["fits", "fits.fz", "dng", "ser", "xisf", "tiff", "png"]
 """What the simulated camera writes."""

@@ -15,6 +15,7 @@ from livestack.base.choices import (
     BayerPattern,
     CanvasExtent,
     Debayering,
+    Moving,
     PictureFormat,
     PSFFunction,
     RegistrationMethod,
@@ -236,6 +237,11 @@ class RenderSettings(Section):
     saturation: float = Field(1.5, ge=0, description="colour strength; 0 grey, 1 as in the data")
     gradient_removal: bool = Field(
         True, description="take light-pollution gradients out of the picture (never out of the data)"
+    )
+    moving: Moving = Field(
+        "both",
+        description="the live picture while a comet or asteroid is followed: the object among the stars, the stars, or "
+        "the object alone",
     )
     preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
 

@@ -257,6 +257,10 @@ class Following(OwnState):
         canvas = self.shown.canvas
         return Model(self.shown.light, replace(canvas, left=canvas.left + dx, top=canvas.top + dy))
 
+    def gone_by(self, member: Member) -> np.ndarray | None:
+        """(2,) how far it had gone since the epoch of its stack, px; None before it is followed."""
+        return self.path.shift(self.minutes_of(member)) if self.active and self.path is not None else None
+
     def measure(self, member: Member, developer: Developer, reference: Reference) -> None:
         """Where it is in a frame, the stars taken off as they are known; a place that is far off is forgotten."""
         key = member.name, member.index

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
+from livestack.base.choices import Moving
 from livestack.engine.accumulation import LastFrame
 from livestack.engine.group import Group
 from livestack.engine.reference import Reference
 from livestack.following.two_skies import Model, paint
 from livestack.kernels.bands import Bands
 from livestack.picture import Small, shrink_stack
+from livestack.registration import transform as tf
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas
 
@@ -30,6 +32,7 @@ class StackView:
     reference : what they were registered to.
     newest : the frame that was added last, None where it was let go; `newest_at` when it began.
     moving : light of the object that is followed, where it is now; pictures show it among the stars.
+    has_object : an object is followed, and has a stack of its own.
     """
 
     group: str
@@ -39,6 +42,8 @@ class StackView:
     newest: LastFrame | None = None
     newest_at: datetime | None = None
     moving: Model | None = None
+    _object: Stack | None = None
+    _gone: np.ndarray | None = None
 
     @staticmethod
     def of(group: Group, with_newest: bool = True) -> StackView | None:
@@ -52,7 +57,26 @@ class StackView:
         last = group.members[-1] if group.members else None
         newest_at = last.info.date_obs if last is not None else None
         moving = group.following.light_at(last) if last is not None else None
-        return StackView(group.name, stack, group.n_stacked, group.reference, newest, newest_at, moving)
+        gone = group.following.gone_by(last) if last is not None else None
+        object_stack = group.following.stack if gone is not None else None
+        known = group.name, stack, group.n_stacked, group.reference, newest, newest_at
+        return StackView(*known, moving, object_stack, gone)
+
+    @property
+    def has_object(self) -> bool:
+        """See above."""
+        return self._object is not None
+
+    def showing(self, which: Moving) -> StackView:
+        """The same view with the object among the stars, without it, or of the object's stack alone."""
+        if which == "both" or self._object is None or self._gone is None:
+            return self
+        if which == "stars":
+            return replace(self, moving=None)
+        newest = self.newest
+        if newest is not None:
+            newest = replace(newest, matrix=tf.similarity(1.0, 0.0, -self._gone[0], -self._gone[1]) @ newest.matrix)
+        return replace(self, _stack=self._object, newest=newest, moving=None)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,6 +106,15 @@ class StackView:
     def image(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
         """(C, h, w) float32, ADU, NaN where nothing was stacked; a copy."""
         return self._stack.image(rows, columns)
+
+    def seen(self, rows: slice, columns: slice) -> np.ndarray:
+        """As `image`, with the light of what moves: for looking at."""
+        image = self.image(rows, columns)
+        if self.moving is not None:
+            y, x = rows.indices(self.shape[1])[0], columns.indices(self.shape[2])[0]
+            here = replace(self.canvas, left=self.canvas.left + x, top=self.canvas.top + y)
+            paint(image, here, self.moving)
+        return image
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The accumulators by name, (C, H, W), read-only; see `stacking.accumulators`."""

@@ -8,7 +8,8 @@ Once the plate is solved, names and north lie over the picture, and the place in
 it, beside the value of the stack's pixel.
 
 Keys: p pause or resume, s save now, r whole picture, m stack / last frame / split, left and right move the divider,
-+ and - zoom, l labels, g grid, q close the window (the session goes on). Mouse: wheel zooms, dragging pans.
++ and - zoom, l labels, g grid, c the comet among the stars / the stars / the comet alone, q close the window (the
+session goes on). Mouse: wheel zooms, dragging pans.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import importlib.util
 import os
 import sys
 import time
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ from matplotlib.widgets import Button, Slider
 
 from livestack.astrometry.grid import say_dec, say_ra
 from livestack.astrometry.sky_words import say_darkness
+from livestack.base.choices import Moving
 from livestack.base.errors import LivestackError, UsageError
 from livestack.base.text import clean_text, say_exposure, say_number
 from livestack.faces.desktop_sky import SkyLayer
@@ -167,6 +169,8 @@ class Window:
         if latest is self._shown:
             return False
         before, self._shown = self._shown, latest
+        if before is None or latest.render != before.render:
+            self._take_stretch(latest)
         self._show_sky(latest)
         looking_at = self.sky.placed.looking_at if self.sky.placed else ""
         name = clean_text(latest.object_name or looking_at or latest.session_name or "livestack")
@@ -326,6 +330,23 @@ class Window:
         if self._controls is not None:
             self._ask(self._controls.save_now)
 
+    def _take_stretch(self, latest: Snapshot) -> None:
+        """The sliders stand at what is in force, unless somebody is moving them."""
+        if self._stretch_moved is not None:
+            return
+        for slider, value in ((self.background, latest.render.background), (self.saturation, latest.render.saturation)):
+            slider.eventson = False
+            slider.set_val(value)
+            slider.eventson = True
+
+    def _show_next(self) -> None:
+        """Object among the stars, stars, object: the next of them, where one is followed."""
+        controls, latest = self._controls, self._slot.latest
+        if controls is not None and latest.follows:
+            choices = get_args(Moving)
+            which = choices[(choices.index(latest.render.moving) + 1) % len(choices)]
+            self._ask(lambda: controls.show(which))
+
     def _note_stretch(self) -> None:
         self._stretch_moved = time.monotonic()
 
@@ -348,6 +369,8 @@ class Window:
             self.reset_view()
         elif event.key == "m":
             self.set_mode(MODES[(MODES.index(self.mode) + 1) % len(MODES)])
+        elif event.key == "c":
+            self._show_next()
         elif event.key == "l":
             self._toggle("labels")
         elif event.key == "g":

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from livestack.base.choices import Moving
 from livestack.base.settings import RenderSettings
 from livestack.engine.accumulation import LastFrame
 from livestack.engine.events import Event, FrameDone
@@ -58,6 +59,7 @@ class Drawing:
     noise : of one frame and of the stack, measured.
     canvas : of the stack when it was drawn; parts in true pixels come from that canvas only.
     mixed : how the colour picture was made; None where the picture is the stack.
+    moving : what it shows of an object that is followed.
     """
 
     group: str
@@ -68,6 +70,7 @@ class Drawing:
     noise: tuple[float, float] | None
     canvas: Canvas
     mixed: Mixed | None = None
+    moving: Moving = "both"
 
     def region(self, view: StackView, x: int, y: int, w: int, h: int) -> np.ndarray:
         """(h, w, 3) uint8, true pixels of the upright picture as it is now; `view` is of the group's stack."""
@@ -75,7 +78,8 @@ class Drawing:
         # 16 pixels around, for what the renderer smooths
         x0, y0, x1, y1 = max(0, x - 16), max(0, y - 16), min(width, x + w + 16), min(height, y + h + 16)
         rows, columns = slice(height - y1, height - y0) if bottom_up else slice(y0, y1), slice(x0, x1)
-        part = view.image(rows, columns) if self.mixed is None else self.mixed.part(rows, columns)
+        shown = view.showing(self.moving)
+        part = shown.seen(rows, columns) if self.mixed is None else self.mixed.part(rows, columns)
         drawn = render_part(part, self.look, (x0, rows.start), bottom_up=bottom_up).rgb
         return drawn[y - y0 : y - y0 + h, x - x0 : x - x0 + w]
 
@@ -86,7 +90,7 @@ class Drawing:
         if not (0 <= x < width and 0 <= row < height):
             return ()
         here = slice(row, row + 1), slice(x, x + 1)
-        values = view.image(*here) if self.mixed is None else self.mixed.part(*here)
+        values = view.showing(self.moving).seen(*here) if self.mixed is None else self.mixed.part(*here)
         return tuple(float(v) for v in values[:, 0, 0]) if np.isfinite(values).all() else ()
 
 
@@ -173,21 +177,25 @@ class PreviewRenderer:
         return not self._ended and self._wanted is not None and self._wanted.settings == self._drawn_with
 
     def _make(self, request: _Request) -> Drawing:
-        view, settings = request.view, request.settings
+        settings, which = request.settings, request.settings.moving
+        view = request.view.showing(which)
         small = view.shrunk(settings.preview_width, self._bands)
-        look = measure_small(small, settings, self._looks.get(view.group), view.terraces)
-        self._looks[view.group] = look
+        key = view.group if view.moving is not None or which == "both" else f"{view.group} {which}"
+        look = measure_small(small, settings, self._looks.get(key), view.terraces)
+        self._looks[key] = look
+        # noise is that of the stars' stack, whatever is looked at
         noise: tuple[float, float] | None = None
         one: np.ndarray | None = None
         if view.newest is not None:
             last = replace(view.newest, matrix=view.canvas.from_reference @ view.newest.matrix)
-            noise = noise_of(view, last)
+            if which != "object":
+                noise = noise_of(view, last)
             # one frame drawn with the stack's look: its colours are as uncertain as it is noisier
             grain = noise[0] / noise[1] if noise and noise[1] > 0 else 1.0
             one = self._draw_frame(last, look.with_grain(grain), small, request)
         if request.composite is None:
             picture = render_small(small, look, view.bottom_up, self._bands)
-            return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas)
+            return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas, moving=which)
         picture, look, mixed = self._mix(request, request.composite)
         return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas, mixed)
 

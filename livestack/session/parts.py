@@ -59,6 +59,7 @@ class SessionParts:
             output, settings, stack, status.say, self._tell_psf, self.sky.facts, self.sky.has_black, journal.write_depth
         )
         status.psf = self.psf.latest
+        status.render = settings.render
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
         self.passages = Passages(
@@ -143,7 +144,7 @@ class SessionParts:
     def use(self, settings: Settings) -> None:
         """From now on these settings: pictures look as the user chose."""
         self.settings = self.saver.settings = settings
-        self.preview.settings = settings.render
+        self.preview.settings = self.status.render = settings.render
 
     def close_state(self) -> None:
         """Wait for the checkpoint under way, close the files."""

@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 
 from livestack.astrometry.facts import SkyFacts
+from livestack.base.choices import Moving
+from livestack.base.settings import RenderSettings
 from livestack.photometry import Curves
 
 State = Literal["starting", "watching", "paused", "saving", "ended"]
@@ -100,6 +102,8 @@ class Snapshot:
     curves : light of the stars of `group`, None while there is none.
     upright : from the reference of `group` to the picture, None while the picture shows something else.
     sky : where the reference of `group` lies in the sky, None while that is not known.
+    follows : an object is followed in `group`, and has a stack of its own.
+    render : how the picture is drawn.
     passed : what passed while `group` was stacked, in words; "" while nothing did.
     """
 
@@ -134,6 +138,8 @@ class Snapshot:
     upright: Upright | None = None
     sky: SkyFacts | None = None
     passed: str = ""
+    follows: bool = False
+    render: RenderSettings = field(default_factory=RenderSettings)
     note: str = ""
     """A few words of the host for the public."""
 
@@ -176,6 +182,8 @@ class Controls:
     set_object: Callable[[str], str]
     set_stretch: Callable[[float, float], str]
     """(background 0..1, saturation) for the picture from now on."""
+    show: Callable[[Moving], str]
+    """What the picture shows while an object is followed."""
     follow: Callable[[float, float], str]
     """(x, y) of an object in the upright picture, true pixels: it is stacked on itself from now on."""
     remove_frame: Callable[[str], str]

@@ -14,6 +14,7 @@ import numpy as np
 from livestack.astrometry.facts import SkyFacts
 from livestack.base.errors import LivestackError
 from livestack.base.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
+from livestack.base.settings import RenderSettings
 from livestack.detection.psf import PSFModel
 from livestack.engine.events import Event, FrameDone
 from livestack.engine.states import Outcome
@@ -62,6 +63,7 @@ class StatusFeed:
         self.frame_size = (1, 1)
         self.curves: Callable[[str], Curves | None] = lambda group: None
         self.sky: Callable[[str], SkyFacts | None] = lambda group: None
+        self.render = RenderSettings()
         self.passed: Callable[[str], str] = lambda group: ""
         self._targets = targets
         self._groups = targets.groups
@@ -212,6 +214,8 @@ class StatusFeed:
             upright=self._upright(drawing),
             sky=sky,
             passed=self.passed(self.active_group),
+            follows=group is not None and group.following.active,
+            render=self.render,
         )
         self.slot.publish(self._snapshot)
 

@@ -16,10 +16,12 @@ from astropy.io import fits
 from livestack.base.errors import FrameError
 from livestack.base.settings import Settings
 from livestack.engine import following
-from livestack.engine.events import Notice
+from livestack.engine.events import FrameDone, Notice
 from livestack.engine.live_stack import LiveStack
 from livestack.engine.separate import AT_ONCE, ROUNDS
+from livestack.engine.views import StackView
 from livestack.formats import read_frame
+from livestack.registration import transform as tf
 from livestack.session.state_codec import from_tree, to_text, to_tree
 
 WIDE, HIGH, N, SKY, READ = 320, 240, 22, 400.0, 5.0
@@ -121,6 +123,40 @@ def test_a_comet_is_found_and_neither_stack_knows_of_the_other(night: Night, fin
     assert abs(float(np.nanmedian(difference[along < 25]))) < 0.35 * noise_of(alone)
     stack.close()
     other.close()
+
+
+def test_pictures_show_the_object_the_stars_or_both(night: Night) -> None:
+    """Each against the frames' own truth at the place of the nucleus and of the brightest star, in ADU over the sky."""
+    stack, _ = stacked(night.files[:-1])
+    views: list[StackView] = []
+    with stack:
+        stack.events.subscribe(lambda event: views.append(event.view) if isinstance(event, FrameDone) else None)
+        stack.add(read_frame(night.files[-1]))
+        (group,), (view,) = stack.groups.values(), views
+        assert view.has_object
+        last = group.members[-1]
+        path = group.following.path
+        assert path is not None
+        now, then = path.at(group.following.minutes_of(last)), path.coefficients[0]
+        star = group.reference.stars.stars.xy[np.argmax(group.reference.stars.stars.flux)]
+        light = {}
+        for which in ("both", "stars", "object"):
+            image = view.showing(which).seen(slice(0, HIGH), slice(0, WIDE))[0]
+            part = view.showing(which).seen(slice(20, HIGH), slice(30, WIDE))[0]
+            np.testing.assert_array_equal(part, image[20:, 30:])
+            light[which] = [
+                float(np.nanmax(image[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2]) - np.nanmedian(image))
+                for x, y in (now, then, star)
+            ]
+            newest = view.showing(which).newest
+            assert newest is not None
+            shift = tf.apply(newest.matrix, np.array([[0.0, 0.0]])) - tf.apply(last.matrix, np.array([[0.0, 0.0]]))
+            assert np.allclose(shift, then - now if which == "object" else 0.0)
+    assert light["both"][0] > 700
+    assert light["stars"][0] < 150
+    assert light["both"][2] == light["stars"][2] > 1000
+    assert light["object"][1] > 700
+    assert abs(light["object"][2]) < 0.05 * light["both"][2]
 
 
 def test_what_is_found_only_at_the_end_is_told_and_read_no_oftener(

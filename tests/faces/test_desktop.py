@@ -200,7 +200,26 @@ def test_stretch_is_sent_once_when_the_slider_rests(session: FakeSession, monkey
     now[0] += 0.5
     window.refresh()
     window.refresh()
-    assert session.asked == [("stretch", pytest.approx(0.3), pytest.approx(1.2))]
+    assert session.asked == [("stretch", pytest.approx(0.3), pytest.approx(1.5))]
+
+
+def test_sliders_stand_at_what_is_in_force(session: FakeSession) -> None:
+    window = open_window(session)
+    assert (window.background.val, window.saturation.val) == (0.12, 1.5)
+    session.controls.set_stretch(0.3, 2.0)  # from the host's page, say
+    window.refresh()
+    assert (window.background.val, window.saturation.val) == (0.3, 2.0)
+    assert session.asked == [("stretch", 0.3, 2.0)]  # nothing was sent back
+
+
+def test_the_comet_alone_is_shown_where_one_is_followed(session: FakeSession) -> None:
+    window = open_window(session)
+    press(window, "c")
+    assert session.asked == []
+    session.publish(follows=True)
+    for which in ("stars", "object", "both"):
+        press(window, "c")
+        assert session.asked[-1] == ("show", which)
 
 
 def test_trends_tell_stacked_from_refused(session: FakeSession) -> None:

@@ -277,7 +277,7 @@ def test_host_controls_and_public_sees(driver: Any, session: FakeSession, server
     page.ask(
         "const e = document.getElementById('host-background'); e.value = 0.2; e.dispatchEvent(new Event('input'));"
     )
-    until(lambda: ("stretch", 0.2, 1.2) in session.asked)
+    until(lambda: ("stretch", 0.2, 1.5) in session.asked)
     page.shoot("host")
     page.find("host-stop").click()
     driver.switch_to.alert.dismiss()  # asked first, and nothing happened
@@ -322,6 +322,23 @@ def test_the_host_taps_a_comet(driver: Any, session: FakeSession, server: WebSer
     assert page.complaints() == []
 
 
+def test_controls_begin_at_what_is_in_force(driver: Any, session: FakeSession, server: WebServer) -> None:
+    """Sliders at the stretch of the session; the choice of stacks only while an object is followed."""
+    session.controls.set_stretch(0.07, 2.3)
+    page = Page(driver, server.host_url)
+    until(lambda: page.text("host-background-word") == "0.07" and page.text("host-saturation-word") == "2.3")
+    assert not page.is_shown("host-show")
+    session.publish(follows=True)
+    until(lambda: page.is_shown("host-show"))
+    pressed = "#host-show [aria-pressed=true]"
+    until(lambda: driver.find_element(By.CSS_SELECTOR, pressed).text == "Both")
+    driver.find_element(By.CSS_SELECTOR, "#host-show [data-which=object]").click()
+    until(lambda: ("show", "object") in session.asked)
+    until(lambda: driver.find_element(By.CSS_SELECTOR, pressed).text == "Comet")
+    page.shoot("show")
+    assert page.complaints() == []
+
+
 def test_visitor_is_refused_every_control(driver: Any, session: FakeSession, server: WebServer) -> None:
     page = Page(driver, server.public_url)
     driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
@@ -329,9 +346,9 @@ def test_visitor_is_refused_every_control(driver: Any, session: FakeSession, ser
         """const done = arguments[1], body = JSON.stringify({ text: "x", background: 0.1, saturation: 1 });
         const order = { method: "POST", headers: { "Content-Type": "application/json" }, body: body };
         Promise.all(arguments[0].map((a) => fetch("host/do/" + a, order).then((r) => r.status))).then(done);""",
-        ["pause", "resume", "save", "stop", "target", "note", "object", "stretch", "remove", "follow"],
+        ["pause", "resume", "save", "stop", "target", "note", "object", "stretch", "remove", "follow", "show"],
     )
-    assert codes == [403] * 10
+    assert codes == [403] * 11
     assert page.ask("return fetch('host/state.json').then((r) => r.status)") == 403
     driver.get(server.public_url + "host")
     assert "secret link" in driver.page_source

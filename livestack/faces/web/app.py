@@ -15,7 +15,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import segno
 from starlette.applications import Starlette
@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from livestack.base.choices import Moving
 from livestack.base.errors import LivestackError
 from livestack.faces.web.access_control import (
     HostKey,
@@ -253,6 +254,11 @@ def choose_action(controls: Controls, action: str, asked: dict[str, Any]) -> Cal
         if not isinstance(saturation, (int, float)) or not 0 <= saturation <= 4:
             raise ValueError("'saturation' must be a number from 0 to 4.")
         return lambda: controls.set_stretch(float(background), float(saturation))
+    if action == "show":
+        which = next((word for word in get_args(Moving) if word == asked.get("which")), None)
+        if which is None:
+            raise ValueError(f"'which' must be one of {', '.join(get_args(Moving))}.")
+        return lambda: controls.show(which)
     if action == "follow":
         x, y = asked.get("x"), asked.get("y")
         if not isinstance(x, (int, float)) or not isinstance(y, (int, float)) or not (0 <= x < 1e6 and 0 <= y < 1e6):

@@ -98,6 +98,9 @@ def host_status(snapshot: Snapshot) -> dict[str, Any]:
         "state": snapshot.state,
         "sky_adu": finite(snapshot.sky_adu, 1),
         "eccentricity": finite(snapshot.eccentricity, 2),
+        "background": snapshot.render.background,
+        "saturation": snapshot.render.saturation,
+        "moving": snapshot.render.moving if snapshot.follows else None,
         "messages": [clean_text(m) for m in snapshot.messages[-30:]][::-1],
         "warnings": [clean_text(w) for w in snapshot.warnings],
         "frames": [

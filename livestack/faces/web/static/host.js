@@ -46,6 +46,13 @@
     return true;
   });
 
+  const shows = Array.from($("host-show").querySelectorAll("button"));
+  for (const button of shows) button.addEventListener("click", () => ask("show", { which: button.dataset.which }));
+  const showing = (which) => {
+    $("host-show").hidden = which === null;
+    for (const button of shows) button.setAttribute("aria-pressed", String(button.dataset.which === which));
+  };
+
   const text = (form, input, action, sure) => $(form).addEventListener("submit", (e) => {
     e.preventDefault();
     if (sure && !window.confirm(sure)) return;
@@ -64,11 +71,18 @@
   const restretch = () => {
     stretch();
     window.clearTimeout(soon);
-    soon = window.setTimeout(() => ask("stretch", { background: Number($("host-background").value), saturation: Number($("host-saturation").value) }), 400);
+    soon = window.setTimeout(() => { soon = null; ask("stretch", { background: Number($("host-background").value), saturation: Number($("host-saturation").value) }); }, 400);
   };
   $("host-background").addEventListener("input", restretch);
   $("host-saturation").addEventListener("input", restretch);
-  stretch();
+  // What is in force, but for what a finger is about to change.
+  const inForce = (s) => {
+    if (soon !== null) return;
+    for (const name of ["background", "saturation"]) {
+      if (document.activeElement !== $("host-" + name)) $("host-" + name).value = s[name];
+    }
+    stretch();
+  };
 
   const fill = (element, children) => { while (element.firstChild) element.removeChild(element.firstChild); for (const child of children) element.appendChild(child); };
   const number = (value, digits) => (value === null ? "–" : value.toFixed(digits));
@@ -103,6 +117,8 @@
       return answer.json();
     }).then((s) => {
       $("host-pause").textContent = s.state === "paused" ? "Resume" : "Pause";
+      showing(s.moving);
+      inForce(s);
       if (changed("warnings", s.warnings)) fill($("host-warnings"), s.warnings.map((w) => node("li", w)));
       if (changed("messages", s.messages)) fill($("host-messages"), s.messages.map((m) => node("li", m)));
       if ($("host-frames").open && changed("frames", s.frames)) fill($("host-frame-rows"), s.frames.map(frameRow));
