@@ -161,7 +161,8 @@ class Following(OwnState):
         """Look for an object among the sources so far, when it is time to; `last`: now or never."""
         n = len(self.sources)
         due = n > self.tried and (n in LOOKED_AT or last)
-        if self.gave_up or self.path is not None or self.wanted is not None or not due:
+        named = self.wanted is not None or self._settings.sky is not None
+        if self.gave_up or self.path is not None or named or not due:
             return None
         self.tried = n
         place = {(m.name, m.index): m for m in members}

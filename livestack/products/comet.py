@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def set_rate(header: fits.Header, path: ObjectPath, group: Group, sky: SkyFacts 
     if sky is not None:
         here, there = sky.sky.to_sky(np.array([path.at(path.epoch_min), path.at(path.epoch_min + 1.0)]))
         angle = position_angle_deg(*here, *there)
-        header["RATEPA"] = (round(angle, 3), "[deg] direction of motion, from north through east")
+        header["RATEPA"] = (round(angle, 3), "[deg] direction, from north through east")
         header["OBJCTRA0"] = (round(float(here[0]), 6), "[deg] of the object at RATEEPOC")
         header["OBJCTDE0"] = (round(float(here[1]), 6), "[deg] of the object at RATEEPOC")
     else:
@@ -70,6 +71,7 @@ def set_rate(header: fits.Header, path: ObjectPath, group: Group, sky: SkyFacts 
     x, y = path.coefficients[0]
     header["RATEX"], header["RATEY"] = (round(float(x), 3), "[px] of the object"), (round(float(y), 3), "0-based")
     header["RATERMS"] = (round(path.rms_px, 4), f"[px] scatter of its {path.n} places about the path")
-    moment = group.reference.info.date_obs
-    if moment is not None:
-        header["RATEEPOC"] = (isot(moment), "UTC; start of the reference frame")
+    info = group.reference.info
+    if info.date_obs is not None:
+        middle = info.date_obs + timedelta(seconds=(info.exposure_s or 0.0) / 2)
+        header["RATEEPOC"] = (isot(middle), "UTC; middle of the reference frame")
