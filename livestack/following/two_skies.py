@@ -34,6 +34,10 @@ LEVEL_SNR = 6.0
 LEAST_RADIUS_FWHM = 4.0
 INNER, OUTER, RING_PIXELS = 0.9, 1.5, 20_000
 """The sky about the object is that of a ring, radii in units of the object's; so many pixels of it are looked at."""
+SECTORS, SECTOR_PIXELS, SECTOR_SIGMAS, SECTOR_SAMPLES = 32, 25, 4.0, 500_000
+"""Directions in which a tail is looked for, by medians of so many pixels or more, so far above those of the sky; about
+so many pixels are looked at in all."""
+CUBIC = tuple((p, q) for p in range(4) for q in range(4 - p))
 REMAP_NODES = 33
 
 
@@ -90,20 +94,30 @@ def object_models(
     canvas = stack.canvas
     cx, cy = x - canvas.left, y - canvas.top
     radius = _radius_of(stack, cx, cy, fwhm_px)
-    x0, x1 = max(0, math.floor(cx - radius)), min(canvas.width, math.ceil(cx + radius) + 1)
-    y0, y1 = max(0, math.floor(cy - radius)), min(canvas.height, math.ceil(cy + radius) + 1)
+    outside = _look_outside(stack, cx, cy, radius)
+    farthest = float(outside.reach.max())
+    x0, x1 = max(0, math.floor(cx - farthest)), min(canvas.width, math.ceil(cx + farthest) + 1)
+    y0, y1 = max(0, math.floor(cy - farthest)), min(canvas.height, math.ceil(cy + farthest) + 1)
     if x0 >= x1 or y0 >= y1:
         none = Model(np.zeros((stack.shape[0], 1, 1), np.float32), replace(canvas, height=1, width=1))
         return none, none
     box = replace(canvas, left=canvas.left + x0, top=canvas.top + y0, width=x1 - x0, height=y1 - y0)
-    r = np.hypot(np.arange(x0, x1) - cx, (np.arange(y0, y1) - cy)[:, None]).astype(np.float32)
-    edge = np.clip((radius - r) / (0.15 * radius), 0.0, 1.0)
+    dx, dy = np.arange(x0, x1, dtype=np.float32) - cx, (np.arange(y0, y1, dtype=np.float32) - cy)[:, None]
+    r, turn = np.hypot(dx, dy), np.arctan2(dy, dx) * np.float32(SECTORS / (2 * math.pi))
+    # sectors are in the middle of their reach; in between it goes straight from one to the next
+    limit = np.interp(turn % SECTORS, np.arange(SECTORS + 1), np.append(outside.reach, outside.reach[0])).astype(
+        np.float32
+    )
+    edge = np.clip((limit - r) / (0.15 * limit), 0.0, 1.0)
     light = np.empty((stack.shape[0], y1 - y0, x1 - x0), dtype=np.float32)
     shown = np.empty_like(light)
     for c in range(stack.shape[0]):
         known = stack.weight[c, y0:y1, x0:x1] > 0
         level = _level_around(stack, c, cx, cy, radius)
-        sky = level[0] + level[1] * (np.arange(x0, x1) - cx) + level[2] * (np.arange(y0, y1) - cy)[:, None]
+        sky = level[0] + level[1] * dx + level[2] * dy
+        if farthest > radius:
+            away = np.clip((r - radius) / ((OUTER - 1.0) * radius), 0.0, 1.0)
+            sky = (1.0 - away) * sky + away * outside.sky(c, dx, dy)
         plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - sky, 0.0).astype(np.float32)
         smooth = _adaptively(plane, known, r)
         shown[c] = smooth * edge
@@ -268,6 +282,79 @@ def _radius_of(stack: Stack, cx: float, cy: float, fwhm_px: float) -> float:
         below = np.flatnonzero(~above & (at > reach))
         reach = max(reach, float(at[below[0]]) if len(below) else float(at[-1]) * 0.8)
     return 1.3 * reach
+
+
+@dataclass(frozen=True, eq=False)
+class _Outside:
+    """What lies beyond the round part of an object.
+
+    Attributes
+    ----------
+    reach : (SECTORS,) how far the light reaches in each direction, px: a tail goes farther than the rest.
+    skies : (C, 10) a cubic of the sky out there, in units of `scale` px from the nucleus.
+    """
+
+    reach: np.ndarray
+    skies: np.ndarray
+    scale: float
+
+    def sky(self, c: int, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """(h, w) of a channel at distances dx (w,) and dy (h, 1)."""
+        powers = [(dx / self.scale) ** p * (dy / self.scale) ** q for p, q in CUBIC]
+        return np.asarray(sum(k * power for k, power in zip(self.skies[c], powers, strict=True)))
+
+
+def _look_outside(stack: Stack, cx: float, cy: float, radius: float) -> _Outside:
+    """Medians of sectors in rings: a cubic through those beyond a radius is the sky; a tail is what stands above it in
+    one ring after the other, from there on."""
+    channels, height, width = stack.shape
+    step = max(1, round(math.sqrt(height * width / SECTOR_SAMPLES)))
+    dx, dy = np.arange(0, width, step) - cx, (np.arange(0, height, step) - cy)[:, None]
+    r = np.hypot(dx, dy)
+    sector = np.round(np.arctan2(dy, dx) * (SECTORS / (2 * math.pi))).astype(int) % SECTORS
+    ring = (np.sqrt(r) * 2.0).astype(int)  # wider and wider
+    n_rings = int(ring.max()) + 1
+    at = (np.arange(n_rings) / 2.0 + 0.25) ** 2
+    turn = np.arange(SECTORS)[:, None] * (2 * math.pi / SECTORS)
+    x, y = (at * np.cos(turn) / at[-1]).ravel(), (at * np.sin(turn) / at[-1]).ravel()
+    design = np.column_stack([x**p * y**q for p, q in CUBIC])
+    reach, skies = np.full(SECTORS, radius), np.zeros((channels, len(CUBIC)))
+    first = int(2.0 * math.sqrt(radius)) + 1
+    for c in range(channels):
+        known = stack.weight[c, ::step, ::step] > 0
+        values, key = stack.mean[c, ::step, ::step][known], (sector * n_rings + ring)[known]
+        order = np.argsort(key, kind="stable")
+        ends = np.searchsorted(key[order], np.arange(SECTORS * n_rings + 1))
+        middle = np.full(SECTORS * n_rings, np.nan)
+        for k in np.flatnonzero(np.diff(ends) >= SECTOR_PIXELS):
+            middle[k] = np.median(values[order[ends[k] : ends[k + 1]]])
+        found = _fit_sky(design, middle, np.isfinite(middle) & np.tile(at > radius, SECTORS))
+        if found is None:
+            continue
+        skies[c], above = found[0], found[1].reshape(SECTORS, n_rings)
+        for s in range(SECTORS):
+            beyond = first
+            while beyond < n_rings and above[s, beyond] > SECTOR_SIGMAS:
+                beyond += 1
+            if beyond > first:
+                reach[s] = max(reach[s], 1.3 * (beyond / 2.0) ** 2)
+    # a tail lies across two sectors, as likely as not
+    reach = np.maximum(reach, np.maximum(np.roll(reach, 1), np.roll(reach, -1)))
+    return _Outside(reach, skies, float(at[-1]))
+
+
+def _fit_sky(design: np.ndarray, values: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Coefficients through `use`, outliers left out; and how far all are above, in units of the scatter about it."""
+    fitted: tuple[np.ndarray, np.ndarray] | None = None
+    for _ in range(5):
+        if use.sum() < 2 * SECTORS:
+            break
+        coefficients = np.linalg.lstsq(design[use], values[use], rcond=None)[0]
+        off = values - design @ coefficients
+        scatter = 1.4826 * float(np.median(np.abs(off[use]))) + 1e-9
+        fitted = coefficients, off / scatter
+        use = use & (np.abs(off) < 3.0 * scatter)
+    return fitted
 
 
 def _level_around(stack: Stack, c: int, cx: float, cy: float, radius: float) -> np.ndarray:

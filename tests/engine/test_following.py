@@ -154,7 +154,8 @@ def test_pictures_show_the_object_the_stars_or_both(night: Night) -> None:
             assert np.allclose(shift, then - now if which == "object" else 0.0)
     assert light["both"][0] > 700
     assert light["stars"][0] < 150
-    assert light["both"][2] == light["stars"][2] > 1000
+    assert light["both"][2] == pytest.approx(light["stars"][2], abs=2.0)
+    assert light["stars"][2] > 1000
     assert light["object"][1] > 700
     assert abs(light["object"][2]) < 0.05 * light["both"][2]
 

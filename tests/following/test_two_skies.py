@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,3 +92,28 @@ def test_the_object_is_modelled_to_where_its_light_ends_and_shown_where_it_is():
     assert abs(float(image.sum() / model.light.sum()) - 1) < 1e-4
     assert abs(float(image[0][d < 40].sum()) / coma[d < 40].sum() - 1) < 0.03
     assert np.abs(image[0] - coma)[d > 45].max() < 5.0  # what is left is below the noise of a frame
+
+
+def test_a_tail_is_modelled_as_far_as_it_goes_and_a_slope_of_the_sky_is_none():
+    draw = np.random.default_rng(3)
+    high, wide, x, y = 420, 600, 180.0, 160.0
+    dx, dy = np.arange(wide) - x, (np.arange(high) - y)[:, None]
+    r, along, across = np.hypot(dx, dy), (0.8 * dx + 0.6 * dy), (0.8 * dy - 0.6 * dx)
+    coma = 300 * np.exp(-r / 12)
+    tail = np.where(along > 0, 40 * np.exp(-along / 120) * np.exp(-0.5 * (across / (4 + 0.08 * np.abs(along))) ** 2), 0)
+    slope = 500 + 0.05 * dx - 0.08 * dy + 0.00015 * dx**2
+    stack = Stack(1, high, wide)
+    stack.weight[:], stack.count[:], stack.n_frames = 10.0, 10, 10
+    stack.mean[0] = coma + tail + slope + draw.normal(0, 3.0, (high, wide))
+    model, _ = object_models(stack, x, y, 3.0, np.array([1e9]))
+    light = np.zeros((high, wide))
+    box = model.canvas
+    light[box.top : box.top + box.height, box.left : box.left + box.width] = model.light[0]
+    for start in (60, 120, 200):
+        here = (along > start) & (along < start + 60) & (np.abs(across) < 30)
+        assert light[here].sum() == pytest.approx(tail[here].sum(), rel=0.15)
+    beside = (r > 100) & (np.abs(across) > 90)
+    assert np.abs(light[beside]).mean() < 0.15
+    stack.mean[0] = coma + slope + draw.normal(0, 3.0, (high, wide))
+    model, _ = object_models(stack, x, y, 3.0, np.array([1e9]))
+    assert max(model.canvas.width, model.canvas.height) < 300
