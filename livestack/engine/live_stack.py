@@ -116,6 +116,7 @@ class LiveStack:
         if isinstance(prepared, Outcome):
             outcome = prepared
         else:
+            self.targets.comes_again(prepared.frame)
             group, went = route(self.targets, prepared, told)
             outcome, stacked_in = went.outcome, group if isinstance(went, Stacked) else None
             if stacked_in is not None:
