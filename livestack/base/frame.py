@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+EXPOSURE_TOLERANCE = 0.02
 BAYER_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 
 
@@ -136,6 +137,11 @@ class Frame:
     def channels(self) -> int:
         """Number of channels of the finished picture: 3 for colour and mosaic, 1 for mono."""
         return 3 if self.is_colour or self.info.mosaic else 1
+
+
+def same_exposure(one_s: float, other_s: float) -> bool:
+    """Whether two exposures in s are the same but for what a shutter or a clock is off."""
+    return abs(one_s - other_s) <= EXPOSURE_TOLERANCE * max(one_s, other_s)
 
 
 def with_bayer(frame: Frame, pattern: str | None) -> Frame:

@@ -149,7 +149,10 @@ class Group:
         assert self.stack is not None
         usual = self.judge.usual("rms_px") or 0.0
         width = width_px or stacked_fwhm_px(self.ledger.members)
-        return limits_for(member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width)
+        members = self.ledger.members
+        return limits_for(
+            member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width, members
+        )
 
     # Going on after an interruption
 

@@ -17,6 +17,7 @@ from livestack.base.frame import Frame, FrameInfo, say_mosaic, with_bayer
 from livestack.base.settings import Settings
 from livestack.calibration.binned_mosaic import is_mosaic_still
 from livestack.calibration.calibrate import MatchedMasters
+from livestack.calibration.turned_mosaic import cell_colours, turned_pattern
 from livestack.engine.ledger import Member
 from livestack.engine.prepare import calibrate, prepare
 from livestack.engine.states import Calibrated, Detected, Outcome
@@ -64,6 +65,8 @@ class Intake:
         """Sentences that were told already."""
         self.mosaics: dict[tuple[object, ...], bool] = {}
         """Of a binned camera that names a mosaic: whether its frames are one."""
+        self.red_blue: dict[tuple[object, ...], float] = {}
+        """Of a camera: by how much red is above blue in the first frame that bore its mosaic out, ADU."""
 
     def prepare(self, frame: Frame) -> Detected | Outcome:
         """Calibrate and measure a frame; the outcome says why where its masters do not fit."""
@@ -114,11 +117,11 @@ class Intake:
         if told is not frame:
             theirs = say_mosaic(frame.info) or "no Bayer pattern"
             taken = told.info.bayer or "mono"
-            self._tell(f"the headers say {theirs}; the frames are taken for {taken}, as --bayer says.")
+            self.tell(f"the headers say {theirs}; the frames are taken for {taken}, as --bayer says.")
         if self._settings.calibration.bayer is None:
-            told = self._as_seen(told)
+            told = self._as_turned(self._as_seen(told))
         if told.info.xtrans is not None:
-            self._tell(XTRANS_TOLD)
+            self.tell(XTRANS_TOLD)
         return told
 
     def _as_seen(self, frame: Frame) -> Frame:
@@ -134,11 +137,33 @@ class Intake:
             self.mosaics[key] = still
         said = f"the headers say {info.bayer}, binned {info.binning[0]} x {info.binning[1]}; "
         if self.mosaics[key]:
-            self._tell(f"{said}the colours differ, so the frames are a mosaic still and stacked in colour.")
+            self.tell(f"{said}the colours differ, so the frames are a mosaic still and stacked in colour.")
             return frame
         said += "all four pixels see the same, so the colours were summed and the frames are taken for mono"
-        self._tell(f"{said} (--bayer {info.bayer} if they are not).")
+        self.tell(f"{said} (--bayer {info.bayer} if they are not).")
         return replace(frame, info=replace(info, bayer=None, oddities=(*info.oddities, said)))
+
+    def _as_turned(self, frame: Frame) -> Frame:
+        """The frame with the mosaic that it shows, where its read-out was flipped and the header did not follow."""
+        info = frame.info
+        if info.bayer is None or frame.is_colour:
+            return frame
+        colours = cell_colours(frame.data)
+        if colours is None:
+            return frame
+        key = (info.camera, info.binning, info.bayer)
+        if key not in self.red_blue:
+            if colours.bears_out(info.bayer):
+                self.red_blue[key] = colours.apart(info.bayer)[1]
+            return frame
+        pattern = turned_pattern(info.bayer, self.red_blue[key], colours)
+        if pattern is None:
+            return frame
+        said = (
+            f"the header says {info.bayer} still, the colours {pattern}: read out flipped, or cut out at other pixels"
+        )
+        self.tell(f"some frames have changed: {said}; they are taken for {pattern} (--bayer {info.bayer} if not).")
+        return replace(frame, info=replace(info, bayer=pattern, oddities=(*info.oddities, said)))
 
     @cached_property
     def chosen(self) -> Detected | None:
@@ -167,10 +192,11 @@ class Intake:
         if key not in self._matches:
             self._matches[key] = self._masters.match(info)
             for sentence in self._matches[key].missing:
-                self._tell(sentence)
+                self.tell(sentence)
         return self._matches[key]
 
-    def _tell(self, sentence: str) -> None:
+    def tell(self, sentence: str) -> None:
+        """Say a sentence, unless it was said before."""
         if sentence not in self.told:
             self.told.add(sentence)
             self._notice(sentence)

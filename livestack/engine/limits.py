@@ -33,6 +33,7 @@ def limits_for(
     settings: StackSettings,
     usual_rms_px: float,
     width_px: float | None,
+    others: Sequence[Member] = (),
 ) -> Limits:
     """What this frame's samples are tested with.
 
@@ -42,6 +43,7 @@ def limits_for(
     origin : (C,) sky of the reference, ADU.
     usual_rms_px : residual of matched stars that frames have.
     width_px : FWHM of the stars that it is tested against.
+    others : the frames in the stack.
     """
     factor = member.normalisation.factor
     variance = (factor * member.noise) ** 2
@@ -55,7 +57,17 @@ def limits_for(
         # Photon noise unknown as yet: at most the sky's own variance is photon noise over the sky's level.
         slope = floor / np.maximum(np.abs(origin), 1.0)
     excess, blur = _unlike(member, usual_rms_px, width_px, settings.kappa)
-    return Limits(floor, slope, structure, excess, blur, settings.kappa, settings.prior_dof)
+    louder = np.maximum(variance / np.maximum(_usual_variance(others, variance), 1e-12), 1.0)
+    return Limits(floor, slope, structure, excess, blur, settings.kappa, settings.prior_dof, louder)
+
+
+def _usual_variance(members: Sequence[Member], otherwise: np.ndarray) -> np.ndarray:
+    """(C,) of the sky of a stack's frames on its scale, by their weights as its sum of squares has it; ADU^2."""
+    total = sum(member.weight for member in members)
+    if total <= 0:
+        return otherwise
+    each = [member.weight * (member.normalisation.factor * member.noise) ** 2 for member in members]
+    return np.asarray(np.sum(each, axis=0) / total)
 
 
 def _unlike(member: Member, usual_rms_px: float, width: float | None, kappa: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from livestack.base.errors import FrameError, NothingStacked, UsageError
-from livestack.base.frame import Frame
+from livestack.base.frame import Frame, same_exposure
 from livestack.base.resources import thread_count
 from livestack.base.settings import Settings
 from livestack.engine.accumulation import Keep
@@ -116,8 +116,11 @@ class LiveStack:
         if isinstance(prepared, Outcome):
             outcome = prepared
         else:
+            self.targets.comes_again(prepared.frame)
             group, went = route(self.targets, prepared, told)
             outcome, stacked_in = went.outcome, group if isinstance(went, Stacked) else None
+            if stacked_in is not None:
+                self._tell_exposures(stacked_in)
             followed = keep_following(group, self.intake.calibrate_again) if isinstance(went, Stacked) else None
             if followed is not None:
                 told.append(Notice(followed))
@@ -128,6 +131,19 @@ class LiveStack:
         for event in (*said, *map(Alert, outcome.warnings), FrameDone(outcome, view)):
             self.events.publish(event)
         return outcome
+
+    def _tell_exposures(self, group: Group) -> None:
+        """Say that the frame stacked last was exposed otherwise than those before it."""
+        newest = group.members[-1].info.exposure_s
+        known = {member.info.exposure_s for member in group.members[:-1]}
+        if newest is None or not known or newest in known:
+            return
+        other = next((t for t in known if t is not None and not same_exposure(t, newest)), None)
+        if other is not None:
+            self.intake.tell(
+                f"{group.name}: {min(other, newest):g} s and {max(other, newest):g} s exposures are stacked together, "
+                "brought to one brightness, each counts by its noise; darks are chosen by exposure."
+            )
 
     def remove(self, file: str | Path, index: int = 0, frame: Frame | None = None) -> str:
         """Take a stacked frame out again, as if it had never come.
@@ -288,7 +304,7 @@ class LiveStack:
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on as if nothing had been; see `Group.state`."""
-        intake = {"told": self.intake.told, "mosaics": self.intake.mosaics}
+        intake = {"told": self.intake.told, "mosaics": self.intake.mosaics, "red_blue": self.intake.red_blue}
         own = {"n_refused_elsewhere": self.n_refused_elsewhere, **intake}
         groups = {name: group.state() for name, group in self.groups.items()}
         return {"own": own, "targets": self.targets.state(), "groups": groups}
@@ -304,6 +320,7 @@ class LiveStack:
         lost = []
         self.n_refused_elsewhere, self.intake.told = state["own"]["n_refused_elsewhere"], state["own"]["told"]
         self.intake.mosaics = state["own"].get("mosaics", {})
+        self.intake.red_blue = state["own"].get("red_blue", {})
         self.targets.restore(state["targets"])
         for name, saved in state["groups"].items():
             self.groups[name] = group = self._make(name)

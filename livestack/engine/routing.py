@@ -32,6 +32,7 @@ def route(targets: Targets, detected: Detected, told: list[Event]) -> tuple[Grou
     if not went.new_target:
         return group, went
     difference = "has another size" if went.outcome.reason == "wrong_size" else "shows another field"
+    targets.take_up(group)
     if group.reference is None:
         _forget(group)
         group.grid.alone = True

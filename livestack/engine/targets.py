@@ -34,6 +34,8 @@ class Targets(OwnState):
         self._bases: dict[str, str] = {}
         self._renew: set[str] = set()
         self._past: set[str] = set()
+        self.to_take_up: dict[tuple[str, int], str] = {}
+        """Frames (file, index) that were refused before their target or size was believed; by which group."""
 
     def group_of(self, detected: Detected, told: list[Event]) -> Group:
         """The group that a frame belongs to by its header and size; opened where there is none.
@@ -113,6 +115,16 @@ class Targets(OwnState):
             number += 1
         self._current[base] = f"{base}-{number}"
         return self.open(f"{base}-{number}", detected)
+
+    def take_up(self, refused_by: Group) -> None:
+        """Let the frames that a group refused, and which the frame that was noted last agrees with, come once more."""
+        self.to_take_up |= dict.fromkeys(refused_by.tracker.believed, refused_by.name)
+
+    def comes_again(self, frame: Frame) -> None:
+        """A frame is about to be carried through: where it is one of those, it does not count as refused any more."""
+        name = self.to_take_up.pop((str(frame.path), frame.index), None)
+        if name is not None and name in self.groups:
+            self.groups[name].ledger.n_refused -= 1
 
     def start_new(self) -> None:
         """Whatever comes next begins new groups, also under a name that was there before."""

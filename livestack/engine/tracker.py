@@ -32,6 +32,8 @@ LEAST_SOFT = 3
 """So many detections at least: in a cloud there is nothing to ask about."""
 SOFT_PX = 3.0
 """The stars of soft frames wander by so much."""
+Source = tuple[str, int] | None
+"""The file of a frame, and which frame of it; None for one that has no file."""
 STILLS_KEPT = 6
 """Transforms of the last frames, where the pattern of a sensor that stood still would lie."""
 
@@ -45,8 +47,17 @@ def _is_weak(detected: Detected, found: Registration | Unregistered) -> bool:
     return few and float(np.median(stars.snr[found.frame_index])) < SOFT_SNR
 
 
+def _source_of(frame: Frame) -> Source:
+    return None if frame.path is None else (str(frame.path), frame.index)
+
+
 class Tracker(OwnState):
-    """Registers the frames of one group, one after the other."""
+    """Registers the frames of one group, one after the other.
+
+    Attributes
+    ----------
+    believed : files of the refused frames that the frame noted last agrees with, where it is of another field or size.
+    """
 
     GIVEN: ClassVar[frozenset[str]] = frozenset({"_settings"})
 
@@ -56,8 +67,9 @@ class Tracker(OwnState):
         self._before: np.ndarray | None = None
         self._lens: Distortion | None = None
         self._stills: list[np.ndarray] = []
-        self._unmatched: list[StarReference] = []
-        self._misfits: list[tuple[int, int, int]] = []
+        self._unmatched: list[tuple[StarReference, Source]] = []
+        self._misfits: list[tuple[tuple[int, int, int], Source]] = []
+        self.believed: list[tuple[str, int]] = []
 
     def register(
         self, reference: Reference, detected: Detected, luminance: Callable[[], np.ndarray]
@@ -129,20 +141,25 @@ class Tracker(OwnState):
 
     def note_misfit(self, frame: Frame) -> bool:
         """Remember a frame of another size; True when the two before it were of that size too."""
-        self._misfits = [*self._misfits, (frame.channels, *frame.info.size)][-UNMATCHED_KEPT:]
-        return self._misfits.count(self._misfits[-1]) == UNMATCHED_KEPT
+        mine = (frame.channels, *frame.info.size)
+        self._misfits = [*self._misfits, (mine, _source_of(frame))][-UNMATCHED_KEPT:]
+        changed = [size for size, _ in self._misfits] == [mine] * UNMATCHED_KEPT
+        self.believed = [source for _, source in self._misfits[:-1] if source] if changed else []
+        return changed
 
     def note_unmatched(self, detected: Detected) -> bool:
         """Remember a frame that fits nowhere; True when it agrees with two such before it."""
         info = detected.frame.info
         mine = StarReference(detected.stars, info.width, info.height)
-        agree = 0
+        agree: list[Source] = []
         if len(detected.stars) >= FEW_STARS:
-            for other in self._unmatched:
-                found = register_stars(other, detected.stars, [np.eye(3)], self._settings)
-                agree += isinstance(found, Registration)
-        self._unmatched = [*self._unmatched, mine][-UNMATCHED_KEPT:]
-        return agree >= 2
+            for other, source in self._unmatched:
+                if isinstance(register_stars(other, detected.stars, [np.eye(3)], self._settings), Registration):
+                    agree.append(source)
+        self._unmatched = [*self._unmatched, (mine, _source_of(detected.frame))][-UNMATCHED_KEPT:]
+        changed = len(agree) >= 2
+        self.believed = [source for source in agree if source] if changed else []
+        return changed
 
     def forget_unmatched(self) -> None:
         """The frame that was noted last belongs elsewhere."""

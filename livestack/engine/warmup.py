@@ -23,7 +23,6 @@ from livestack.engine.reference import carry_over, find_better, refine_positions
 from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
-from livestack.stacking.noise_model import NoiseModel
 from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
 if TYPE_CHECKING:
@@ -81,8 +80,8 @@ def finish_warmup(group: Group) -> None:
     if rejects:
         fitted = fit_noise(group.stack, samples, group.bands)
         if fitted is not None:
-            mean = np.mean([s.limits.floor / INTERPOLATION_GAIN for s in samples], axis=0)
-            accumulation.noise = NoiseModel(fitted.floor / np.maximum(mean, 1e-12), fitted.slope, fitted.structure)
+            # the frames' floors were what interpolation leaves of their noise, as long as it was not measured
+            accumulation.noise = replace(fitted, floor=fitted.floor * INTERPOLATION_GAIN)
             samples = warm_samples(group, held)
     added = start_robustly(group.stack, samples, rejects, group.bands)
     group.ledger.members = [

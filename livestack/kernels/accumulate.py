@@ -31,7 +31,7 @@ def test_row(values, present, stack, spread, curve, limits, codes):
     """
     mean, m2, weight, count, low, high = stack
     kappa2, dof, floor, slope = limits[0], limits[1], limits[2], limits[3]
-    structure2, excess2, blur = limits[4], limits[5], limits[6]
+    structure2, excess2, blur, louder = limits[4], limits[5], limits[6], limits[7]
     n = values.shape[0]
     rejected = 0
     one = np.float32(1.0)
@@ -40,7 +40,7 @@ def test_row(values, present, stack, spread, curve, limits, codes):
         m = mean[k]
         c = np.float32(count[k])
         safe_count = max(c, one)
-        squares = m2[k] * safe_count / max(weight[k], np.float32(1e-20))
+        squares = louder * m2[k] * safe_count / max(weight[k], np.float32(1e-20))
         shift, limit = predict(
             m, squares, safe_count, spread[k], curve[k], kappa2, dof, floor, slope, structure2, excess2, blur
         )

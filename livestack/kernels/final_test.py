@@ -26,7 +26,7 @@ def final_strip(frame, w, limits, finished, live_codes, fresh, y_first, y_last, 
     mean_t, m2_t, weight_t, count_t = finished
     mean, m2, weight, count, low, high = fresh
     kappa2, dof, floor, slope = limits[0], limits[1], limits[2], limits[3]
-    structure2, excess2, blur = limits[4], limits[5], limits[6]
+    structure2, excess2, blur, louder = limits[4], limits[5], limits[6], limits[7]
     width = mean.shape[1]
     values = np.empty(width, dtype=np.float32)
     offsets = np.empty(width, dtype=np.float32)
@@ -67,7 +67,7 @@ def final_strip(frame, w, limits, finished, live_codes, fresh, y_first, y_last, 
             # mean and squares without this sample
             d = d_all * wt[k] / max(left, tiny) if inside > zero else d_all
             squares_w = max(qt[k] - wi * d_all * d, zero)
-            squares = squares_w * n / max(left, tiny)
+            squares = louder * squares_w * n / max(left, tiny)
             shift, limit = predict(
                 mt[k], squares, max(n, one), spread[k], curve[k], kappa2, dof, floor, slope, structure2, excess2, blur
             )

@@ -8,8 +8,9 @@ Kernels that go over whole strips (`accumulate`, `final_test`) take what belongs
 
     frame : source (h, w) float32, one channel; inverse, from the canvas to it (`resample.sample_row`); factor, float32;
         coefficients (10,) and ruler (8,) of the additive surface (`offset_row`).
-    limits : (7,) float32: kappa^2; samples that the noise model is worth; its floor and slope; structure^2, excess^2:
-        (share of the local range)^2 that the model, and this frame alone, is allowed; blur.
+    limits : (8,) float32: kappa^2; samples that the noise model is worth; its floor and slope; structure^2, excess^2:
+        (share of the local range)^2 that the model, and this frame alone, is allowed; blur; how much more the scatter
+        of a pixel says of this frame.
     planes : mean, m2, weight (H, W) float32, count, low, high (H, W) uint16 of one channel.
 """
 

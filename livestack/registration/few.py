@@ -12,6 +12,7 @@ from livestack.base.settings import RegistrationSettings
 from livestack.detection import StarCatalog
 from livestack.kernels import match as kernel
 from livestack.registration import transform as tf
+from livestack.registration.model import centroid_noise2
 from livestack.registration.reference import StarReference
 from livestack.registration.transform import Registration
 from livestack.registration.verify import MATCH_RADIUS_PX, Candidate, verify
@@ -28,6 +29,8 @@ TWO_STARS_OVERLAP = 0.4
 ONE_STAR_FLUX = math.log(3.0)
 """A single star fainter than this factor is behind a cloud, or another star."""
 HINT_TURN_RAD = math.radians(2.0)
+SAME_SCALE = 1e-3
+"""How far, in ln, the scale of a telescope wanders through a night: focus, temperature, refraction near the horizon."""
 WIDE_REACH, NEAR_REACH = 0.25, 0.08
 """Farthest believed move of a field with one star or two, as a share of it: with the pixels' word and without."""
 LEAST_ALIKE = 3
@@ -143,6 +146,7 @@ def _by_pairs(
     slack = _slack(stars, n), _slack(reference.stars, m)
     best = np.zeros((8, 6))
     for max_log_scale, turn, max_turn in rounds:
+        near = None if max_turn == math.pi else hint
         tried = kernel.pair_similarities(
             stars.xy[:n], mags[0], slack[0], reference.stars.xy[:m], mags[1], slack[1],
             max_log_scale, turn, max_turn, 20.0, 1.5, best,
@@ -159,7 +163,7 @@ def _by_pairs(
                 if _two_stars_hold(reference, stars, found, tried, max_turn) and _believed(
                     reference, found.matrix, hint, witness
                 ):
-                    return found.named("two stars")
+                    return _scale_held(reference, stars, found, near).named("two stars")
                 continue
             if not _fluxes_agree(reference, stars, found):
                 continue
@@ -167,8 +171,29 @@ def _by_pairs(
                 max(found.in_overlap, found.hits), found.hits, max(2 * found.spread_px, 0.15), 2, FLUX_SHARE
             )
             if chance + math.log(max(1, tried)) < LOG_CHANCE_FEW:
-                return found.named("pairs")
+                return _scale_held(reference, stars, found, near).named("pairs")
     return None
+
+
+def _scale_held(reference: StarReference, stars: StarCatalog, found: Candidate, near: np.ndarray | None) -> Candidate:
+    """The candidate with the scale that its stars and the frame before (`near`) tell together.
+
+    A few soft stars close to each other say little of the scale, and the corners of the frame would be off by pixels.
+    It turns about the stars' middle, which stays where it is. None is a frame that has nothing to do with the last one.
+    """
+    if near is None:
+        return found
+    source, target = stars.xy[found.frame_index], reference.stars.xy[found.reference_index]
+    noise2 = centroid_noise2(stars.snr[found.frame_index], reference.stars.snr[found.reference_index])
+    arms2 = float(np.sum((target - target.mean(axis=0)) ** 2))
+    scatter2 = max(found.spread_px**2, float(np.mean(noise2)))
+    trust = SAME_SCALE**2 / (SAME_SCALE**2 + scatter2 / max(arms2, 1e-9))
+    off = 0.5 * math.log(abs(float(np.linalg.det(found.matrix[:2, :2]) / np.linalg.det(near[:2, :2]))))
+    matrix, middle = found.matrix.copy(), source.mean(axis=0)
+    matrix[:2, :2] *= math.exp((trust - 1.0) * off)
+    matrix[:2, 2] += tf.apply(found.matrix, middle[None])[0] - tf.apply(matrix, middle[None])[0]
+    rms = float(np.sqrt(np.mean(np.sum((tf.apply(matrix, source) - target) ** 2, axis=1))))
+    return replace(found, matrix=matrix, rms_px=rms)
 
 
 def _fluxes_agree(reference: StarReference, stars: StarCatalog, found: Candidate) -> bool:

@@ -99,12 +99,14 @@ class Interrupted:
         if last is None or not last.group or self.taking_is_over or not self.is_unchanged(last):
             return None
         path = self.path_of(last)
+        taken = [e.index for e in self.events if isinstance(e, FrameRecord) and e.file == last.file]
+        farthest = max(taken)  # a frame taken up again lies before it
         try:
-            more = count_frames(path) > last.index + 1
+            more = count_frames(path) > farthest + 1
         except FrameError:
             return None
         key = FileKey(os.path.realpath(path), last.size_bytes or 0, last.mtime_ns or 0)
-        return (path, key, last.index + 1) if more else None
+        return (path, key, farthest + 1) if more else None
 
 
 def check_masters(output: Path, begun_with: Sequence[MasterUse], present: Mapping[str, str]) -> None:

@@ -20,19 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livestack.base.durable import remove_leftovers
-from livestack.base.errors import LivestackError, SessionError, UnreadableFrame
-from livestack.base.folder import FileKey
+from livestack.base.errors import FrameError, LivestackError, SessionError, UnreadableFrame, VanishedFrame
+from livestack.base.folder import FileKey, look_at
 from livestack.base.frame import FrameInfo
 from livestack.base.journal import JOURNAL_NAME, Journal, MasterUse, PsfRecord, Record, SessionStart, WarningRecord
 from livestack.base.resources import available_memory, bins_frames, memory_sentence, thread_count
 from livestack.base.settings import Settings
 from livestack.base.version import software, version
 from livestack.engine.live_stack import LiveStack
+from livestack.formats import read_frame
 from livestack.kernels.bands import Bands
 from livestack.observers.observer import Observer
 from livestack.picture.composite import check_palette
 from livestack.session.checkpoint import FOLDER_NAME, MASKS_NAME, remove_checkpoints
 from livestack.session.commands import Commands
+from livestack.session.file_readiness import Arrival
 from livestack.session.finish import SessionEnd, finish, write_failure
 from livestack.session.journal_writer import JournalWriter
 from livestack.session.kernel_warmup import compile_loops, is_compiled
@@ -232,6 +234,7 @@ class Session:
 
     def _loop(self, parts: SessionParts, prefetcher: Prefetcher) -> None:
         stop, limit = self.stop_request, self.settings.ingest.max_frames
+        self._take_up_again(parts)
         while not stop.aborting.is_set():
             self._commands.carry_out(parts)
             if parts.status.paused and not stop.stopping.is_set():
@@ -244,6 +247,7 @@ class Session:
                 break
             elif isinstance(item, Read):
                 self._take(parts, item)
+                self._take_up_again(parts)
             elif isinstance(item, Unread):
                 self._refuse(parts, item.arrival.path, item.reason, item.message, item.arrival.key)
             elif isinstance(item, Refusal):
@@ -285,6 +289,23 @@ class Session:
             return
         self._touched = time.monotonic()
         parts.status.publish()
+
+    def _take_up_again(self, parts: SessionParts) -> None:
+        """Frames that were refused before their target or size was believed, from their files."""
+        waiting = parts.stack.targets.to_take_up
+        while waiting and not self.stop_request.aborting.is_set():
+            name, index = next(iter(waiting))
+            path = Path(name)
+            try:
+                begin = time.perf_counter()
+                found, frame = look_at(name), read_frame(path, index)
+                read_s = time.perf_counter() - begin
+                if found is None:
+                    raise VanishedFrame(f"{path.name}: is gone.")
+                self._take(parts, Read(Arrival(path, found.key), frame, parts.stack.prepare(frame), read_s))
+            except (FrameError, OSError) as error:
+                parts.status.say(f"{path.name}: should be taken up again, and cannot be read any more ({error}).")
+            waiting.pop((name, index), None)
 
     def _tell_memory(self, parts: SessionParts, info: FrameInfo) -> None:
         """What frames of this size need; said before the first one is stacked."""

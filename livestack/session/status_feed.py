@@ -59,6 +59,7 @@ class StatusFeed:
         self.object_override = ""
         self.paused = False
         self.n_refused = 0
+        self._refused: set[str] = set()
         self.sequence = 0
         self.frame_size = (1, 1)
         self.curves: Callable[[str], Curves | None] = lambda group: None
@@ -130,7 +131,12 @@ class StatusFeed:
 
     def _add(self, point: TrendPoint) -> None:
         self.trend.append(point)
-        self.n_refused += point.status == "refused"
+        if point.status == "refused":
+            self._refused.add(point.file)
+            self.n_refused += 1
+        elif point.file in self._refused:  # taken up again
+            self._refused.discard(point.file)
+            self.n_refused -= 1
 
     def recall(self, records: Sequence[Record]) -> None:
         """Take over what the journal of the interrupted session tells."""

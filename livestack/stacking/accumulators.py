@@ -141,7 +141,7 @@ class Stack:
         laid = self._lay(planes, matrix, normalisation, distortion)
         _, height, width = self.shape
         blank = np.zeros(width, dtype=np.float32)
-        none = np.zeros(7, dtype=np.float32)
+        none = np.zeros(8, dtype=np.float32)
         # copies of the rows next to each strip: the result must not depend on which thread comes first
         edges = {} if limits is None else {
             (c, y): self.mean[c, min(max(y, 0), height - 1)].copy()

@@ -33,6 +33,8 @@ class Limits:
     excess : share of the 3 x 3 range by which this frame may be out beyond that.
     blur : how much wider this frame's stars are than the stack's: its samples are expected at the mean plus blur times
         the mean's Laplacian (px^2; for small changes half the difference of sigma^2).
+    louder : (C,) variance of this frame's sky over that of the frames in the stack, at least 1: their scatter at a
+        pixel says as much more of this one's. None is 1.
     """
 
     floor: np.ndarray
@@ -42,13 +44,14 @@ class Limits:
     blur: float
     kappa: float
     prior_dof: float
+    louder: np.ndarray | None = None
 
     def of_channel(self, channel: int) -> np.ndarray:
-        """(7,) float32, as the kernels want them; see `kernels.sample_rows`."""
+        """(8,) float32, as the kernels want them; see `kernels.sample_rows`."""
         return np.array(
             [
                 self.kappa**2, self.prior_dof, self.floor[channel], self.slope[channel], self.structure**2,
-                self.excess**2, self.blur,
+                self.excess**2, self.blur, 1.0 if self.louder is None else self.louder[channel],
             ],
             dtype=np.float32,
         )  # fmt: skip

@@ -21,6 +21,8 @@ from livestack.stacking.rejected_samples import Added, RejectedSamples
 
 TILE_ROWS, TILE_COLUMNS = 128, 1024
 MIN_STRUCTURED = 100
+LIKE_NOISE = 2.5
+"""Ratio of the variances of the sky of frames that tell of each other's noise."""
 STRUCTURE_QUANTILE = 0.75
 """Of the squared shares that pixels on stars show, the one that stands for all: more than the median, for no two
 places on a star are alike."""
@@ -119,9 +121,11 @@ def start_robustly(stack: Stack, samples: Sequence[WarmSample], reject: bool, ba
 def fit_noise(stack: Stack, samples: Sequence[WarmSample], bands: Bands) -> NoiseModel | None:
     """Read noise and photon noise from the scatter of the warm-up frames on a tenth of the field.
 
-    Returns None with fewer than four samples. The floor is that of a frame whose own floor (`limits.floor`) is the
-    mean of the samples'; the interpolation's smoothing is thereby included.
+    Only frames of much the same noise tell, as many as there are: short and long exposures differ by more than their
+    number can even out. The floor of what is returned is a share of a frame's own (`limits.floor`), which includes the
+    interpolation's smoothing; the slope is that of a frame of factor 1. None with fewer than four such frames.
     """
+    samples = _of_like_noise(samples)
     if len(samples) < 4:
         return None
     channels, height, width = stack.shape
@@ -169,7 +173,17 @@ def fit_noise(stack: Stack, samples: Sequence[WarmSample], bands: Bands) -> Nois
     structure = (
         float(np.sqrt(max(0.0, np.quantile(share, STRUCTURE_QUANTILE)))) if len(share) >= MIN_STRUCTURED else None
     )
+    floor /= np.maximum(np.mean([s.limits.floor for s in samples], axis=0), 1e-12)
+    slope /= np.mean([s.normalisation.factor for s in samples], axis=0)
     return NoiseModel(floor, slope, structure)
+
+
+def _of_like_noise(samples: Sequence[WarmSample]) -> list[WarmSample]:
+    """As many as there are whose floors lie within LIKE_NOISE of each other; the quietest of as many."""
+    floors = np.array([float(np.mean(s.limits.floor)) for s in samples])
+    alike = [(floors >= least) & (floors <= LIKE_NOISE * least) for least in np.sort(floors)]
+    best = max(alike, key=np.count_nonzero)
+    return [sample for sample, is_one in zip(samples, best, strict=True) if is_one]
 
 
 def _warp_tile(stack: Stack, samples: Sequence[WarmSample], y0: int, y1: int, x0: int, x1: int) -> np.ndarray:

@@ -155,6 +155,34 @@ def test_two_stars_at_another_distance_are_not_those() -> None:
     assert isinstance(register_stars(known, other, [np.eye(3)], SETTINGS), Unregistered)
 
 
+def three(rng: np.random.Generator, truth: np.ndarray, noise: float, apart: float) -> tuple[StarReference, StarCatalog]:
+    """Three stars, whose centres are known to `noise` px."""
+    xy = 300.0 + apart * np.array([[0.0, 0.0], [1.2, 0.3], [0.5, 1.3]])
+    flux = np.array([9000.0, 6000.0, 4000.0])
+    frame = tf.apply(np.linalg.inv(truth), xy)
+    return StarReference(catalog(xy, flux, rng, noise), WIDTH, HEIGHT), catalog(frame, flux, rng, noise)
+
+
+def test_a_few_soft_stars_keep_the_scale_of_the_frame_before() -> None:
+    truth = move(1.0, 0.002, 12, -5)
+    scales = []
+    for seed in range(30):
+        known, stars = three(np.random.default_rng(seed), truth, 0.2, apart=100)
+        found = register_stars(known, stars, [move(1.0, 0.0, 10, -4)], SETTINGS)
+        if isinstance(found, Registration):
+            scales.append(tf.decompose(found.matrix, WIDTH, HEIGHT).scale)
+    assert len(scales) >= 20
+    assert np.sqrt(np.mean((np.array(scales) - 1) ** 2)) < 1.5e-3, "by the stars alone it is 2.5e-3"
+
+
+def test_a_few_sharp_stars_tell_another_scale() -> None:
+    truth = move(1.006, 0.002, 12, -5)
+    known, stars = three(np.random.default_rng(3), truth, 0.03, apart=500)
+    found = register_stars(known, stars, [move(1.0, 0.0, 10, -4)], SETTINGS)
+    assert isinstance(found, Registration)
+    assert tf.decompose(found.matrix, WIDTH, HEIGHT).scale == pytest.approx(1.006, abs=6e-4)
+
+
 def test_one_star_fixes_a_shift_under_the_last_rotation() -> None:
     rng = np.random.default_rng(11)
     truth = move(1.0, 0.3, 12, 5)

@@ -290,9 +290,46 @@ class TestRobustStart:
         stack = Stack(1, HEIGHT, WIDTH, origin=np.array([1000.0]))
         model = fit_noise(stack, warm(some), bands)
         assert model is not None
-        assert model.floor[0] == pytest.approx(36, rel=0.15)
+        assert model.floor[0] * 25 == pytest.approx(36, rel=0.15), "as a share of the floor that the frames said"
         assert model.slope[0] == pytest.approx(0.6, rel=0.15)
         assert fit_noise(stack, warm(some[:3]), bands) is None
+
+    def test_short_and_long_exposures_alternate(self, bands):
+        """Sky noise of 5 and 25 in turn, each frame saying its own: the model is right for both."""
+        samples = []
+        for one in alternating(np.random.default_rng(13), 10):
+            samples += warm([one[:4]], limit=one[4])
+        model = fit_noise(Stack(1, HEIGHT, WIDTH, origin=np.array([1000.0])), samples, bands)
+        assert model is not None
+        assert model.floor[0] == pytest.approx(1, rel=0.15)
+
+
+def alternating(rng: np.random.Generator, n: int) -> list[tuple]:
+    """Frames of an empty sky, quiet and loud in turn, with weights and limits after their own noise."""
+    out = []
+    for k in range(n):
+        sigma = (5.0, 25.0)[k % 2]
+        planes = rng.normal(1000.0, sigma, (1, *SHAPE)).astype(np.float32)
+        mean_variance = (25.0 + 625.0 / 25) / (1 + 1 / 25)  # of the stack's frames, by weight
+        louder = np.array([max(sigma**2 / mean_variance, 1.0)])
+        limit = Limits(np.array([sigma**2]), np.zeros(1), 0.1, 0.0, 0.0, 3.5, 12.0, louder)
+        out.append((planes, np.eye(3), Normalisation.identity(1), 25.0 / sigma**2, limit))
+    return out
+
+
+def test_the_loud_half_of_a_night_is_tested_with_its_own_noise(bands):
+    """A pixel's scatter is that of the quiet frames, by weight: 3.5 sigma of a loud one are refused, no more."""
+    stack = Stack(1, HEIGHT, WIDTH, origin=np.array([1000.0]))
+    shares = []
+    for planes, matrix, normalisation, weight, limit in alternating(np.random.default_rng(14), 40):
+        added = stack.add(planes, matrix, normalisation, weight, limit, bands)
+        shares.append(added.n_rejected / added.n_samples)
+    assert max(shares[11::2]) < 0.003
+    assert max(shares[10::2]) < 0.003
+    planes, matrix, normalisation, weight, limit = alternating(np.random.default_rng(15), 2)[1]
+    planes[0, 40] += 9 * 25
+    added = stack.add(planes, matrix, normalisation, weight, limit, bands)
+    assert added.n_rejected > 0.9 * WIDTH, "a trail in a loud frame is seen still"
 
 
 class TestStars:

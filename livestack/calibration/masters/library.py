@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from livestack.base.errors import FrameError, MasterError, UsageError
-from livestack.base.frame import FrameInfo, FrameKind, info_with_bayer
+from livestack.base.frame import FrameInfo, FrameKind, info_with_bayer, same_exposure
 from livestack.base.settings import CalibrationSettings
 from livestack.calibration.calibrate import MatchedMasters, describe_sensor
 from livestack.calibration.masters.files import Master
@@ -23,7 +23,6 @@ from livestack.calibration.masters.flaws import find_flaws
 from livestack.calibration.masters.grouping import kind_by_name
 from livestack.formats import is_frame_name, read_info
 
-EXPOSURE_TOLERANCE = 0.02
 DEAD_FLAT = 0.05
 """Where a flat is below this share of its mean it says nothing about the light."""
 MAX_STRETCH = 4.0
@@ -278,7 +277,7 @@ def _same_electronics(a: FrameInfo, b: FrameInfo) -> bool:
 def _same_exposure(a: FrameInfo, b: FrameInfo) -> bool:
     if a.exposure_s is None or b.exposure_s is None:
         return False
-    return abs(a.exposure_s - b.exposure_s) <= EXPOSURE_TOLERANCE * max(a.exposure_s, b.exposure_s)
+    return same_exposure(a.exposure_s, b.exposure_s)
 
 
 def _temperature_gap(a: FrameInfo, b: FrameInfo) -> float | None:
