@@ -106,6 +106,9 @@ class ReducedNight:
         self._variance = np.ones(shape, dtype=np.float32)
         self._count = np.zeros(shape, dtype=np.uint16)
         self._room: dict[str, np.ndarray] = {}
+        self._mesh = tuple(-(-side // kernel.PIECE) + 1 for side in shape)
+        y, x = np.mgrid[: self._mesh[0], : self._mesh[1]] * kernel.PIECE
+        self._places = grid.to_reference(np.stack([x.ravel(), y.ravel()], axis=1))
         sigma = grid.psf_sigma(fwhm_px)
         reach = 1 if sigma < 1.0 else 2
         taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -133,11 +136,9 @@ class ReducedNight:
         """
         grid = self.grid
         planes = data if data.ndim == 3 else data[None]
-        rows, columns = (-(-side // kernel.PIECE) + 1 for side in (grid.height, grid.width))
-        y, x = np.mgrid[:rows, :columns] * kernel.PIECE
-        places = grid.to_reference(np.stack([x.ravel(), y.ravel()], axis=1))
-        nodes = np.ascontiguousarray(to_frame(matrix, distortion, places).reshape(rows, columns, 2))
-        out = np.empty((grid.height, grid.width), dtype=np.float32)
+        nodes = np.ascontiguousarray(to_frame(matrix, distortion, self._places).reshape(*self._mesh, 2))
+        # frames that wait for each other before there is a mean are kept; later each takes the place of the one before
+        out = self._array("laid") if self.n_frames else np.empty((grid.height, grid.width), dtype=np.float32)
         bands.run(lambda a, b: kernel.reduce_rows(planes, nodes, grid.bin, out, a, b), grid.height)
         if len(defects):
             height, width = planes.shape[1:]
@@ -155,9 +156,9 @@ class ReducedNight:
         frames = np.empty((len(held), *self._mean.shape), dtype=np.float32)
         # the sky of each beside that of the first: what stays is part of the mean, a nebula and a gradient, too
         first, its_factor = held[0]
-        start = np.float32(its_factor) * first
+        start, all_known = np.float32(its_factor) * first, np.ones(first.shape, dtype=np.uint16)
         for out, (laid, factor) in zip(frames, held, strict=True):
-            level, _ = self._level(laid, factor, start)
+            level, _ = self._level(laid, factor, start, all_known)
             _subtract(laid, factor, level, out)
         bands.run(lambda a, b: kernel.median_rows(frames, self._mean, self._count, a, b), self.grid.height)
         sigma, share = self._structure(frames)
@@ -183,10 +184,9 @@ class ReducedNight:
         """
         count = None if learn else self._count.copy()
         height, width = self._mean.shape
-        known = np.where(self._count[::DOWN, ::ALONG] > 0, self._mean[::DOWN, ::ALONG], np.float32(np.nan))
-        level, sigma = self._level(laid, factor, known)
+        level, sigma = self._level(laid, factor, self._mean, self._count)
         sigmas = self._array("sigmas")
-        coarse = np.empty((height // 2, width // 2), dtype=np.float32)
+        coarse = self._array("coarse", (height // 2, width // 2))
         rows, columns = -(-height // kernel.BLOCK), -(-width // kernel.BLOCK)
         sums = np.zeros((rows, columns, 2), dtype=np.float32)
         bands.run(
@@ -198,12 +198,12 @@ class ReducedNight:
         )  # fmt: skip
         some = np.empty((height // SOME, width), dtype=np.float32)
         kernel.filter_some(sigmas, self._taps, SOME, some)
-        scale = 1.0 / max(_scatter(some[:, ::4]), 0.3)
+        scale = 1.0 / max(_scatter(some[:, ::8]), 0.3)
         around = _around(sums)
         weight = 0.5 * float(self._taps.sum()) ** 2
-        points = np.empty((height, width), dtype=np.int8)
+        points = self._array("points", dtype=np.int8)
         bands.run(lambda a, b: kernel.point_rows(sigmas, self._taps, around, weight, scale, points, a, b), height)
-        coarse *= np.float32(1.0 / max(_scatter(coarse[::8, ::4]), 0.5))
+        coarse *= np.float32(1.0 / max(_scatter(coarse[::16, ::4]), 0.5))
         if count is not None:
             self._count = count
         self.n_frames += 1
@@ -226,35 +226,32 @@ class ReducedNight:
         night._count = np.array(state["count"], dtype=np.uint16)
         return night
 
-    def _array(self, name: str) -> np.ndarray:
-        """Room that is used again by each frame."""
+    def _array(self, name: str, shape: tuple[int, int] | None = None, dtype: type = np.float32) -> np.ndarray:
+        """Room that is used again by each frame, of the mean's shape unless told otherwise."""
         if name not in self._room:
-            self._room[name] = np.zeros(self._mean.shape, dtype=np.float32)
+            self._room[name] = np.zeros(self._mean.shape if shape is None else shape, dtype=dtype)
         return self._room[name]
 
-    def _level(self, laid: np.ndarray, factor: float, beside: np.ndarray) -> tuple[np.ndarray, float]:
+    def _level(
+        self, laid: np.ndarray, factor: float, beside: np.ndarray, count: np.ndarray
+    ) -> tuple[np.ndarray, float]:
         """The sky of a frame beside another picture on a mesh (gy, gx) float32, and the sigma of a reduced pixel of it.
 
-        `beside` is of the shape of `laid`, or what is looked at of it.
+        `beside` is of the shape of `laid`, and known where `count` is not 0.
         """
         height, width = laid.shape
-        if beside.shape == laid.shape:
-            beside = beside[::DOWN, ::ALONG]
-        part = laid[::DOWN, ::ALONG] * np.float32(factor) - beside
         rows, columns = -(-height // MESH_PX), -(-width // MESH_PX)
-        tall, wide = MESH_PX // DOWN, MESH_PX // ALONG
-        padded = np.full((rows * tall, columns * wide), np.nan, dtype=np.float32)
-        padded[: part.shape[0], : part.shape[1]] = part
-        blocks = padded.reshape(rows, tall, columns, wide).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
-        blocks = np.sort(blocks, axis=1)  # NaN last
-        n = np.isfinite(blocks).sum(axis=1)
+        blocks = np.empty((rows * columns, (MESH_PX // DOWN) * (MESH_PX // ALONG)), dtype=np.float32)
+        n = np.zeros(rows * columns, dtype=np.int64)
+        kernel.differences_in_blocks(laid, factor, beside, count, MESH_PX, DOWN, ALONG, blocks, n)
+        blocks.sort(axis=1)
         enough = n >= 64
         if not enough.any():
             return np.zeros((rows + 1, columns + 1), dtype=np.float32), 1.0
         index = np.arange(len(blocks))
         middle = blocks[index, np.minimum(n // 2, blocks.shape[1] - 1)]
         low, high = blocks[index, (0.1587 * n).astype(int)], blocks[index, (0.8413 * n).astype(int)]
-        sigma = float(np.median(0.5 * (high - low)[enough]))
+        sigma = float(np.median(0.5 * (high[enough] - low[enough])))
         values = np.where(enough, middle, np.nan).reshape(rows, columns)
         return _nodes(values), max(sigma, 1e-6)
 
@@ -287,7 +284,7 @@ def _nodes(values: np.ndarray) -> np.ndarray:
         plane = np.full_like(x, float(np.median(values[known])))
     rest = np.where(known, values - plane, 0.0)
     filled = rest.copy()
-    for _ in range(3):  # cells without a value are like their neighbours
+    for _ in range(0 if known.all() else 3):  # cells without a value are like their neighbours
         weight = cv2.boxFilter(known.astype(float), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
         total = cv2.boxFilter(filled, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
         filled = np.where(known, filled, total / np.maximum(weight, 1e-9))
