@@ -920,6 +920,36 @@ def erase_line(image, x0, y0, x1, y1, reach):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def keep_trail(sigmas, variance, unit, x0, y0, x1, y1, reach, least, trails):
+    """Take what shines within `reach` pixels of a line into a picture of the brightest light of each place; in place.
+
+    Parameters
+    ----------
+    sigmas, variance : (H, W) float32, residuals and the variance that they are told in; unit : its root's, in ADU.
+    least : residuals below so many sigma are noise.
+    trails : (H, W) float32, ADU.
+    """
+    height, width = sigmas.shape
+    length = max(math.hypot(x1 - x0, y1 - y0), 1e-9)
+    cos = (x1 - x0) / length
+    sin = (y1 - y0) / length
+    for y in range(max(0, int(min(y0, y1) - reach)), min(height, int(max(y0, y1) + reach) + 2)):
+        left = min(x0, x1) - reach
+        right = max(x0, x1) + reach
+        if abs(sin) > 1e-6:
+            centre = x0 + (y - y0) * cos / sin
+            half = reach / abs(sin)
+            left = max(left, centre - half)
+            right = min(right, centre + half)
+        for x in range(max(0, int(left)), min(width, int(right) + 2)):
+            along = (x - x0) * cos + (y - y0) * sin
+            across = (y - y0) * cos - (x - x0) * sin
+            if -reach <= along <= length + reach and abs(across) <= reach and sigmas[y, x] > least:
+                light = np.float32(sigmas[y, x] * math.sqrt(variance[y, x]) * unit)
+                trails[y, x] = max(trails[y, x], light)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def refer_to_end(maps, gains, apart, blind, out, first, last):
     """Rows first..last of maps against the mean of the frames of another time, not as it was when each came.
 

@@ -75,6 +75,13 @@ class Passage:
         """Plain values, for `Passage(**state)`."""
         return asdict(self)
 
+    def distance_px(self, x: float, y: float) -> float:
+        """How far a place lies from the way between its ends."""
+        dx, dy = self.x1 - self.x0, self.y1 - self.y0
+        share = ((x - self.x0) * dx + (y - self.y0) * dy) / max(dx * dx + dy * dy, 1e-9)
+        share = min(max(share, 0.0), 1.0)
+        return math.hypot(x - self.x0 - share * dx, y - self.y0 - share * dy)
+
     @property
     def sentence(self) -> str:
         """What is said of it."""

@@ -30,6 +30,8 @@ SOME = 32
 """Of so many rows one is filtered to know how much they scatter."""
 DOWN, ALONG = 4, 4
 """Of so many rows, and pixels of a row, one is looked at for the sky."""
+TRAIL_SIGMA = 2.0
+"""Light of a trail below that is not told from noise."""
 FORGETS_AFTER = 400
 MAD_SIGMA = 1.4826
 STRUCTURE = 0.12
@@ -90,12 +92,37 @@ class Residual:
     sigma_adu: float
 
 
+@dataclass(frozen=True, eq=False)
+class Trails:
+    """The light of a night's streaks: at each place the brightest of them.
+
+    Attributes
+    ----------
+    light : (H, W) float32, ADU on the reference's scale, 0 where nothing passed.
+    """
+
+    light: np.ndarray
+    grid: Grid
+
+    def on_canvas(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        """(height, width) float32, of a canvas whose first pixel is reference (left, top)."""
+        (x, y), (x1, _) = self.grid.from_reference(np.array([[left, top], [left + 1, top]], dtype=float))
+        step = x1 - x
+        matrix = np.array([[step, 0.0, x], [0.0, step, y]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(self.light, matrix, (width, height), flags=flags))
+
+
 class ReducedNight:
     """The running mean of one group's reduced frames.
 
     Parameters
     ----------
     fwhm_px : of the reference's stars.
+
+    Attributes
+    ----------
+    trails : (H, W) float32, ADU, the brightest light of streaks at each place; None before there was one.
     """
 
     def __init__(self, grid: Grid, fwhm_px: float) -> None:
@@ -105,6 +132,8 @@ class ReducedNight:
         self._mean = np.zeros(shape, dtype=np.float32)
         self._variance = np.ones(shape, dtype=np.float32)
         self._count = np.zeros(shape, dtype=np.uint16)
+        self._first = np.zeros((0, 0), dtype=np.float32)
+        self.trails: np.ndarray | None = None
         self._room: dict[str, np.ndarray] = {}
         self._mesh = tuple(-(-side // kernel.PIECE) + 1 for side in shape)
         y, x = np.mgrid[: self._mesh[0], : self._mesh[1]] * kernel.PIECE
@@ -161,8 +190,24 @@ class ReducedNight:
             level, _ = self._level(laid, factor, start, all_known)
             _subtract(laid, factor, level, out)
         bands.run(lambda a, b: kernel.median_rows(frames, self._mean, self._count, a, b), self.grid.height)
+        self._first = self._mean.copy()
         sigma, share = self._structure(frames)
         bands.run(lambda a, b: kernel.prior_rows(self._mean, sigma, share, self._variance, a, b), self.grid.height)
+
+    @property
+    def first(self) -> np.ndarray:
+        """(H, W) float32, ADU, the mean of the first frames."""
+        return self._first
+
+    @property
+    def usual_known(self) -> np.ndarray:
+        """(H, W) bool, True where most frames showed something."""
+        return np.asarray(2 * self._count >= self._count.max(initial=0))
+
+    @property
+    def taps(self) -> np.ndarray:
+        """(2 r + 1,) float32, the separable filter for points of light."""
+        return self._taps
 
     @property
     def stars(self) -> np.ndarray:
@@ -209,11 +254,25 @@ class ReducedNight:
         self.n_frames += 1
         return Residual(sigmas, coarse, points, sigma)
 
+    def keep_trail(self, residual: Residual, ends: np.ndarray, reach: float) -> None:
+        """Let the light of a streak of the frame that was added last into the picture of the night's trails.
+
+        Parameters
+        ----------
+        ends : (2, 2) of the streak, reduced pixels; reach : so far to its side.
+        """
+        if self.trails is None:
+            self.trails = np.zeros(self._mean.shape, dtype=np.float32)
+        kernel.keep_trail(
+            residual.sigmas, self._variance, residual.sigma_adu, *np.ravel(ends), reach, TRAIL_SIGMA, self.trails
+        )
+
     def state(self) -> dict[str, Any]:
         """What `restored` needs."""
         return {
             "grid": (self.grid.bin, self.grid.width, self.grid.height), "fwhm": self.fwhm_px, "n": self.n_frames,
-            "mean": self._mean, "variance": self._variance, "count": self._count,
+            "mean": self._mean, "variance": self._variance, "count": self._count, "first": self._first,
+            "trails": self.trails,
         }  # fmt: skip
 
     @staticmethod
@@ -224,6 +283,8 @@ class ReducedNight:
         night._mean = np.array(state["mean"], dtype=np.float32)
         night._variance = np.array(state["variance"], dtype=np.float32)
         night._count = np.array(state["count"], dtype=np.uint16)
+        night._first = np.array(state["first"], dtype=np.float32)
+        night.trails = None if state["trails"] is None else np.array(state["trails"], dtype=np.float32)
         return night
 
     def _array(self, name: str, shape: tuple[int, int] | None = None, dtype: type = np.float32) -> np.ndarray:

@@ -34,7 +34,8 @@ CAP = 8.0
 FALSE_A_NIGHT = 0.03
 WINDOWS = 4
 """Spans of frames that are tried are worth so many independent ones."""
-LEAST_SIGMA = 6.4
+LEAST_SIGMA = 7.2
+"""Chance alone asks for about 6.4; sky and seeing that are not quite even make sums of so much, too."""
 LEAST_WAY_FWHM = 1.3
 SAME_PX = 5.0
 FEW_FRAMES, LEAST_SNR_IN_FEW = 8, 4.5

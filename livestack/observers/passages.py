@@ -23,8 +23,9 @@ from livestack.engine.states import Outcome
 from livestack.kernels import movers as kernel
 from livestack.kernels.bands import Bands
 from livestack.movers.map_store import MapStore
+from livestack.movers.newcomers import find_newcomers
 from livestack.movers.passages import Passage
-from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, MARGIN, Grid, ReducedNight
+from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, MARGIN, Grid, ReducedNight, Trails
 from livestack.movers.streaks import Streak, find_streaks
 from livestack.movers.tracking import find_tracks
 from livestack.registration import transform as tf
@@ -104,7 +105,7 @@ class Passages:
     """
 
     name: ClassVar[str] = "passages"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(
         self, settings: PassageSettings, bands: Bands, tell: Tell, alert: Callable[[str], None],
@@ -170,6 +171,13 @@ class Passages:
         self._start(group, watch, LEAST_FRAMES)
         self._find_movers(group, watch)
         return tuple(watch.found)
+
+    def trails(self, group: str) -> Trails | None:
+        """The light of all streaks so far; None where there was none."""
+        watch = self._groups.get(group)
+        if watch is None or watch.night.trails is None:
+            return None
+        return Trails(watch.night.trails, watch.night.grid)
 
     def close(self) -> None:
         """Give back what was kept for the end of the night."""
@@ -249,6 +257,7 @@ class Passages:
             self._found(group, watch, _as_passage(streak, laid))
             ends = night.grid.from_reference(np.array([[streak.x0, streak.y0], [streak.x1, streak.y1]]))
             reach = (1.5 * streak.width_px + 3.0) / night.grid.bin
+            night.keep_trail(residual, ends, reach)
             kernel.erase_line(residual.points, *ends.ravel(), reach)
         if watch.maps.append(residual.points):
             watch.seen.append(_Seen(laid.file, laid.time_utc, laid.matrix, laid.minutes, gain))
@@ -288,6 +297,22 @@ class Passages:
                 float(rate),
             )  # fmt: skip
             self._found(group, watch, moving)
+        self._find_newcomers(group, watch, gains)
+
+    def _find_newcomers(self, group: str, watch: _Watch, gains: np.ndarray) -> None:
+        """Stars that came; none where something moves: it, too, was not there when the night began."""
+        seen, night = watch.seen, watch.night
+        moving = [one for one in watch.found if one.kind == "mover"]
+        watch.found = [one for one in watch.found if one.kind != "newcomer"]
+        for star in find_newcomers(night, watch.maps.maps(), gains):
+            x, y = night.grid.to_reference(np.array([[star.x, star.y]]))[0].tolist()
+            if any(one.distance_px(x, y) < 2 * night.fwhm_px for one in moving):
+                continue
+            first, last = seen[star.first], seen[-1]
+            came = Passage(
+                "newcomer", first.file, last.file, star.n_seen, first.time_utc, x, y, x, y, night.fwhm_px, star.snr, 0.0
+            )
+            self._found(group, watch, came)
 
     def _found(self, group: str, watch: _Watch, passage: Passage) -> None:
         watch.found.append(passage)

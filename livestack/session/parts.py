@@ -23,7 +23,7 @@ from livestack.observers.photometry import Photometry
 from livestack.observers.plate_solving import PlateSolving
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
-from livestack.products.passage_files import write_passages
+from livestack.products.passage_files import write_passages, write_trails
 from livestack.products.saver import Saver
 from livestack.products.stack_files import write_preview
 from livestack.products.star_files import write_curves
@@ -131,7 +131,11 @@ class SessionParts:
             path = write_passages(self.output / group.name, found)
             if found:
                 self.status.say(f"{group.name}: {tally(found)} passed.")
-            self.saver.results.extend(one for one in (path,) if one not in self.saver.results)
+            written, trails = [path], self.passages.trails(group.name)
+            if trails is not None:
+                result = self.stack.result(group.name, copy=False)
+                written += write_trails(self.output / group.name, result, trails, self.settings, self.stack.bands)
+            self.saver.results.extend(one for one in written if one not in self.saver.results)
 
     def draw_active(self, otherwise: Group | None = None) -> None:
         """Draw the stack that is being filled."""
