@@ -11,7 +11,7 @@ import numpy as np
 from livestack.astrometry import Solved, Unsolved
 from livestack.base.errors import SessionError
 from livestack.base.journal import FollowRecord
-from livestack.base.settings import Settings
+from livestack.base.settings import PassageSettings, Settings
 from livestack.detection.psf import PSFModel
 from livestack.engine.events import Alert
 from livestack.engine.group import Group
@@ -23,6 +23,8 @@ from livestack.observers.photometry import Photometry
 from livestack.observers.plate_solving import PlateSolving
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
+from livestack.photometry.times import site_of
+from livestack.products.naming import Names
 from livestack.products.passage_files import write_passages, write_trails
 from livestack.products.saver import Saver
 from livestack.products.stack_files import write_preview
@@ -66,6 +68,7 @@ class SessionParts:
             settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
             journal.spoken, output / FOLDER_NAME, status.say,
         )  # fmt: skip
+        self._names = Names(settings.passages if settings.passages.enabled else PassageSettings(), status.say)
         status.curves = self.photometry.curves
         status.sky = self.sky.facts
         status.passed = lambda group: tally(self.passages.passages(group))
@@ -128,6 +131,8 @@ class SessionParts:
             found = self.passages.finish(group.name)
             if facts is not None:
                 found = tuple(on_sky(one, facts.sky.to_sky) for one in found)
+                info = group.members[0].info
+                found = self._names.given(found, site_of(info), info.exposure_s or 0.0)
             path = write_passages(self.output / group.name, found)
             if found:
                 self.status.say(f"{group.name}: {tally(found)} passed.")

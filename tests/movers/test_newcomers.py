@@ -1,4 +1,4 @@
-"""Stars that come: drawn frames with one that appears, one that was always there, a pixel of the sensor, and a mover."""
+"""Stars that come: drawn frames with two that appear, and a point that moves; and the picture of a night's trails."""
 
 from __future__ import annotations
 
