@@ -138,7 +138,7 @@ def name_body(one: Passage, files: Sequence[SmallBodies], site: Site | None) -> 
     if not math.isfinite(minutes):
         return ""
     best, name = math.radians(NEAR_DEG), ""
-    rate = _separation(begin, end) * math.degrees(1) * 3600.0 / minutes
+    rate = math.degrees(float(_separation(begin, end))) * 3600.0 / minutes
     for every in files:
         bodies = every.near(one.ra0_deg, one.dec0_deg, NEAR_DEG, jd, site)
         places = bodies.places(jd, site)
