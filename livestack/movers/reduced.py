@@ -138,10 +138,7 @@ class ReducedNight:
         self._mesh = tuple(-(-side // kernel.PIECE) + 1 for side in shape)
         y, x = np.mgrid[: self._mesh[0], : self._mesh[1]] * kernel.PIECE
         self._places = grid.to_reference(np.stack([x.ravel(), y.ravel()], axis=1))
-        sigma = grid.psf_sigma(fwhm_px)
-        reach = 1 if sigma < 1.0 else 2
-        taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-        self._taps = (taps / math.sqrt((taps**2).sum())).astype(np.float32)
+        self._taps = point_filter(grid.psf_sigma(fwhm_px))
 
     @property
     def mean(self) -> np.ndarray:
@@ -332,6 +329,20 @@ class ReducedNight:
             ratio = np.abs(part[:, steep]) / spread[steep]
             share = MAD_SIGMA * float(np.nanmedian(ratio))
         return sigma, float(np.clip(1.3 * share, 0.03, 0.4))
+
+
+def point_filter(sigma: float) -> np.ndarray:
+    """(2 r + 1,) float32, separable, for stars of that sigma, reduced pixels; white noise keeps its scatter."""
+    reach = 1 if sigma < 1.0 else 2
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.asarray(taps / math.sqrt((taps**2).sum()), dtype=np.float32)
+
+
+def filtered_sigma(sigma: float) -> float:
+    """Of a star of that sigma after `point_filter`."""
+    taps = point_filter(sigma).astype(float)
+    along = np.arange(len(taps)) - len(taps) // 2
+    return math.sqrt(sigma**2 + float((taps * along**2).sum() / taps.sum()))
 
 
 def _nodes(values: np.ndarray) -> np.ndarray:
