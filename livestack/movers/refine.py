@@ -6,9 +6,9 @@ then known to that over sqrt(N (N^2 - 1) / 12) a frame: for SNR 5 to 9, sigma 1.
 frame that is 0.1 to 10 %, so that a slow one in few frames cannot be known to 2 %.
 
 All frames between the first and the last count, those too in which noise hides it. First its light is fitted, as the
-maps cut it off at 7.9 sigma, its own trace in the mean of the other frames included; then, where it is fainter and leaves
-no such trace, its path is moved to where the sum of the filtered frames along it is largest, which is the most likely
-path.
+maps cut it off at 7.9 sigma, its own trace in the mean of the other frames included; then, where it is fainter and
+leaves no such trace, its path is moved to where the sum of the filtered frames along it is largest, which is the most
+likely path.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from livestack.kernels import movers as kernel
 from livestack.kernels.bands import Bands
 from livestack.movers.map_store import MapStore
 from livestack.movers.newcomers import find_newcomers
-from livestack.movers.passages import Passage
+from livestack.movers.passages import Passage, join_satellites
 from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, MARGIN, Grid, ReducedNight, Trails
 from livestack.movers.streaks import Streak, find_streaks
 from livestack.movers.tracking import find_tracks
@@ -170,7 +170,7 @@ class Passages:
             return ()
         self._start(group, watch, LEAST_FRAMES)
         self._find_movers(group, watch)
-        return tuple(watch.found)
+        return tuple(join_satellites(watch.found, [one.file for one in watch.seen]))
 
     def trails(self, group: str) -> Trails | None:
         """The light of all streaks so far; None where there was none."""

@@ -97,7 +97,8 @@ def name_satellite(one: Passage, satellites: Satellites, site: Site, exposure_s:
     """The satellite whose line fits a streak best; "" where none does."""
     ends = _vectors([one.ra0_deg, one.ra1_deg], [one.dec0_deg, one.dec1_deg])
     middle = julian_day(one.time_utc)
-    half = exposure_s / 2 + SLACK_S
+    # of several frames the time is that of the first, and between them the camera pauses
+    half = (one.n_frames - 0.5) * exposure_s * (1.0 if one.n_frames == 1 else 1.3) + SLACK_S
     moments = middle + np.linspace(-half, half, STEPS) / 86400.0
     rough = satellites.directions(moments, site)
     pole = np.cross(ends[0], ends[1])
