@@ -29,7 +29,7 @@ _WORDS = {
     "unknown": ("trail of unknown kind", "trails of unknown kind"),
 }
 JOINED_TURN_DEG, JOINED_OFF_PX, JOINED_GAP = 3.0, 6.0, 1.5
-"""A satellite goes on in the next frame along its line, no farther on than so many lengths: it moves between exposures."""
+"""A satellite goes on in the next frame along its line, no farther on than so many lengths."""
 _DIGITS = {"snr": 2, "rate_px_min": 4, "position_angle_deg": 2} | dict.fromkeys(
     ("ra0_deg", "dec0_deg", "ra1_deg", "dec1_deg"), 6
 )
