@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from livestack.movers.reduced import ReducedNight
+from livestack.movers.reduced import EVEN_PX, ReducedNight
 
 LEAST_SIGMA = 6.0
 """Of what the mean of the night gained, in units of the scatter of all such differences."""
@@ -28,12 +28,6 @@ NARROWEST = 0.6
 MOST_NEWCOMERS = 200
 MOST_WIDE_FWHM = 8.0
 """What is larger is no star: a cloud, a reflection."""
-STAR_SIGMA = 5.0
-"""In the mean of the first frames: what stands out so much was there."""
-EDGE = 15
-"""Reduced pixels over which the sky is taken to be even; so near to where it is not known nothing is looked for."""
-NEAR = 2
-"""Reduced pixels around a place in which nothing may have been."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +58,11 @@ def find_newcomers(night: ReducedNight, maps: np.ndarray, gains: np.ndarray) -> 
     number = len(maps)
     if number < LEAST_AFTER + LEAST_BEFORE or night.first.shape != night.mean.shape:
         return []
-    seen = cv2.erode(night.usual_known.astype(np.uint8), np.ones((EDGE, EDGE), dtype=np.uint8)) > 0
+    seen = cv2.erode(night.usual_known.astype(np.uint8), np.ones((EVEN_PX, EVEN_PX), dtype=np.uint8)) > 0
     gained = np.where(night.usual_known, night.mean - night.first, np.float32(0.0))
     smooth = cv2.sepFilter2D(gained, cv2.CV_32F, night.taps, night.taps)
-    smooth -= cv2.blur(smooth, (EDGE, EDGE))
-    smooth[_near_light(night.first, seen) | ~seen] = 0.0
+    smooth -= cv2.blur(smooth, (EVEN_PX, EVEN_PX))
+    smooth[night.first_lights(seen) | ~seen] = 0.0
     known = smooth[::3, ::3]
     scatter = 1.4826 * float(np.median(np.abs(known[known != 0]))) if (known != 0).sum() > 50 else math.inf
     if not math.isfinite(scatter) or scatter <= 0:
@@ -80,15 +74,6 @@ def find_newcomers(night: ReducedNight, maps: np.ndarray, gains: np.ndarray) -> 
     places = [middles[k] for k in range(1, number) if small[k]][:MOST_NEWCOMERS]
     found = [_judge(float(x), float(y), smooth, maps, gains, night) for x, y in places]
     return [one for one in found if one is not None]
-
-
-def _near_light(first: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """(H, W) bool, True within `NEAR` pixels of what stands out of the mean of the first frames, where it is `seen`."""
-    fine = first - cv2.blur(first, (EDGE, EDGE))
-    some = fine[::3, ::3][seen[::3, ::3]]
-    scatter = 1.4826 * float(np.median(np.abs(some))) if len(some) else 0.0
-    light = ((np.abs(fine) > STAR_SIGMA * scatter) & seen).astype(np.uint8)
-    return np.asarray(cv2.dilate(light, np.ones((2 * NEAR + 1, 2 * NEAR + 1), dtype=np.uint8)) > 0)
 
 
 def _judge(

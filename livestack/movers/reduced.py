@@ -26,6 +26,10 @@ MARGIN = kernel.PIECE
 MESH_PX = 64
 """Reduced pixels from one node of a frame's sky to the next."""
 STAR_VARIANCE = 1.8
+LIGHT_SIGMA, NEAR_PX = 5.0, 2
+"""What stands out so much of the mean of the first frames was there, so many reduced pixels around, too."""
+EVEN_PX = 15
+"""Reduced pixels over which the sky is taken to be even."""
 SOME = 32
 """Of so many rows one is filtered to know how much they scatter."""
 DOWN, ALONG = 4, 4
@@ -208,8 +212,20 @@ class ReducedNight:
 
     @property
     def stars(self) -> np.ndarray:
-        """(H, W) bool, True where residuals scatter much more than the sky's: stars."""
-        return np.asarray(self._variance > STAR_VARIANCE)
+        """(H, W) bool, True where there was light from the beginning, and residuals scatter more than the sky's."""
+        # what moves slowly makes residuals scatter, too, but where there was none
+        return np.asarray((self._variance > STAR_VARIANCE) & self.first_lights(self.usual_known))
+
+    def first_lights(self, seen: np.ndarray) -> np.ndarray:
+        """(H, W) bool, True within `NEAR_PX` pixels of what stands out of the first frames' mean where that is seen."""
+        if self._first.shape != self._mean.shape:
+            return np.zeros(self._mean.shape, dtype=bool)
+        fine = self._first - cv2.blur(self._first, (EVEN_PX, EVEN_PX))
+        some = fine[::3, ::3][seen[::3, ::3]]
+        scatter = MAD_SIGMA * float(np.median(np.abs(some))) if len(some) else 0.0
+        light = ((np.abs(fine) > LIGHT_SIGMA * scatter) & seen).astype(np.uint8)
+        side = 2 * NEAR_PX + 1
+        return np.asarray(cv2.dilate(light, np.ones((side, side), dtype=np.uint8)) > 0)
 
     @property
     def gain(self) -> float:

@@ -99,3 +99,9 @@ def test_the_table_has_the_columns_that_are_promised_and_comes_back() -> None:
     assert rows[0]["rate_px_min"] == ""
     assert [one.row() for one in from_rows(rows)] == [one.row() for one in passages]
     assert tally(passages) == "1 satellite, 1 moving point"
+
+
+def test_a_night_of_two_frames_ends_without_a_word() -> None:
+    told, _, watch = run(NIGHT, stop=2)
+    assert told == []
+    assert watch.trails("m-27") is None
