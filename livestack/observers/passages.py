@@ -33,6 +33,8 @@ from livestack.registration.distortion import to_reference
 
 MOST_HELD = 12
 """Frames that wait at most, however long the warm-up is."""
+DEFECT_REACH = 2
+"""Reduced pixels around a bad one that the filter for points smears its light over."""
 LONG_PX = 15_000_000
 """Reduced pixels of all frames that take longer than about a second to search."""
 ALERTS = {"meteor": "A meteor", "newcomer": "A star that was not there before"}
@@ -88,6 +90,10 @@ class _Watch:
     seen: list[_Seen] = field(default_factory=list)
     held: list[_Laid] = field(default_factory=list)
     found: list[Passage] = field(default_factory=list)
+    defects: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    """Flat indices of the bad pixels of a frame that are known by now."""
+    width: int = 0
+    """Of a frame, px."""
     is_full: bool = False
     """It was told that no more residuals are kept."""
 
@@ -209,6 +215,7 @@ class Passages:
         if watch is None or detected.data is None:
             return
         frame, info = detected.frame, detected.frame.info
+        watch.width, watch.defects = info.width, event.defects % (info.width * info.height)
         reduced = watch.night.lay(detected.data, placed.matrix, placed.distortion, event.defects, self._bands)
         right, bottom = info.width - 0.5, info.height - 0.5
         corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
@@ -277,8 +284,10 @@ class Passages:
         gains = np.array([one.gain for one in seen], dtype=np.float32)
         if len(seen) * night.grid.width * night.grid.height > LONG_PX:
             self._say(f"{group}: looking for what moves through {len(seen)} frames.")
+        maps = watch.maps.against_end(gains, night.stars, self._bands)
+        self._forget_defects(watch, maps)
         tracks = find_tracks(
-            watch.maps.against_end(gains, night.stars, self._bands),
+            maps,
             times,
             matrices,
             night.grid.bin,
@@ -298,6 +307,21 @@ class Passages:
             )  # fmt: skip
             self._found(group, watch, moving)
         self._find_newcomers(group, watch, gains)
+
+    @staticmethod
+    def _forget_defects(watch: _Watch, maps: np.ndarray) -> None:
+        """Take bad pixels of the sensor out of maps (N, H, W), in place: the first came before they were known."""
+        grid, bad = watch.night.grid, watch.defects
+        if not len(bad) or not watch.width:
+            return
+        xy = np.stack([bad % watch.width, bad // watch.width], axis=1).astype(float)
+        for image, one in zip(maps[:MOST_HELD], watch.seen, strict=False):
+            at = np.rint(grid.from_reference(tf.apply(one.matrix, xy))).astype(int)
+            for dy in range(-DEFECT_REACH, DEFECT_REACH + 1):
+                for dx in range(-DEFECT_REACH, DEFECT_REACH + 1):
+                    x, y = at[:, 0] + dx, at[:, 1] + dy
+                    inside = (x >= 0) & (y >= 0) & (x < grid.width) & (y < grid.height)
+                    image[y[inside], x[inside]] = 0
 
     def _find_newcomers(self, group: str, watch: _Watch, gains: np.ndarray) -> None:
         """Stars that came; none where something moves: it, too, was not there when the night began."""
