@@ -23,6 +23,7 @@ quality
 stacking
 following
 photometry picture movers
+ephemeris
 engine
 observers products
 session

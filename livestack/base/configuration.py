@@ -33,6 +33,9 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "quality": ("quality", "enabled"),
     "photometry": ("photometry", "enabled"),
     "passages": ("passages", "enabled"),
+    "tle": ("passages", "tle"),
+    "mpcorb": ("passages", "mpcorb"),
+    "comets": ("passages", "comets"),
     "final_pass": ("save", "final_pass"),
     "palette": ("render", "palette"),
     "formats": ("save", "formats"),
@@ -84,15 +87,25 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
         if not isinstance(part, dict):
             raise UsageError(f"{config}: [{section}] should be a section, found {part!r}.")
         part[field] = value
+        if name in NAMING:
+            part.setdefault("enabled", "passages" not in options or SWITCHES.get(options["passages"], False))
     try:
         return _anchored(Settings(**content))
     except ValidationError as error:
         raise UsageError(_explain(error, options)) from error
 
 
+NAMING = ("tle", "mpcorb", "comets")
+"""Options that name what passes: who gives one wants to know what does."""
+_PATHS = (
+    ("calibration", "masters"), ("registration", "reference"), ("save", "publish"), ("passages", "tle"),
+    ("passages", "mpcorb"), ("passages", "comets"),
+)  # fmt: skip
+
+
 def _anchored(settings: Settings) -> Settings:
     """The same with whole paths: a session may be resumed from another folder than it was begun in."""
-    for section, field in (("calibration", "masters"), ("registration", "reference"), ("save", "publish")):
+    for section, field in _PATHS:
         part = getattr(settings, section)
         path = getattr(part, field)
         if path is not None:

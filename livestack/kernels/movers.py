@@ -45,6 +45,59 @@ def _box(plane, left, top, size, height, width):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _box_of_two(plane, left, top):
+    """`_box` of two pixels in a side, which must lie within the plane."""
+    i = int(left)
+    j = int(top)
+    f = np.float32(left - i)
+    g = np.float32(top - j)
+    one = np.float32(1.0)
+    a, b, c = plane[j], plane[j + 1], plane[j + 2]
+    first = (one - g) * a[i] + b[i] + g * c[i]
+    middle = (one - g) * a[i + 1] + b[i + 1] + g * c[i + 1]
+    last = (one - g) * a[i + 2] + b[i + 2] + g * c[i + 2]
+    return np.float32(0.25) * ((one - f) * first + middle + f * last)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_rows(plane, low, span, top, slope, size, scratch, add):
+    """Sums of `size` rows of a plane, with fractions, of `span` columns from `low` on; with `add`, added to scratch.
+
+    The sums begin at `top` in the first column and `slope` lower in each one after it.
+    """
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
+    s = np.float32(slope)
+    begin = 0
+    while begin < span:
+        at = top + slope * begin
+        j = math.floor(at)
+        left = span - begin
+        if slope > 1e-9:
+            left = min(left, int((j + 1 - at) / slope) + 1)
+        elif slope < -1e-9:
+            left = min(left, int((at - j) / -slope) + 1)
+        g = np.float32(at - j)
+        to = scratch[begin : begin + left]
+        a = plane[j, low + begin : low + begin + left]
+        z = plane[j + size, low + begin : low + begin + left]
+        if size == 2:
+            b = plane[j + 1, low + begin : low + begin + left]
+            for c in range(left):
+                h = g + s * np.float32(c)
+                to[c] = (to[c] if add else zero) + ((one - h) * a[c] + b[c] + h * z[c])
+        else:
+            for c in range(left):
+                h = g + s * np.float32(c)
+                to[c] = (to[c] if add else zero) + ((one - h) * a[c] + h * z[c])
+            for v in range(1, size):
+                b = plane[j + v, low + begin : low + begin + left]
+                for c in range(left):
+                    to[c] += b[c]
+        begin += left
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def reduce_rows(planes, nodes, size, out, first, last):
     """Rows first..last of a frame made smaller onto the reduced reference; mean of its planes.
 
@@ -59,7 +112,8 @@ def reduce_rows(planes, nodes, size, out, first, last):
     columns = out.shape[1]
     half = 0.5 * size - 0.5
     step = 1.0 / PIECE
-    scratch = np.empty(PIECE * size + size + 2, dtype=np.float32)
+    scratch = np.zeros((PIECE * size + size + 3) // 2 * 2, dtype=np.float32)
+    pairs = scratch.reshape(-1, 2)
     one = np.float32(1.0)
     share = np.float32(1.0 / (size * size * n_planes))
     for y in range(first, last):
@@ -74,48 +128,46 @@ def reduce_rows(planes, nodes, size, out, first, last):
             y1 = (1 - t) * nodes[row, piece + 1, 1] + t * nodes[row + 1, piece + 1, 1] - half
             dx = (x1 - x0) * step
             dy = (y1 - y0) * step
+            to = out[y, k0 : k0 + number]
             sign = 1 if dx > 0 else -1
-            even = abs(x1 - x0 - sign * size * PIECE) < STRAIGHT and abs(y1 - y0) < STRAIGHT
+            even = abs(x1 - x0 - sign * size * PIECE) < STRAIGHT
             if even:
+                # the columns of the frame that all boxes of the piece need, and where their rows begin
                 left = x0 + 0.5 * (x1 - x0 - sign * size * PIECE)
-                top = 0.5 * (y0 + y1)
                 i = math.floor(left)
-                j = math.floor(top)
                 low = i if sign > 0 else i - size * (number - 1)
                 high = (i + size * (number - 1) if sign > 0 else i) + size
-                even = low >= 0 and high < width and j >= 0 and j + size < height
+                slope = dy / (sign * size)
+                top = y0 + slope * (low + half - left)
+                bottom = top + slope * (high - low)
+                even = low >= 0 and high < width and min(top, bottom) >= 0 and max(top, bottom) + size + 1 < height
             if not even:
-                for k in range(number):
-                    value = np.float32(0.0)
-                    for p in range(n_planes):
-                        value += _box(planes[p], x0 + k * dx, y0 + k * dy, size, height, width)
-                    out[y, k0 + k] = value / np.float32(n_planes)
+                ends = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+                whole = ends[0] >= 0 and ends[1] >= 0 and ends[2] + size < width - 1 and ends[3] + size < height - 1
+                for p in range(n_planes):
+                    plane = planes[p]
+                    for k in range(number):
+                        if size == 2 and whole:
+                            value = _box_of_two(plane, x0 + k * dx, y0 + k * dy)
+                        else:
+                            value = _box(plane, x0 + k * dx, y0 + k * dy, size, height, width)
+                        value /= np.float32(n_planes)
+                        to[k] = value if p == 0 else to[k] + value
                 continue
             f = np.float32(left - i)
-            g = np.float32(top - j)
-            span = high - low + 1
-            for c in range(span):
-                scratch[c] = np.float32(0.0)
             for p in range(n_planes):
-                plane = planes[p]
-                for v in range(size + 1):
-                    weight = (one - g) if v == 0 else (g if v == size else one)
-                    line = plane[j + v]
-                    for c in range(span):
-                        scratch[c] += weight * line[low + c]
-            at = i - low
+                _add_rows(planes[p], low, high - low + 1, top, slope, size, scratch, p > 0)
             if size == 2 and sign > 0:
                 for k in range(number):
-                    c = 2 * k
-                    value = (one - f) * scratch[c] + scratch[c + 1] + f * scratch[c + 2]
-                    out[y, k0 + k] = value * share
+                    to[k] = ((one - f) * pairs[k, 0] + pairs[k, 1] + f * pairs[k + 1, 0]) * share
                 continue
+            at = i - low
             for k in range(number):
                 c = at + sign * size * k
                 value = (one - f) * scratch[c] + f * scratch[c + size]
                 for u in range(1, size):
                     value += scratch[c + u]
-                out[y, k0 + k] = value * share
+                to[k] = value * share
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -133,6 +185,37 @@ def level_row(mesh, y, step, out):
         k0 = piece * step
         for k in range(k0, min(k0 + step, out.shape[0])):
             out[k] = a + slope * np.float32(k - k0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def differences_in_blocks(image, factor, beside, count, step, down, along, blocks, numbers):
+    """What `factor` times an image differs by from another, of blocks of `step` pixels a side.
+
+    Parameters
+    ----------
+    image, beside : (H, W) float32; count : (H, W) uint16, 0 where `beside` is not known.
+    down, along : of so many rows, and pixels of a row, one is looked at.
+    blocks : (gy gx, (step / down) (step / along)) float32, filled, +inf after the last that is known.
+    numbers : (gy gx,) int64 of those that are known, filled.
+    """
+    height, width = image.shape
+    columns = (width + step - 1) // step
+    f = np.float32(factor)
+    blocks[:] = np.float32(np.inf)
+    numbers[:] = 0
+    most = np.float32(3e38)
+    for y in range(0, height, down):
+        line, other, known = image[y], beside[y], count[y]
+        for column in range(columns):
+            block = y // step * columns + column
+            n = numbers[block]
+            to = blocks[block]
+            for x in range(column * step, min((column + 1) * step, width), along):
+                value = f * line[x] - other[x]
+                if known[x] > 0 and abs(value) < most:
+                    to[n] = value
+                    n += 1
+            numbers[block] = n
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -834,6 +917,36 @@ def erase_line(image, x0, y0, x1, y1, reach):
             across = (y - y0) * cos - (x - x0) * sin
             if -reach <= along <= length + reach and abs(across) <= reach:
                 image[y, x] = np.int8(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def keep_trail(sigmas, variance, unit, x0, y0, x1, y1, reach, least, trails):
+    """Take what shines within `reach` pixels of a line into a picture of the brightest light of each place; in place.
+
+    Parameters
+    ----------
+    sigmas, variance : (H, W) float32, residuals and the variance that they are told in; unit : its root's, in ADU.
+    least : residuals below so many sigma are noise.
+    trails : (H, W) float32, ADU.
+    """
+    height, width = sigmas.shape
+    length = max(math.hypot(x1 - x0, y1 - y0), 1e-9)
+    cos = (x1 - x0) / length
+    sin = (y1 - y0) / length
+    for y in range(max(0, int(min(y0, y1) - reach)), min(height, int(max(y0, y1) + reach) + 2)):
+        left = min(x0, x1) - reach
+        right = max(x0, x1) + reach
+        if abs(sin) > 1e-6:
+            centre = x0 + (y - y0) * cos / sin
+            half = reach / abs(sin)
+            left = max(left, centre - half)
+            right = min(right, centre + half)
+        for x in range(max(0, int(left)), min(width, int(right) + 2)):
+            along = (x - x0) * cos + (y - y0) * sin
+            across = (y - y0) * cos - (x - x0) * sin
+            if -reach <= along <= length + reach and abs(across) <= reach and sigmas[y, x] > least:
+                light = np.float32(sigmas[y, x] * math.sqrt(variance[y, x]) * unit)
+                trails[y, x] = max(trails[y, x], light)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -57,14 +57,14 @@ class MapStore:
         return store
 
     def append(self, image: np.ndarray) -> bool:
-        """Keep one more (H, W) int8; False where there is no room for it."""
+        """Keep a copy of one more (H, W) int8; False where there is no room for it."""
         if self._n >= self._room:
             return False
         if self._path is None:
-            self._kept.append(image)
+            self._kept.append(image.copy())
         else:
             with self._path.open("ab") as file:
-                file.write(image.tobytes())
+                file.write(np.ascontiguousarray(image).data)
         self._n += 1
         return True
 

@@ -28,6 +28,8 @@ _WORDS = {
     "newcomer": ("new star", "new stars"),
     "unknown": ("trail of unknown kind", "trails of unknown kind"),
 }
+JOINED_TURN_DEG, JOINED_OFF_PX, JOINED_GAP = 3.0, 6.0, 1.5
+"""A satellite goes on in the next frame along its line, no farther on than so many lengths."""
 _DIGITS = {"snr": 2, "rate_px_min": 4, "position_angle_deg": 2} | dict.fromkeys(
     ("ra0_deg", "dec0_deg", "ra1_deg", "dec1_deg"), 6
 )
@@ -76,6 +78,18 @@ class Passage:
         return asdict(self)
 
     @property
+    def length_px(self) -> float:
+        """From end to end."""
+        return math.hypot(self.x1 - self.x0, self.y1 - self.y0)
+
+    def distance_px(self, x: float, y: float) -> float:
+        """How far a place lies from the way between its ends."""
+        dx, dy = self.x1 - self.x0, self.y1 - self.y0
+        share = ((x - self.x0) * dx + (y - self.y0) * dy) / max(dx * dx + dy * dy, 1e-9)
+        share = min(max(share, 0.0), 1.0)
+        return math.hypot(x - self.x0 - share * dx, y - self.y0 - share * dy)
+
+    @property
     def sentence(self) -> str:
         """What is said of it."""
         word = _WORDS[self.kind][0]
@@ -87,7 +101,8 @@ class Passage:
                 f"{what} from pixel {self.x0:.0f}, {self.y0:.0f} to {self.x1:.0f}, {self.y1:.0f} in {self.n_frames} "
                 f"frames, {self.rate_px_min:.3g} px a minute"
             )
-        return f"{what} in {self.first_file}, {math.hypot(self.x1 - self.x0, self.y1 - self.y0):.0f} px long"
+        where = self.first_file if self.n_frames == 1 else f"{self.n_frames} frames from {self.first_file} on"
+        return f"{what} in {where}, {self.length_px:.0f} px long"
 
 
 def _cell(column: str, value: object) -> str:
@@ -109,6 +124,56 @@ def on_sky(passage: Passage, to_sky: Callable[[np.ndarray], np.ndarray]) -> Pass
     return replace(
         passage, ra0_deg=ra0, dec0_deg=dec0, ra1_deg=ra1, dec1_deg=dec1,
         position_angle_deg=math.nan if passage.kind == "newcomer" else angle,
+    )  # fmt: skip
+
+
+def join_satellites(passages: Iterable[Passage], files: Sequence[str]) -> list[Passage]:
+    """The same with satellites that go on from one frame to the next as one each, in their first place.
+
+    Parameters
+    ----------
+    files : of the frames, in the order in which they were taken.
+    """
+    number = {file: k for k, file in enumerate(files)}
+    joined: list[Passage] = []
+    for one in passages:
+        before = next((k for k in reversed(range(len(joined))) if _goes_on(joined[k], one, number)), None)
+        if before is None:
+            joined.append(one)
+        else:
+            joined[before] = _as_one(joined[before], one)
+    return joined
+
+
+def _goes_on(one: Passage, later: Passage, number: Mapping[str, int]) -> bool:
+    """True when the streak of the frame after another's last is on its line, behind one of its ends, and as long."""
+    if not (one.kind == later.kind == "satellite") or later.n_frames != 1:
+        return False
+    if number.get(one.last_file, -2) + 1 != number.get(later.first_file, -1):
+        return False
+    length, its = one.length_px / one.n_frames, later.length_px
+    turn = math.atan2(later.y1 - later.y0, later.x1 - later.x0) - math.atan2(one.y1 - one.y0, one.x1 - one.x0)
+    if not 0.7 < its / max(length, 1e-9) < 1.4 or abs(math.sin(turn)) > math.sin(math.radians(JOINED_TURN_DEG)):
+        return False
+    way = np.array([one.x1 - one.x0, one.y1 - one.y0]) / max(one.length_px, 1e-9)
+    ends = np.array([[later.x0, later.y0], [later.x1, later.y1]]) - (one.x0, one.y0)
+    along, across = ends @ way, ends @ np.array([-way[1], way[0]])
+    gap = max(float(along.min()) - one.length_px, -float(along.max()))
+    if one.n_frames > 1 and float(along.min()) < one.length_px - JOINED_OFF_PX:
+        return False  # it has a direction by now
+    off = JOINED_OFF_PX + math.sin(math.radians(JOINED_TURN_DEG)) * max(gap, 0.0)
+    return -JOINED_OFF_PX < gap < JOINED_GAP * length and float(np.abs(across).max()) < off
+
+
+def _as_one(one: Passage, later: Passage) -> Passage:
+    """Two parts of a satellite's way, from where it was first to where it was last."""
+    ends = np.array([[one.x0, one.y0], [one.x1, one.y1], [later.x0, later.y0], [later.x1, later.y1]])
+    apart = np.hypot(*(ends[:2, None] - ends[None, 2:]).transpose(2, 0, 1))
+    begin, end = np.unravel_index(int(apart.argmax()), apart.shape)
+    (x0, y0), (x1, y1) = ends[begin].tolist(), ends[2 + end].tolist()
+    return replace(
+        one, last_file=later.last_file, n_frames=one.n_frames + 1, x0=x0, y0=y0, x1=x1, y1=y1,
+        snr=max(one.snr, later.snr),
     )  # fmt: skip
 
 

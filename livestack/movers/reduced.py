@@ -26,10 +26,16 @@ MARGIN = kernel.PIECE
 MESH_PX = 64
 """Reduced pixels from one node of a frame's sky to the next."""
 STAR_VARIANCE = 1.8
+LIGHT_SIGMA, NEAR_PX = 5.0, 2
+"""What stands out so much of the mean of the first frames was there, so many reduced pixels around, too."""
+EVEN_PX = 15
+"""Reduced pixels over which the sky is taken to be even."""
 SOME = 32
 """Of so many rows one is filtered to know how much they scatter."""
 DOWN, ALONG = 4, 4
 """Of so many rows, and pixels of a row, one is looked at for the sky."""
+TRAIL_SIGMA = 2.0
+"""Light of a trail below that is not told from noise."""
 FORGETS_AFTER = 400
 MAD_SIGMA = 1.4826
 STRUCTURE = 0.12
@@ -90,12 +96,37 @@ class Residual:
     sigma_adu: float
 
 
+@dataclass(frozen=True, eq=False)
+class Trails:
+    """The light of a night's streaks: at each place the brightest of them.
+
+    Attributes
+    ----------
+    light : (H, W) float32, ADU on the reference's scale, 0 where nothing passed.
+    """
+
+    light: np.ndarray
+    grid: Grid
+
+    def on_canvas(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        """(height, width) float32, of a canvas whose first pixel is reference (left, top)."""
+        (x, y), (x1, _) = self.grid.from_reference(np.array([[left, top], [left + 1, top]], dtype=float))
+        step = x1 - x
+        matrix = np.array([[step, 0.0, x], [0.0, step, y]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(self.light, matrix, (width, height), flags=flags))
+
+
 class ReducedNight:
     """The running mean of one group's reduced frames.
 
     Parameters
     ----------
     fwhm_px : of the reference's stars.
+
+    Attributes
+    ----------
+    trails : (H, W) float32, ADU, the brightest light of streaks at each place; None before there was one.
     """
 
     def __init__(self, grid: Grid, fwhm_px: float) -> None:
@@ -105,11 +136,13 @@ class ReducedNight:
         self._mean = np.zeros(shape, dtype=np.float32)
         self._variance = np.ones(shape, dtype=np.float32)
         self._count = np.zeros(shape, dtype=np.uint16)
+        self._first = np.zeros((0, 0), dtype=np.float32)
+        self.trails: np.ndarray | None = None
         self._room: dict[str, np.ndarray] = {}
-        sigma = grid.psf_sigma(fwhm_px)
-        reach = 1 if sigma < 1.0 else 2
-        taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-        self._taps = (taps / math.sqrt((taps**2).sum())).astype(np.float32)
+        self._mesh = tuple(-(-side // kernel.PIECE) + 1 for side in shape)
+        y, x = np.mgrid[: self._mesh[0], : self._mesh[1]] * kernel.PIECE
+        self._places = grid.to_reference(np.stack([x.ravel(), y.ravel()], axis=1))
+        self._taps = point_filter(grid.psf_sigma(fwhm_px))
 
     @property
     def mean(self) -> np.ndarray:
@@ -133,11 +166,9 @@ class ReducedNight:
         """
         grid = self.grid
         planes = data if data.ndim == 3 else data[None]
-        rows, columns = (-(-side // kernel.PIECE) + 1 for side in (grid.height, grid.width))
-        y, x = np.mgrid[:rows, :columns] * kernel.PIECE
-        places = grid.to_reference(np.stack([x.ravel(), y.ravel()], axis=1))
-        nodes = np.ascontiguousarray(to_frame(matrix, distortion, places).reshape(rows, columns, 2))
-        out = np.empty((grid.height, grid.width), dtype=np.float32)
+        nodes = np.ascontiguousarray(to_frame(matrix, distortion, self._places).reshape(*self._mesh, 2))
+        # frames that wait for each other before there is a mean are kept; later each takes the place of the one before
+        out = self._array("laid") if self.n_frames else np.empty((grid.height, grid.width), dtype=np.float32)
         bands.run(lambda a, b: kernel.reduce_rows(planes, nodes, grid.bin, out, a, b), grid.height)
         if len(defects):
             height, width = planes.shape[1:]
@@ -155,18 +186,46 @@ class ReducedNight:
         frames = np.empty((len(held), *self._mean.shape), dtype=np.float32)
         # the sky of each beside that of the first: what stays is part of the mean, a nebula and a gradient, too
         first, its_factor = held[0]
-        start = np.float32(its_factor) * first
+        start, all_known = np.float32(its_factor) * first, np.ones(first.shape, dtype=np.uint16)
         for out, (laid, factor) in zip(frames, held, strict=True):
-            level, _ = self._level(laid, factor, start)
+            level, _ = self._level(laid, factor, start, all_known)
             _subtract(laid, factor, level, out)
         bands.run(lambda a, b: kernel.median_rows(frames, self._mean, self._count, a, b), self.grid.height)
+        self._first = self._mean.copy()
         sigma, share = self._structure(frames)
         bands.run(lambda a, b: kernel.prior_rows(self._mean, sigma, share, self._variance, a, b), self.grid.height)
 
     @property
+    def first(self) -> np.ndarray:
+        """(H, W) float32, ADU, the mean of the first frames."""
+        return self._first
+
+    @property
+    def usual_known(self) -> np.ndarray:
+        """(H, W) bool, True where most frames showed something."""
+        return np.asarray(2 * self._count >= self._count.max(initial=0))
+
+    @property
+    def taps(self) -> np.ndarray:
+        """(2 r + 1,) float32, the separable filter for points of light."""
+        return self._taps
+
+    @property
     def stars(self) -> np.ndarray:
-        """(H, W) bool, True where residuals scatter much more than the sky's: stars."""
-        return np.asarray(self._variance > STAR_VARIANCE)
+        """(H, W) bool, True where there was light from the beginning, and residuals scatter more than the sky's."""
+        # what moves slowly makes residuals scatter, too, but where there was none
+        return np.asarray((self._variance > STAR_VARIANCE) & self.first_lights(self.usual_known))
+
+    def first_lights(self, seen: np.ndarray) -> np.ndarray:
+        """(H, W) bool, True within `NEAR_PX` pixels of what stands out of the first frames' mean where that is seen."""
+        if self._first.shape != self._mean.shape:
+            return np.zeros(self._mean.shape, dtype=bool)
+        fine = self._first - cv2.blur(self._first, (EVEN_PX, EVEN_PX))
+        some = fine[::3, ::3][seen[::3, ::3]]
+        scatter = MAD_SIGMA * float(np.median(np.abs(some))) if len(some) else 0.0
+        light = ((np.abs(fine) > LIGHT_SIGMA * scatter) & seen).astype(np.uint8)
+        side = 2 * NEAR_PX + 1
+        return np.asarray(cv2.dilate(light, np.ones((side, side), dtype=np.uint8)) > 0)
 
     @property
     def gain(self) -> float:
@@ -183,10 +242,9 @@ class ReducedNight:
         """
         count = None if learn else self._count.copy()
         height, width = self._mean.shape
-        known = np.where(self._count[::DOWN, ::ALONG] > 0, self._mean[::DOWN, ::ALONG], np.float32(np.nan))
-        level, sigma = self._level(laid, factor, known)
+        level, sigma = self._level(laid, factor, self._mean, self._count)
         sigmas = self._array("sigmas")
-        coarse = np.empty((height // 2, width // 2), dtype=np.float32)
+        coarse = self._array("coarse", (height // 2, width // 2))
         rows, columns = -(-height // kernel.BLOCK), -(-width // kernel.BLOCK)
         sums = np.zeros((rows, columns, 2), dtype=np.float32)
         bands.run(
@@ -198,22 +256,36 @@ class ReducedNight:
         )  # fmt: skip
         some = np.empty((height // SOME, width), dtype=np.float32)
         kernel.filter_some(sigmas, self._taps, SOME, some)
-        scale = 1.0 / max(_scatter(some[:, ::4]), 0.3)
+        scale = 1.0 / max(_scatter(some[:, ::8]), 0.3)
         around = _around(sums)
         weight = 0.5 * float(self._taps.sum()) ** 2
-        points = np.empty((height, width), dtype=np.int8)
+        points = self._array("points", dtype=np.int8)
         bands.run(lambda a, b: kernel.point_rows(sigmas, self._taps, around, weight, scale, points, a, b), height)
-        coarse *= np.float32(1.0 / max(_scatter(coarse[::8, ::4]), 0.5))
+        coarse *= np.float32(1.0 / max(_scatter(coarse[::16, ::4]), 0.5))
         if count is not None:
             self._count = count
         self.n_frames += 1
         return Residual(sigmas, coarse, points, sigma)
 
+    def keep_trail(self, residual: Residual, ends: np.ndarray, reach: float) -> None:
+        """Let the light of a streak of the frame that was added last into the picture of the night's trails.
+
+        Parameters
+        ----------
+        ends : (2, 2) of the streak, reduced pixels; reach : so far to its side.
+        """
+        if self.trails is None:
+            self.trails = np.zeros(self._mean.shape, dtype=np.float32)
+        kernel.keep_trail(
+            residual.sigmas, self._variance, residual.sigma_adu, *np.ravel(ends), reach, TRAIL_SIGMA, self.trails
+        )
+
     def state(self) -> dict[str, Any]:
         """What `restored` needs."""
         return {
             "grid": (self.grid.bin, self.grid.width, self.grid.height), "fwhm": self.fwhm_px, "n": self.n_frames,
-            "mean": self._mean, "variance": self._variance, "count": self._count,
+            "mean": self._mean, "variance": self._variance, "count": self._count, "first": self._first,
+            "trails": self.trails,
         }  # fmt: skip
 
     @staticmethod
@@ -224,37 +296,36 @@ class ReducedNight:
         night._mean = np.array(state["mean"], dtype=np.float32)
         night._variance = np.array(state["variance"], dtype=np.float32)
         night._count = np.array(state["count"], dtype=np.uint16)
+        night._first = np.array(state["first"], dtype=np.float32)
+        night.trails = None if state["trails"] is None else np.array(state["trails"], dtype=np.float32)
         return night
 
-    def _array(self, name: str) -> np.ndarray:
-        """Room that is used again by each frame."""
+    def _array(self, name: str, shape: tuple[int, int] | None = None, dtype: type = np.float32) -> np.ndarray:
+        """Room that is used again by each frame, of the mean's shape unless told otherwise."""
         if name not in self._room:
-            self._room[name] = np.zeros(self._mean.shape, dtype=np.float32)
+            self._room[name] = np.zeros(self._mean.shape if shape is None else shape, dtype=dtype)
         return self._room[name]
 
-    def _level(self, laid: np.ndarray, factor: float, beside: np.ndarray) -> tuple[np.ndarray, float]:
+    def _level(
+        self, laid: np.ndarray, factor: float, beside: np.ndarray, count: np.ndarray
+    ) -> tuple[np.ndarray, float]:
         """The sky of a frame beside another picture on a mesh (gy, gx) float32, and the sigma of a reduced pixel of it.
 
-        `beside` is of the shape of `laid`, or what is looked at of it.
+        `beside` is of the shape of `laid`, and known where `count` is not 0.
         """
         height, width = laid.shape
-        if beside.shape == laid.shape:
-            beside = beside[::DOWN, ::ALONG]
-        part = laid[::DOWN, ::ALONG] * np.float32(factor) - beside
         rows, columns = -(-height // MESH_PX), -(-width // MESH_PX)
-        tall, wide = MESH_PX // DOWN, MESH_PX // ALONG
-        padded = np.full((rows * tall, columns * wide), np.nan, dtype=np.float32)
-        padded[: part.shape[0], : part.shape[1]] = part
-        blocks = padded.reshape(rows, tall, columns, wide).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
-        blocks = np.sort(blocks, axis=1)  # NaN last
-        n = np.isfinite(blocks).sum(axis=1)
+        blocks = np.empty((rows * columns, (MESH_PX // DOWN) * (MESH_PX // ALONG)), dtype=np.float32)
+        n = np.zeros(rows * columns, dtype=np.int64)
+        kernel.differences_in_blocks(laid, factor, beside, count, MESH_PX, DOWN, ALONG, blocks, n)
+        blocks.sort(axis=1)
         enough = n >= 64
         if not enough.any():
             return np.zeros((rows + 1, columns + 1), dtype=np.float32), 1.0
         index = np.arange(len(blocks))
         middle = blocks[index, np.minimum(n // 2, blocks.shape[1] - 1)]
         low, high = blocks[index, (0.1587 * n).astype(int)], blocks[index, (0.8413 * n).astype(int)]
-        sigma = float(np.median(0.5 * (high - low)[enough]))
+        sigma = float(np.median(0.5 * (high[enough] - low[enough])))
         values = np.where(enough, middle, np.nan).reshape(rows, columns)
         return _nodes(values), max(sigma, 1e-6)
 
@@ -276,6 +347,20 @@ class ReducedNight:
         return sigma, float(np.clip(1.3 * share, 0.03, 0.4))
 
 
+def point_filter(sigma: float) -> np.ndarray:
+    """(2 r + 1,) float32, separable, for stars of that sigma, reduced pixels; white noise keeps its scatter."""
+    reach = 1 if sigma < 1.0 else 2
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.asarray(taps / math.sqrt((taps**2).sum()), dtype=np.float32)
+
+
+def filtered_sigma(sigma: float) -> float:
+    """Of a star of that sigma after `point_filter`."""
+    taps = point_filter(sigma).astype(float)
+    along = np.arange(len(taps)) - len(taps) // 2
+    return math.sqrt(sigma**2 + float((taps * along**2).sum() / taps.sum()))
+
+
 def _nodes(values: np.ndarray) -> np.ndarray:
     """(gy + 1, gx + 1) float32 corners of cells from their middles (gy, gx); cells without a value take others'."""
     known = np.isfinite(values)
@@ -287,7 +372,7 @@ def _nodes(values: np.ndarray) -> np.ndarray:
         plane = np.full_like(x, float(np.median(values[known])))
     rest = np.where(known, values - plane, 0.0)
     filled = rest.copy()
-    for _ in range(3):  # cells without a value are like their neighbours
+    for _ in range(0 if known.all() else 3):  # cells without a value are like their neighbours
         weight = cv2.boxFilter(known.astype(float), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
         total = cv2.boxFilter(filled, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
         filled = np.where(known, filled, total / np.maximum(weight, 1e-9))

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from livestack.kernels import movers as kernel
 from livestack.kernels.bands import Bands
+from livestack.movers.map_store import APART
+from livestack.movers.reduced import Grid, filtered_sigma
+from livestack.movers.refine import refine_ends
 from livestack.registration.distortion import to_frame
 
 BLOCK = 8
@@ -34,7 +37,8 @@ CAP = 8.0
 FALSE_A_NIGHT = 0.03
 WINDOWS = 4
 """Spans of frames that are tried are worth so many independent ones."""
-LEAST_SIGMA = 6.4
+LEAST_SIGMA = 7.2
+"""Chance alone asks for about 6.4; sky and seeing that are not quite even make sums of so much, too."""
 LEAST_WAY_FWHM = 1.3
 SAME_PX = 5.0
 FEW_FRAMES, LEAST_SNR_IN_FEW = 8, 4.5
@@ -144,8 +148,16 @@ def find_tracks(
         explained.append(whole)  # what is no mover is not told in pieces either
         one = _judge(maps, times, matrices, its_ranges[k], own, float(sums[k]), bin_px, fwhm_px)
         if one is not None:
-            tracks.append(one)
+            tracks.append(_refined(one, maps, times, bin_px, fwhm_px))
     return tracks
+
+
+def _refined(one: Track, maps: np.ndarray, times: np.ndarray, bin_px: int, fwhm_px: float) -> Track:
+    """A track with the ends that its light fits best."""
+    sigma = filtered_sigma(Grid(bin_px, 0, 0).psf_sigma(fwhm_px))
+    ends = np.array([one.x0, one.y0, one.x1, one.y1])
+    x0, y0, x1, y1 = refine_ends(maps, times, one.first, one.last, ends, sigma, min(APART, len(maps) // 4)).tolist()
+    return replace(one, x0=x0, y0=y0, x1=x1, y1=y1)
 
 
 def _halved(maps: np.ndarray, bands: Bands) -> np.ndarray:

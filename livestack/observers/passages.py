@@ -23,8 +23,9 @@ from livestack.engine.states import Outcome
 from livestack.kernels import movers as kernel
 from livestack.kernels.bands import Bands
 from livestack.movers.map_store import MapStore
-from livestack.movers.passages import Passage
-from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, MARGIN, Grid, ReducedNight
+from livestack.movers.newcomers import find_newcomers
+from livestack.movers.passages import Passage, join_satellites
+from livestack.movers.reduced import FIRST_FRAMES, LEAST_FRAMES, MARGIN, Grid, ReducedNight, Trails
 from livestack.movers.streaks import Streak, find_streaks
 from livestack.movers.tracking import find_tracks
 from livestack.registration import transform as tf
@@ -32,6 +33,8 @@ from livestack.registration.distortion import to_reference
 
 MOST_HELD = 12
 """Frames that wait at most, however long the warm-up is."""
+DEFECT_REACH = 2
+"""Reduced pixels around a bad one that the filter for points smears its light over."""
 LONG_PX = 15_000_000
 """Reduced pixels of all frames that take longer than about a second to search."""
 ALERTS = {"meteor": "A meteor", "newcomer": "A star that was not there before"}
@@ -87,6 +90,10 @@ class _Watch:
     seen: list[_Seen] = field(default_factory=list)
     held: list[_Laid] = field(default_factory=list)
     found: list[Passage] = field(default_factory=list)
+    defects: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    """Flat indices of the bad pixels of a frame that are known by now."""
+    width: int = 0
+    """Of a frame, px."""
     is_full: bool = False
     """It was told that no more residuals are kept."""
 
@@ -104,7 +111,7 @@ class Passages:
     """
 
     name: ClassVar[str] = "passages"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(
         self, settings: PassageSettings, bands: Bands, tell: Tell, alert: Callable[[str], None],
@@ -169,7 +176,14 @@ class Passages:
             return ()
         self._start(group, watch, LEAST_FRAMES)
         self._find_movers(group, watch)
-        return tuple(watch.found)
+        return tuple(join_satellites(watch.found, [one.file for one in watch.seen]))
+
+    def trails(self, group: str) -> Trails | None:
+        """The light of all streaks so far; None where there was none."""
+        watch = self._groups.get(group)
+        if watch is None or watch.night.trails is None:
+            return None
+        return Trails(watch.night.trails, watch.night.grid)
 
     def close(self) -> None:
         """Give back what was kept for the end of the night."""
@@ -201,6 +215,7 @@ class Passages:
         if watch is None or detected.data is None:
             return
         frame, info = detected.frame, detected.frame.info
+        watch.width, watch.defects = info.width, event.defects % (info.width * info.height)
         reduced = watch.night.lay(detected.data, placed.matrix, placed.distortion, event.defects, self._bands)
         right, bottom = info.width - 0.5, info.height - 0.5
         corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
@@ -249,6 +264,7 @@ class Passages:
             self._found(group, watch, _as_passage(streak, laid))
             ends = night.grid.from_reference(np.array([[streak.x0, streak.y0], [streak.x1, streak.y1]]))
             reach = (1.5 * streak.width_px + 3.0) / night.grid.bin
+            night.keep_trail(residual, ends, reach)
             kernel.erase_line(residual.points, *ends.ravel(), reach)
         if watch.maps.append(residual.points):
             watch.seen.append(_Seen(laid.file, laid.time_utc, laid.matrix, laid.minutes, gain))
@@ -268,8 +284,10 @@ class Passages:
         gains = np.array([one.gain for one in seen], dtype=np.float32)
         if len(seen) * night.grid.width * night.grid.height > LONG_PX:
             self._say(f"{group}: looking for what moves through {len(seen)} frames.")
+        maps = watch.maps.against_end(gains, night.stars, self._bands)
+        self._forget_defects(watch, maps)
         tracks = find_tracks(
-            watch.maps.against_end(gains, night.stars, self._bands),
+            maps,
             times,
             matrices,
             night.grid.bin,
@@ -288,6 +306,37 @@ class Passages:
                 float(rate),
             )  # fmt: skip
             self._found(group, watch, moving)
+        self._find_newcomers(group, watch, gains)
+
+    @staticmethod
+    def _forget_defects(watch: _Watch, maps: np.ndarray) -> None:
+        """Take bad pixels of the sensor out of maps (N, H, W), in place: the first came before they were known."""
+        grid, bad = watch.night.grid, watch.defects
+        if not len(bad) or not watch.width:
+            return
+        xy = np.stack([bad % watch.width, bad // watch.width], axis=1).astype(float)
+        for image, one in zip(maps[:MOST_HELD], watch.seen, strict=False):
+            at = np.rint(grid.from_reference(tf.apply(one.matrix, xy))).astype(int)
+            for dy in range(-DEFECT_REACH, DEFECT_REACH + 1):
+                for dx in range(-DEFECT_REACH, DEFECT_REACH + 1):
+                    x, y = at[:, 0] + dx, at[:, 1] + dy
+                    inside = (x >= 0) & (y >= 0) & (x < grid.width) & (y < grid.height)
+                    image[y[inside], x[inside]] = 0
+
+    def _find_newcomers(self, group: str, watch: _Watch, gains: np.ndarray) -> None:
+        """Stars that came; none where something moves: it, too, was not there when the night began."""
+        seen, night = watch.seen, watch.night
+        moving = [one for one in watch.found if one.kind == "mover"]
+        watch.found = [one for one in watch.found if one.kind != "newcomer"]
+        for star in find_newcomers(night, watch.maps.maps(), gains):
+            x, y = night.grid.to_reference(np.array([[star.x, star.y]]))[0].tolist()
+            if any(one.distance_px(x, y) < 2 * night.fwhm_px for one in moving):
+                continue
+            first, last = seen[star.first], seen[-1]
+            came = Passage(
+                "newcomer", first.file, last.file, star.n_seen, first.time_utc, x, y, x, y, night.fwhm_px, star.snr, 0.0
+            )
+            self._found(group, watch, came)
 
     def _found(self, group: str, watch: _Watch, passage: Passage) -> None:
         watch.found.append(passage)

@@ -213,11 +213,11 @@ def _observer(jd_utc: np.ndarray, site: Site | None) -> tuple[np.ndarray, np.nda
         light_day = u.def_unit("light_day", 299792.458 * _SECONDS_A_DAY * u.km)
         place = get_body_barycentric("earth", time, ephemeris="builtin").xyz.to_value(light_day)
         if site is not None:
-            place = place + _location(site).get_gcrs_posvel(time)[0].xyz.to_value(light_day)
+            place = place + location(site).get_gcrs_posvel(time)[0].xyz.to_value(light_day)
         ahead = (time.tdb.jd1 - time.utc.jd1) + (time.tdb.jd2 - time.utc.jd2)
         return np.concatenate([place, ahead[None]])
 
-    answer = _each_moment(jd_utc, ask, 4)
+    answer = each_moment(jd_utc, ask, 4)
     return answer[:3], answer[3]
 
 
@@ -233,16 +233,17 @@ def _zenith(jd_utc: np.ndarray, site: Site) -> np.ndarray:
         xyz = where.get_gcrs_posvel(time)[0].xyz.value
         return np.asarray(xyz / np.linalg.norm(xyz, axis=0))
 
-    return _each_moment(jd_utc, ask, 3)
+    return each_moment(jd_utc, ask, 3)
 
 
-def _location(site: Site) -> Any:
+def location(site: Site) -> Any:
+    """The same as astropy's `EarthLocation`."""
     from astropy.coordinates import EarthLocation
 
     return EarthLocation.from_geodetic(site.lon_deg, site.lat_deg, site.height_m)
 
 
-def _each_moment(jd_utc: np.ndarray, ask: Any, n: int) -> np.ndarray:
+def each_moment(jd_utc: np.ndarray, ask: Any, n: int) -> np.ndarray:
     """(n, ...) of what `ask` says of the finite ones of (...) moments; NaN for the others.
 
     Tables of the Earth's rotation end at some day; what comes later is off by metres, microseconds for us, and no

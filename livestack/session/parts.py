@@ -11,7 +11,7 @@ import numpy as np
 from livestack.astrometry import Solved, Unsolved
 from livestack.base.errors import SessionError
 from livestack.base.journal import FollowRecord
-from livestack.base.settings import Settings
+from livestack.base.settings import PassageSettings, Settings
 from livestack.detection.psf import PSFModel
 from livestack.engine.events import Alert
 from livestack.engine.group import Group
@@ -23,7 +23,9 @@ from livestack.observers.photometry import Photometry
 from livestack.observers.plate_solving import PlateSolving
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
-from livestack.products.passage_files import write_passages
+from livestack.photometry.times import site_of
+from livestack.products.naming import Names
+from livestack.products.passage_files import write_passages, write_trails
 from livestack.products.saver import Saver
 from livestack.products.stack_files import write_preview
 from livestack.products.star_files import write_curves
@@ -66,6 +68,7 @@ class SessionParts:
             settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
             journal.spoken, output / FOLDER_NAME, status.say,
         )  # fmt: skip
+        self._names = Names(settings.passages if settings.passages.enabled else PassageSettings(), status.say)
         status.curves = self.photometry.curves
         status.sky = self.sky.facts
         status.passed = lambda group: tally(self.passages.passages(group))
@@ -128,10 +131,16 @@ class SessionParts:
             found = self.passages.finish(group.name)
             if facts is not None:
                 found = tuple(on_sky(one, facts.sky.to_sky) for one in found)
+                info = group.members[0].info
+                found = self._names.given(found, site_of(info), info.exposure_s or 0.0)
             path = write_passages(self.output / group.name, found)
             if found:
                 self.status.say(f"{group.name}: {tally(found)} passed.")
-            self.saver.results.extend(one for one in (path,) if one not in self.saver.results)
+            written, trails = [path], self.passages.trails(group.name)
+            if trails is not None:
+                result = self.stack.result(group.name, copy=False)
+                written += write_trails(self.output / group.name, result, trails, self.settings, self.stack.bands)
+            self.saver.results.extend(one for one in written if one not in self.saver.results)
 
     def draw_active(self, otherwise: Group | None = None) -> None:
         """Draw the stack that is being filled."""

@@ -65,3 +65,11 @@ def test_mistakes_are_named(content: str, options: dict[str, object], said: str,
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
         load_settings(tmp_path / "none.toml", {})
+
+
+def test_who_gives_names_for_what_passes_wants_to_be_told_of_it(tmp_path: Path) -> None:
+    assert not load_settings(None, {}).passages.enabled
+    given = load_settings(None, {"tle": Path("tle.txt")}).passages
+    assert given.enabled
+    assert given.tle == Path("tle.txt").absolute()
+    assert not load_settings(None, {"mpcorb": tmp_path / "M", "passages": "off"}).passages.enabled

@@ -13,7 +13,7 @@ from livestack import LiveStack, Settings
 from livestack.base.settings import PassageSettings
 from livestack.movers.passages import COLUMNS, Passage, as_csv, from_rows, tally
 from livestack.observers.passages import Passages
-from livestack.simulate import Scenario, simulate_frame
+from livestack.simulate import Scenario, named_scenario, simulate_frame
 from livestack.simulate.movers import Mover, Passing
 
 NIGHT = Scenario(
@@ -99,3 +99,16 @@ def test_the_table_has_the_columns_that_are_promised_and_comes_back() -> None:
     assert rows[0]["rate_px_min"] == ""
     assert [one.row() for one in from_rows(rows)] == [one.row() for one in passages]
     assert tally(passages) == "1 satellite, 1 moving point"
+
+
+def test_a_night_of_two_frames_ends_without_a_word() -> None:
+    told, _, watch = run(NIGHT, stop=2)
+    assert told == []
+    assert watch.trails("m-27") is None
+
+
+def test_hot_pixels_that_are_known_later_do_not_move_through_the_first_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    night = named_scenario("hot", frames=14, width=420, height=300)
+    assert [one for one in run(night)[0] if one.kind == "mover"] == []
+    monkeypatch.setattr(Passages, "_forget_defects", staticmethod(lambda watch, maps: None))
+    assert [one for one in run(night)[0] if one.kind == "mover"] != []

@@ -60,6 +60,18 @@ Passages = Annotated[
     choices.Switch | None,
     typer.Option(help="tell of satellites, aircraft, meteors, asteroids, new stars", show_default=False),
 ]
+Tle = Annotated[
+    Path | None,
+    typer.Option(help="two-line elements that name satellites (--passages on; needs sgp4)", show_default=False),
+]
+Mpcorb = Annotated[
+    Path | None,
+    typer.Option(help="asteroids' elements, as MPCORB.DAT, that name what moves (--passages on)", show_default=False),
+]
+CometElements = Annotated[
+    Path | None,
+    typer.Option(help="comets' elements, as CometEls.txt, that name what moves (--passages on)", show_default=False),
+]
 FinalPass = Annotated[
     bool | None,
     typer.Option("--final-pass/--no-final-pass", help="test all frames again at the end", show_default=False),
@@ -144,6 +156,9 @@ SESSION: dict[str, Any] = {
     "debayer": Debayer,
     "photometry": Photometry,
     "passages": Passages,
+    "tle": Tle,
+    "mpcorb": Mpcorb,
+    "comets": CometElements,
     "final_pass": FinalPass,
     "window": Window,
     "web": Web,

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from livestack.base.errors import FrameError
 from livestack.movers.passages import Passage, from_rows, kind_words, tally
 from livestack.products.report.gather import Group, Night
-from livestack.products.report.page import table
+from livestack.products.report.page import picture, table
 from livestack.products.report.pictures import draw_thumbnail, jpeg_address
 from livestack.products.report.samples import read_planes
 
@@ -21,7 +22,9 @@ MOST_THUMBNAILS = 24
 MOST_ROWS = 200
 MARGIN_PX = 24
 """Beyond the ends of a streak that its thumbnail shows."""
-PASSAGES = "passages.csv"
+TRAILS_SIDE = 1400
+"""Longest side of the picture of the night's trails in the report."""
+PASSAGES, TRAILS = "passages.csv", "trails.png"
 HEAD = ("what", "frame", "frames", "time, UTC", "from x, y", "to x, y", "width, px", "SNR", "px a minute", "name")
 
 
@@ -43,8 +46,21 @@ def passed_chapter(night: Night, group: Group) -> str:
         f"<h2 id=passed>What passed</h2><p>{escape(tally(passages))}. None of it is in the stack.</p>"
         + table(HEAD, [_row(one) for one in passages[:MOST_ROWS]])
         + rest
+        + _trails(night.folder / group.name / TRAILS)
         + _thumbnails(night, group, passages)
     )
+
+
+def _trails(path: Path) -> str:
+    """The picture of the night's trails, small; "" where nothing crossed a frame."""
+    data = np.frombuffer(path.read_bytes(), dtype=np.uint8) if path.is_file() else np.zeros(0, dtype=np.uint8)
+    drawn = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    if drawn is None:
+        return ""
+    scale = min(1.0, TRAILS_SIDE / max(drawn.shape[:2]))
+    small = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    words = f"All that crossed single frames, over the stack; full size in {path.parent.name}/{path.name}."
+    return picture(jpeg_address(small), "the night's trails", words)
 
 
 def _row(one: Passage) -> tuple[str, ...]:
