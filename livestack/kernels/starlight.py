@@ -22,6 +22,8 @@ WIDEST = 6.0
 """px; half the FWHM of the widest star."""
 CLEAR = 4.0
 """A star's peak has to be so many sigma of a sample above its surroundings."""
+FAINT = 0.7
+"""Sigma of a sample that a star's light has to reach where its change is refused: else it would flare fivefold."""
 RADIUS = 2.6
 """The star's samples lie within so many times half its FWHM."""
 LEAST_SAMPLES = 12
@@ -47,6 +49,10 @@ def climb(entries, first_flat, mean, weight, floor, slope, peaks):
         flat = (entries[e] >> 1) - first_flat
         y, x = flat // width, flat % width
         peaks[e] = -1
+        m = mean[y, x]
+        # most of a trail lies on the sky, where no star's change reaches
+        if m <= 0 or m * m < FAINT * FAINT * (floor + slope * m):
+            continue
         for _ in range(REACH):
             if y < 1 or x < 1 or y >= height - 1 or x >= width - 1:
                 break
