@@ -26,7 +26,7 @@ from livestack.photometry.curves import Curves
 from livestack.photometry.measure import Exposure, measure_frame
 from livestack.photometry.night import LEAST_SNR, SAME_PX, Measured, Solution, StarNight, go_on, solve_night
 from livestack.photometry.times import jd_of
-from livestack.photometry.watch import Sudden
+from livestack.photometry.watch import Sudden, say_newcomers
 from livestack.registration.distortion import to_frame, to_reference
 
 FIRST_SOLUTION = 8
@@ -172,7 +172,10 @@ class Photometry:
             return
         if len(stars):
             seen = to_reference(found.matrix, found.distortion, stars.xy)
-            night.refine(seen, stars.flux, stars.snr, self._settings.max_stars)
+            width = stars.fwhm / (stars.fwhm_px or math.nan)
+            found_new = night.refine(seen, stars.flux, stars.snr, width, self._settings.max_stars)
+            for sentence in say_newcomers(found_new, night.xy, night.size):
+                self._say(sentence)
         name = detected.frame.path.as_posix() if detected.frame.path is not None else detected.frame.name
         jd = jd_of(info.date_obs, info.exposure_s)
         measured = Measured.of(light, places, info.size, name, detected.frame.index, jd, info.exposure_s or math.nan)

@@ -15,7 +15,8 @@ import numpy as np
 
 from livestack.base.errors import UsageError
 from livestack.photometry.correlated import Noise, measure_noise
-from livestack.photometry.transit import CLIP_SIGMA, MOST_POINTS, Transit, Value, baseline_columns, trapezoid
+from livestack.photometry.dips import trapezoid
+from livestack.photometry.transit import CLIP_SIGMA, MOST_POINTS, Transit, Value, trend_columns
 
 DEFAULT_DARKENING = (0.40, 0.25)
 """Quadratic, of a star like the Sun in red light (Claret & Bloemen 2011, doi:10.1051/0004-6361/201116451), rounded."""
@@ -56,13 +57,13 @@ def scaled_axis(duration: float, ratio: float, impact: float, period: float) -> 
 
 def fit_planet(
     times: np.ndarray, flux: np.ndarray, errors: np.ndarray, airmass: np.ndarray | None, first: Transit,
-    darkening: tuple[float, float], period: float,
+    darkening: tuple[float, float], period: float, usual_noise: float | None = None,
 ) -> Transit:  # fmt: skip
     """Fit a planet where a trapezoid has found a transit.
 
     Parameters
     ----------
-    times, flux, errors, airmass : (m,) as for `fit_transit`.
+    times, flux, errors, airmass, usual_noise : as for `fit_transit`.
     first : what that has found.
     darkening : u1, u2.
     period : days.
@@ -80,10 +81,11 @@ def fit_planet(
     away = np.abs(flux - first.model)[order]
     kept = order[away < CLIP_SIGMA * max(1.4826 * float(np.median(away)), 1e-12)]
     centre = first.mid.value
-    base = baseline_columns(times - centre, airmass if first.airmass else None)
+    trends = trend_columns(times - centre, airmass)[:, : int(first.slope) + int(first.airmass)]
+    base = np.c_[np.ones(len(times)), trends]
     when = np.ascontiguousarray(times[kept] - centre)
     shape = trapezoid(when, 0, first.duration.value - first.ingress.value, first.ingress.value)
-    noise = measure_noise(when, (flux - first.model)[kept], errors[kept], np.c_[base[kept], shape])
+    noise = measure_noise(when, (flux - first.model)[kept], errors[kept], np.c_[base[kept], shape], usual_noise)
 
     words = batman.TransitParams()
     words.t0, words.per, words.ecc, words.w = 0.0, period, 0.0, 90.0

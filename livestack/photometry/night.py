@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,10 @@ SAME_PX = 2.5
 """Nearer to each other two detections are one star."""
 RECURS = 3
 """A star that the reference did not show is followed when it was seen in so many frames."""
+UNLIKE_A_STAR = 0.5
+"""In ln(width): farther from the width of the frame's stars nothing is taken up as a star."""
+FAINTEST = 0.05
+"""Share of the stars that are followed which says how faint the faintest are."""
 UNKNOWN_FLOOR = 0.005
 """mag; what bright stars are believed to scatter until the camera's gain is known."""
 COLOUR_WAY = 1
@@ -72,6 +77,22 @@ class Measured:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Newcomer:
+    """A star that the reference did not show.
+
+    Attributes
+    ----------
+    star : its number; x, y : px of the reference.
+    plain : its light over that of the faintest stars that are followed.
+    """
+
+    star: int
+    x: float
+    y: float
+    plain: float
+
+
 class StarNight:
     """The stars of one group through the night.
 
@@ -103,16 +124,19 @@ class StarNight:
         """(n, 2) px of the reference."""
         return np.column_stack([self.x, self.y])
 
-    def refine(self, seen: np.ndarray, flux: np.ndarray, snr: np.ndarray, most: int) -> None:
-        """Settle the places by what a frame shows, and take up stars that the reference did not.
+    def refine(
+        self, seen: np.ndarray, flux: np.ndarray, snr: np.ndarray, width: np.ndarray, most: int
+    ) -> list[Newcomer]:
+        """Settle the places by what a frame shows, and take up stars that the reference did not; tell which.
 
         Parameters
         ----------
-        seen : (m, 2) detections, px of the reference; flux (m,) ADU on its scale; snr (m,).
+        seen : (m, 2) detections, px of the reference; flux (m,) ADU; snr (m,); width : (m,) FWHM over that of the
+            frame's stars.
         most : so many stars are followed at most.
         """
         if not len(seen):
-            return
+            return []
         away, star = cKDTree(self.xy).query(seen) if len(self.x) else (np.full(len(seen), np.inf), np.zeros(0, int))
         if len(self.frames) < SETTLED:
             close = np.flatnonzero(away < 1.0)
@@ -120,9 +144,13 @@ class StarNight:
             share = 1.0 / (1.0 + self._seen[star[close]])
             self.x[star[close]] += share * (seen[close, 0] - self.x[star[close]])
             self.y[star[close]] += share * (seen[close, 1] - self.y[star[close]])
-        self._note_new(np.column_stack([seen, flux])[(away > SAME_PX) & (snr > 1.5 * LEAST_SNR)], most)
+        near = np.flatnonzero(away < 1.0)
+        brightness = float(np.median(flux[near] / self.flux[star[near]])) if len(near) else 1.0
+        # a cosmic ray or a hot pixel is narrower than a star, a trail's end or a ghost wider
+        new = (away > SAME_PX) & (snr > 1.5 * LEAST_SNR) & (np.abs(np.log(np.maximum(width, 1e-3))) < UNLIKE_A_STAR)
+        return self._note_new(np.column_stack([seen, flux / max(brightness, 1e-9)])[new], most)
 
-    def _note_new(self, new: np.ndarray, most: int) -> None:
+    def _note_new(self, new: np.ndarray, most: int) -> list[Newcomer]:
         """Detections (m, 3) x, y, flux where no star is known."""
         known = self._candidates
         if len(known) and len(new):
@@ -132,9 +160,17 @@ class StarNight:
             new = new[~again]
         known = np.concatenate([known, np.column_stack([new, np.ones(len(new))])]) if len(new) else known
         ripe = known[:, 3] >= RECURS
+        newcomers = []
         if ripe.any() and len(self) < most:
+            faintest = float(np.quantile(self.flux, FAINTEST)) if len(self) else math.inf
+            first = len(self)
+            newcomers = [
+                Newcomer(first + k, float(x), float(y), float(flux) / faintest)
+                for k, (x, y, flux) in enumerate(known[ripe, :3])
+            ]
             self.extend(known[ripe, 0], known[ripe, 1], known[ripe, 2])
         self._candidates = known[~ripe][-2 * most :]
+        return newcomers
 
     def extend(self, x: np.ndarray, y: np.ndarray, flux: np.ndarray) -> None:
         """Follow more stars from now on."""

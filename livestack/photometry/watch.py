@@ -1,13 +1,13 @@
-"""What is told while it happens: a star that fades or flares, in one sentence, once."""
+"""What is told while it happens: a star that fades, flares, or was not there before, in one sentence, once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from livestack.photometry.night import Solution
+from livestack.photometry.night import Newcomer, Solution
 
 FRAMES = 3
 """So many good frames in a row have to agree."""
@@ -19,6 +19,14 @@ LEAST_SOLVED = 12
 """Frames before which too little is known of the stars' usual scatter."""
 MOST_AT_ONCE = 3
 """More stars at once are no stars' doing, but the sky's."""
+
+PLAIN = 4.0
+"""A newcomer has to be so many times as bright as the faintest stars of the reference, which thus would have shown it
+plainly, had it been there."""
+BORDER_PX = 12.0
+"""Nearer to the reference's border a star may have been cut by it."""
+LONELY_PX = 12.0
+"""Nearer to a star that is known, what is new may be its halo, or a companion that better seeing has parted from it."""
 
 
 class Sudden:
@@ -56,3 +64,28 @@ def _sentence(solution: Solution, star: int, by: float) -> str:
     did = "fades" if by > 0 else "flares"
     where = f"x {curves.x[star]:.0f}, y {curves.y[star]:.0f}"
     return f"Star {star} ({where}) {did}: {abs(by):.2f} mag {'fainter' if by > 0 else 'brighter'} than before."
+
+
+def say_newcomers(found: Sequence[Newcomer], xy: np.ndarray, size: tuple[int, int]) -> list[str]:
+    """Sentences on stars that were not there before; none where many come at once, for then the sky has cleared.
+
+    Parameters
+    ----------
+    xy : (n, 2) px of the reference, of all stars that are followed; size : (width, height) of the reference.
+    """
+    plain = [one for one in found if one.plain >= PLAIN and _stands_alone(one, xy, size)]
+    if len(plain) > MOST_AT_ONCE:
+        return []
+    return [
+        f"A star that was not there before: star {one.star} (x {one.x:.0f}, y {one.y:.0f}), {one.plain:.0f} times as "
+        "bright as the faintest of the first frames. Look whether it moves, and whether a chart has it."
+        for one in plain
+    ]
+
+
+def _stands_alone(one: Newcomer, xy: np.ndarray, size: tuple[int, int]) -> bool:
+    width, height = size
+    if not (BORDER_PX < one.x < width - BORDER_PX and BORDER_PX < one.y < height - BORDER_PX):
+        return False
+    away = np.hypot(xy[:, 0] - one.x, xy[:, 1] - one.y)
+    return int((away < LONELY_PX).sum()) <= 1  # itself

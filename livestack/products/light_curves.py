@@ -31,6 +31,8 @@ COLOUR_COLUMNS = ("star", "file", "index", "colour", "flux_adu", "flux_err_adu")
 NEAR_PX = 12.0
 NEAR_DEG = 30 / 3600
 """No star is meant by a place that is farther from it than this."""
+ALIKE, LEAST_ALIKE = 40, 8
+"""So many stars of like brightness say what is usual, at most and at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,16 @@ class StarTable:
         """Rows, the surest variable first; those of unknown variability are not among them."""
         known = [i for i in range(len(self)) if math.isfinite(self.variability[i])]
         return sorted(known, key=lambda i: (-self.variability[i], i))[:count]
+
+    def usual_excess(self, row: int) -> float | None:
+        """What stars of like brightness scatter beyond photons, sky and camera, mag; None where too few tell."""
+        others = np.isfinite(self.rms_mmag) & np.isfinite(self.expected_mmag) & np.isfinite(self.mag)
+        others[row] = False
+        if others.sum() < LEAST_ALIKE:
+            return None
+        beyond = np.maximum(self.rms_mmag[others] ** 2 - self.expected_mmag[others] ** 2, 0.0)
+        alike = np.argsort(np.abs(self.mag[others] - self.mag[row]), kind="stable")[:ALIKE]
+        return 1e-3 * math.sqrt(float(np.median(beyond[alike])))
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,8 +73,9 @@ def invented_frames(bayer: str | None) -> list[Frame]:
     frames = []
     for number in range(3):
         light = np.full((SIDE, SIDE), 500.0)
-        for px, py in places + 0.4 * number:
-            light += 3000.0 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / 4.0)
+        for star, (px, py) in enumerate(places + 0.4 * number):
+            # one of them flares, for that has a loop of its own
+            light += (9000.0 if star == 0 and number == 2 else 3000.0) * np.exp(-((x - px) ** 2 + (y - py) ** 2) / 4.0)
         noisy = (light + draw.normal(0, 15, light.shape)).astype(np.uint16)
         info = FrameInfo(width=SIDE, height=SIDE, bayer=bayer, bits=16, saturation_adu=65535.0, exposure_s=1.0)
         frames.append(Frame(noisy, info, None, number))

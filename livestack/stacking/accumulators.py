@@ -11,7 +11,8 @@ around stars is no outlier (as HST's driz_cr). L is the mean's Laplacian: a fram
 be the mean plus t L; what its width explains is no outlier either, and a trail through a star still is. g is fitted
 in the warm-up; e is what sets this frame apart beyond all that. The first frames are combined at once, from median
 and MAD (`robust_start`), so that an artefact in frame 1 leaves nothing behind. Where most samples of a pixel are
-refused the limit opens: it cannot latch.
+refused the limit opens: it cannot latch. What was refused of a star that has changed its brightness as a whole is taken
+back (`starlight`).
 
 (n, mean, M2) are stored, never the variance: stacks merge exactly (Chan et al. 1979; West 1979,
 doi:10.1145/359146.359153). Values are relative to `origin` (the reference's sky), so float32 stays accurate. Which
@@ -32,9 +33,13 @@ from livestack.stacking.laying import STRIP_ROWS, LaidFrame, lay, strips_of
 from livestack.stacking.noise_model import Limits
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.rejected_samples import Added, RejectedSamples, codes_of, entries_of
+from livestack.stacking.starlight import Refused, take_back
 
 Visit = Callable[[int, int, int, np.ndarray], tuple[int, int]]
 """(channel, first row, last row, codes to fill) -> (samples with data, samples rejected)."""
+
+Revise = Callable[[np.ndarray], np.ndarray]
+"""Entries of all rejected samples -> those that stay rejected."""
 
 
 class Stack:
@@ -156,8 +161,15 @@ class Stack:
                 below, codes,
             )  # fmt: skip
 
+        def revise(entries: np.ndarray) -> np.ndarray:
+            assert limits is not None
+            return take_back(
+                Refused(entries), lambda c, y, x: laid.of_channel(c), weight, limits, self.planes, self.planes,
+                self.shape[0],
+            )  # fmt: skip
+
         self.n_frames += 1
-        return sweep(self, laid, visit, bands)
+        return sweep(self, laid, visit, bands, None if limits is None else revise)
 
     def add_largest(
         self, planes: np.ndarray, matrix: np.ndarray, normalisation: Normalisation, bands: Bands,
@@ -244,8 +256,8 @@ class Stack:
         return value
 
 
-def sweep(stack: Stack, laid: LaidFrame, visit: Visit, bands: Bands) -> Added:
-    """Let `visit` go over all strips of all channels, and gather what it rejected."""
+def sweep(stack: Stack, laid: LaidFrame, visit: Visit, bands: Bands, revise: Revise | None = None) -> Added:
+    """Let `visit` go over all strips of all channels, and gather what it rejected, less what `revise` takes back."""
     channels, height, width = stack.shape
     strips = laid.strips
     seen = np.zeros((channels, len(strips)), dtype=np.int64)
@@ -262,4 +274,6 @@ def sweep(stack: Stack, laid: LaidFrame, visit: Visit, bands: Bands) -> Added:
 
         bands.run(part, len(strips))
     flat = np.concatenate([np.empty(0, dtype=np.int64), *(piece for row in found for piece in row)])
+    if revise is not None:
+        flat = revise(flat)
     return Added(int(seen.sum()), len(flat), RejectedSamples.pack(flat, stack.canvas))

@@ -12,6 +12,7 @@ from livestack.stacking.laying import lay
 from livestack.stacking.noise_model import Limits
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.rejected_samples import Added, RejectedSamples, codes_of
+from livestack.stacking.starlight import Refused, take_back
 
 
 def finalise(
@@ -46,5 +47,11 @@ def finalise(
             mean[max(0, y0 - 1)], mean[min(height - 1, y1)], codes,
         )  # fmt: skip
 
+    def revise(entries: np.ndarray) -> np.ndarray:
+        return take_back(
+            Refused(entries, live), lambda c, y, x: laid.of_channel(c), weight, limits, finished.planes, fresh.planes,
+            finished.shape[0],
+        )  # fmt: skip
+
     fresh.n_frames += 1
-    return sweep(finished, laid, visit, bands)
+    return sweep(finished, laid, visit, bands, revise)

@@ -13,6 +13,9 @@ from livestack.stacking.normalisation import Normalisation
 STRIP_ROWS = 64
 """A canvas is worked on in strips of so many rows."""
 
+FrameRows = tuple[np.ndarray, np.ndarray, np.float32, np.ndarray, np.ndarray]
+"""The `frame` that the kernels want; see `kernels.sample_rows`."""
+
 
 def upright(source: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn a frame by a multiple of 90 degrees so that its rows run with the reference's, for `sample_row`.
@@ -57,8 +60,8 @@ class LaidFrame:
     ruler: np.ndarray
     strips: list[tuple[int, int]]
 
-    def of_channel(self, channel: int) -> tuple[np.ndarray, np.ndarray, np.float32, np.ndarray, np.ndarray]:
-        """The `frame` that the kernels want; see `kernels.sample_rows`."""
+    def of_channel(self, channel: int) -> FrameRows:
+        """One channel of it."""
         return self.source[channel], self.inverse, self.factor[channel], self.surface[channel], self.ruler
 
 

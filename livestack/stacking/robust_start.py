@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from livestack.kernels.sample_rows import HIGH, local_shape_tile
 from livestack.registration.distortion import Distortion
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import EDGE_POINTS
-from livestack.stacking.laying import ruler_on, surfaces_above, to_frame, upright
+from livestack.stacking.laying import FrameRows, LaidFrame, ruler_on, surfaces_above, to_frame, upright
 from livestack.stacking.noise_model import Limits, NoiseModel
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.rejected_samples import Added, RejectedSamples
+from livestack.stacking.starlight import REACH, Refused, take_back
 
 TILE_ROWS, TILE_COLUMNS = 128, 1024
 MIN_STRUCTURED = 100
@@ -114,6 +116,11 @@ def start_robustly(stack: Stack, samples: Sequence[WarmSample], reject: bool, ba
     for i in range(k):
         pieces = [piece for tile in found[i] for piece in tile]
         flat = np.sort(np.concatenate(pieces)) if pieces else np.empty(0, dtype=np.int64)
+        if reject:
+            flat = take_back(
+                Refused(flat), partial(_around, stack, samples[i]), samples[i].weight, samples[i].limits, stack.planes,
+                stack.planes, channels, one_by_one=True,
+            )  # fmt: skip
         added.append(Added(int(seen[i].sum()), len(flat), RejectedSamples.pack(flat, stack.canvas)))
     return added
 
@@ -191,29 +198,45 @@ def _warp_tile(stack: Stack, samples: Sequence[WarmSample], y0: int, y1: int, x0
     channels = stack.shape[0]
     cube = np.full((len(samples), channels, y1 - y0, x1 - x0), np.nan, dtype=np.float32)
     for i, sample in enumerate(samples):
-        inverse = to_frame(stack.canvas, sample.matrix, sample.distortion)
-        steps = 2 if sample.distortion is None else EDGE_POINTS
-        edges = np.meshgrid(np.linspace(x0, x1, steps), np.linspace(y0, y1, steps))
-        places = np.stack([*(edge.ravel() for edge in edges), np.ones(steps**2)])
-        x, y = inverse[:, :3] @ places
-        if sample.distortion is not None:
-            corner = np.array([stack.canvas.left, stack.canvas.top])
-            x, y = np.stack([x, y]) + sample.distortion.shift(places[:2].T + corner).T
-        height, width = sample.shape
-        # even edges keep the mosaic's phase
-        top, left = max(0, int(y.min()) - 4) & ~1, max(0, int(x.min()) - 4) & ~1
-        bottom, right = min(height, int(y.max()) + 5), min(width, int(x.max()) + 5)
-        if bottom - top < 4 or right - left < 4:
-            continue
-        crop = sample.develop(top, bottom, left, right)
-        inverse[:, 2] -= left, top
-        source, small = upright(crop, inverse)
-        surface = surfaces_above(sample.normalisation, stack.origin)
-        ruler = ruler_on(stack.canvas, sample.normalisation)
-        for c in range(channels):
-            factor = np.float32(sample.normalisation.factor[c])
-            kernel.normalised_tile(source[c], small, factor, surface[c], ruler, y0, x0, cube[i, c])
+        laid = _lay_tile(stack, sample, y0, y1, x0, x1)
+        if laid is not None:
+            for c in range(channels):
+                kernel.normalised_tile(*laid.of_channel(c), y0, x0, cube[i, c])
     return cube
+
+
+def _lay_tile(stack: Stack, sample: WarmSample, y0: int, y1: int, x0: int, x1: int) -> LaidFrame | None:
+    """As much of a frame as a tile of the grid shows; None where it shows next to nothing of it."""
+    inverse = to_frame(stack.canvas, sample.matrix, sample.distortion)
+    steps = 2 if sample.distortion is None else EDGE_POINTS
+    edges = np.meshgrid(np.linspace(x0, x1, steps), np.linspace(y0, y1, steps))
+    places = np.stack([*(edge.ravel() for edge in edges), np.ones(steps**2)])
+    x, y = inverse[:, :3] @ places
+    if sample.distortion is not None:
+        corner = np.array([stack.canvas.left, stack.canvas.top])
+        x, y = np.stack([x, y]) + sample.distortion.shift(places[:2].T + corner).T
+    height, width = sample.shape
+    # even edges keep the mosaic's phase
+    top, left = max(0, int(y.min()) - 4) & ~1, max(0, int(x.min()) - 4) & ~1
+    bottom, right = min(height, int(y.max()) + 5), min(width, int(x.max()) + 5)
+    if bottom - top < 4 or right - left < 4:
+        return None
+    crop = sample.develop(top, bottom, left, right)
+    inverse[:, 2] -= left, top
+    source, small = upright(crop, inverse)
+    factor = np.asarray(sample.normalisation.factor, dtype=np.float32)
+    surface = surfaces_above(sample.normalisation, stack.origin)
+    return LaidFrame(source, small, factor, surface, ruler_on(stack.canvas, sample.normalisation), [])
+
+
+def _around(stack: Stack, sample: WarmSample, channel: int, y: int, x: int) -> FrameRows:
+    """What a frame shows of the surroundings of a star that it has refused samples of."""
+    _, height, width = stack.shape
+    laid = _lay_tile(
+        stack, sample, max(0, y - REACH), min(height, y + REACH + 1), max(0, x - REACH), min(width, x + REACH + 1)
+    )
+    assert laid is not None, "samples were refused there"
+    return laid.of_channel(channel)
 
 
 def _mad_bias(n: int) -> float:

@@ -12,11 +12,12 @@ from livestack.base.settings import PhotometrySettings, Settings
 from livestack.engine.live_stack import LiveStack
 from livestack.kernels.bands import Bands
 from livestack.observers.photometry import Photometry
-from livestack.photometry.night import StarNight, go_on, solve_night
-from livestack.photometry.watch import Sudden
+from livestack.photometry.night import Newcomer, StarNight, go_on, solve_night
+from livestack.photometry.watch import Sudden, say_newcomers
 from livestack.products.light_curves import CURVE_COLUMNS, STAR_COLUMNS
 from livestack.products.star_files import write_curves
 from livestack.simulate import named_scenario, simulate_frame
+from livestack.simulate.movers import Newcomer as NewStar
 
 NIGHT = named_scenario("mono", frames=16, width=400, height=320, seed=4)
 
@@ -136,8 +137,66 @@ def test_a_reference_that_takes_over_keeps_the_stars() -> None:
 def test_a_star_that_the_reference_did_not_show_is_taken_up() -> None:
     night = StarNight(np.array([10.0]), np.array([5.0]), np.ones(1), (100, 80), None)
     for _ in range(3):
-        night.refine(np.array([[10.0, 5.0], [60.0, 40.0]]), np.array([1.0, 2.0]), np.array([50.0, 50.0]), 100)
+        night.refine(
+            np.array([[10.0, 5.0], [60.0, 40.0]]), np.array([1.0, 2.0]), np.array([50.0, 50.0]), np.ones(2), 100
+        )
     assert len(night) == 2
     assert night.x[1] == pytest.approx(60)
-    night.refine(np.array([[80.0, 70.0]]), np.array([1.0]), np.array([50.0]), 100)
+    night.refine(np.array([[80.0, 70.0]]), np.array([1.0]), np.array([50.0]), np.ones(1), 100)
     assert len(night) == 2
+
+
+def detections(
+    random: np.random.Generator, stars: np.ndarray, light: np.ndarray, clear: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Places, flux, SNR and width of what a star search finds: stars above 5 sigma, and some cosmic rays."""
+    snr = clear * light / 20 / np.sqrt(1 + clear * light / 4000)
+    seen = snr * random.normal(1, 0.15, len(stars)) > 5
+    hits = random.uniform(10, 390, (3, 2))
+    places = np.concatenate([stars[seen] + random.normal(0, 0.1, (int(seen.sum()), 2)), hits])
+    flux = np.append(clear * light[seen], random.uniform(300, 5000, 3))
+    return places, flux, np.append(snr[seen], [100, 100, 100]), np.append(np.ones(int(seen.sum())), [0.4, 0.5, 0.55])
+
+
+def test_a_star_that_was_not_there_is_told_once_and_others_are_not() -> None:
+    random = np.random.default_rng(7)
+    told = false = 0
+    for _ in range(60):
+        stars = random.uniform(0, 400, (150, 2))
+        light = 100 * random.pareto(1.0, 150) + 60
+        new = np.array([[200.0, 200.0]])
+        stars = stars[np.hypot(*(stars - new[0]).T) > 16]
+        light = light[: len(stars)]
+        cloudy = random.random() < 0.5
+        first = detections(random, stars, light, 0.4 if cloudy else 1.0)
+        plain = first[2] >= 10
+        night = StarNight(first[0][plain, 0], first[0][plain, 1], first[1][plain], (400, 400), None)
+        said: list[str] = []
+        for frame in range(30):
+            there = frame >= 15
+            all_stars = np.concatenate([stars, new]) if there else stars
+            all_light = np.append(light, 3000.0) if there else light
+            places, flux, snr, width = detections(random, all_stars, all_light, random.uniform(0.5, 1.0))
+            found = night.refine(places, flux, snr, width, 2000)
+            sentences = say_newcomers(found, night.xy, night.size)
+            said += sentences
+            told += there and any("x 200, y 200" in one for one in sentences)
+        false += len([one for one in said if "x 200, y 200" not in one])
+    assert told >= 58
+    assert false <= 3
+
+
+def test_many_new_stars_at_once_are_a_sky_that_clears() -> None:
+    many = [Newcomer(30 + k, 50.0 + 60 * k, 100.0, 9.0) for k in range(5)]
+    xy = np.array([[one.x, one.y] for one in many])
+    assert say_newcomers(many, xy, (400, 400)) == []
+    assert len(say_newcomers(many[:2], xy, (400, 400))) == 2
+    near = np.append(xy, [[many[0].x + 6, many[0].y]], axis=0)
+    assert len(say_newcomers(many[:2], near, (400, 400))) == 1, "a companion is no newcomer"
+
+
+def test_a_new_star_in_frames_is_told() -> None:
+    appears = NewStar(x=200.0, y=160.0, first=9, flux_e=40000.0)
+    said: list[str] = []
+    watched(range(14), NIGHT.model_copy(update={"newcomers": (appears,)}), said)
+    assert sum("was not there before" in one for one in said) == 1

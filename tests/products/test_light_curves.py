@@ -263,3 +263,19 @@ def test_the_plot_and_the_transit_in_words_and_json(group: Path, tmp_path: Path)
     assert words["depth"] == pytest.approx(0.02, abs=4 * words["depth_error"])
     assert words["mid"] == pytest.approx(curve.bjd.mean(), abs=4 * words["mid_error"])
     assert "too few" in say_transit(None, "JD_UTC")[0]
+
+
+def test_stars_of_like_brightness_say_what_is_usual(tmp_path: Path) -> None:
+    rows = ["star,x,y,ra_deg,dec_deg,g_mag,n,mag,rms_mmag,expected_mmag,variability"]
+    for k in range(20):  # the bright half scatters by 3 mmag beyond photons, the faint half does not
+        beyond = 3.0 if k < 10 else 0.0
+        rows.append(f"{k},{k},5,,,,50,{-12 + 0.3 * k},{(16 + beyond**2) ** 0.5:.4f},4,1")
+    (tmp_path / "stars.csv").write_text("\n".join(rows) + "\n")
+    table = read_stars(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("livestack.products.light_curves.ALIKE", 8)
+        assert table.usual_excess(0) == pytest.approx(3e-3, rel=1e-3)
+        assert table.usual_excess(19) == pytest.approx(0.0, abs=1e-6)
+    few = "\n".join(rows[:6]) + "\n"
+    (tmp_path / "stars.csv").write_text(few)
+    assert read_stars(tmp_path).usual_excess(0) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from livestack.products.light_curves import CURVE_COLUMNS, STAR_COLUMNS
 from livestack.products.report.light import light_chapter
@@ -51,3 +52,20 @@ def test_nothing_to_say(tmp_path: Path) -> None:
     assert light_chapter(tmp_path) == ""
     write(tmp_path, 12.0, n=3)
     assert light_chapter(tmp_path) == ""
+
+
+def test_the_twinkling_of_the_air_is_drawn_where_the_telescope_is_known(tmp_path: Path) -> None:
+    write(tmp_path, 1.0)
+    assert "is not drawn: no header names the aperture" in light_chapter(tmp_path)
+    header = fits.Header(
+        [("APTDIA", 80.0), ("EXPTIME", 10.0), ("SITELAT", 45.0), ("SITELONG", 8.0), ("SITEELEV", 300.0)]
+    )
+    fits.PrimaryHDU(np.zeros((2, 2), np.float32), header).writeto(tmp_path / "stack.fits")
+    said = light_chapter(tmp_path)
+    # Young 1967 in the form of Dravins et al. 1998: 0.09 D^(-2/3) / sqrt(2 t), D in cm; half as much again by Osborn
+    young = 1085.7 * 0.09 * 8.0 ** (-2 / 3) / np.sqrt(2 * 10.0) * np.exp(-300 / 8000)
+    number = float(said.split("by Young's law ")[1].split(" mmag")[0])
+    assert number == pytest.approx(1.5 * young, rel=0.15)
+    assert "scintillation of the air" in said
+    assert "300 m above the sea" in said
+    assert "in the zenith" in said

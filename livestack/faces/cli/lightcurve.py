@@ -70,7 +70,9 @@ def lightcurve(
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"lightcurve_{curve.label}"
     title = name or f"Star {curve.name}"
-    fitted, used = _fit(curve, darkening, period, folder / f"{stem}_transit.json") if transit else (None, None)
+    fitted, used = None, None
+    if transit:
+        fitted, used = _fit(curve, table.usual_excess(row), darkening, period, folder / f"{stem}_transit.json")
     write_curve_csv(folder / f"{stem}.csv", curve)
     draw_curve(folder / f"{stem}.png", curve, table, title, fitted, used)
     write_aavso(folder / f"{stem}.txt", curve, name or curve.label, band.upper(), obscode)
@@ -128,23 +130,27 @@ def _print_most_variable(table: StarTable) -> None:
 
 
 def _fit(
-    curve: StarCurve, darkening: tuple[float, float], period: float, path: Path
+    curve: StarCurve, usual_mag: float | None, darkening: tuple[float, float], period: float, path: Path
 ) -> tuple[Transit | None, np.ndarray | None]:
-    """Fit, print what was found and write it; and which points were fitted."""
+    """Fit, print what was found and write it; and which points were fitted.
+
+    `usual_mag` is what stars of like brightness scatter beyond their noise.
+    """
     import numpy as np
 
     from livestack.photometry.limb_darkening import fit_planet, is_there
     from livestack.photometry.transit import fit_transit
-    from livestack.products.curve_files import relative_flux, say_transit, write_transit
+    from livestack.products.curve_files import PER_MAG, relative_flux, say_transit, write_transit
 
     good = curve.good
     barycentric = bool(np.isfinite(curve.bjd[good]).all())
     times, clock = (curve.bjd, "BJD_TDB") if barycentric else (curve.jd, "JD_UTC")
     flux, errors = relative_flux(curve)
     airmass = curve.airmass[good] if np.isfinite(curve.airmass[good]).all() else None
-    fitted = fit_transit(times[good], flux[good], errors[good], airmass)
+    usual = None if usual_mag is None else PER_MAG * usual_mag
+    fitted = fit_transit(times[good], flux[good], errors[good], airmass, usual)
     if fitted is not None and fitted.found and is_there():
-        fitted = fit_planet(times[good], flux[good], errors[good], airmass, fitted, darkening, period)
+        fitted = fit_planet(times[good], flux[good], errors[good], airmass, fitted, darkening, period, usual)
     for sentence in say_transit(fitted, clock):
         print(sentence)
     if not barycentric:

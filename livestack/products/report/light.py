@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 
-from livestack.photometry.times import posix_seconds
+from livestack.photometry.times import find_site, posix_seconds, scintillation_mmag
 from livestack.photometry.variability import VARIES
 from livestack.products.light_curves import CURVES, CURVES_FITS, STARS, StarTable, read_curve, read_stars
 from livestack.products.report.charts import Series, chart
@@ -39,28 +41,73 @@ def light_chapter(folder: Path) -> str:
     brightest = counted & (stars.mag <= np.quantile(stars.mag[counted], 0.1))
     holds = stars.rms_mmag[counted] <= HOLDS * stars.expected_mmag[counted]
     finest = float(np.median(stars.rms_mmag[brightest]))
+    air = _scintillation(stars, int(np.flatnonzero(counted)[0]))
     return (
         "<h2 id=light>Light of the stars</h2>"
         f"<p>{int(counted.sum())} stars were measured in each frame and compared with each other. The brightest are "
         f"good to {finest:.1f} thousandths of a magnitude a frame; {100 * float(holds.mean()):.0f} % of all hold as "
         "still as photons, sky and camera allow.</p>"
-        + _scatter(stars, counted)
+        + _scatter(stars, counted, air)
+        + ("" if air is None else f"<p>Scintillation, {air.words}.</p>")
+        + (
+            '<p class="soft">How much the air makes stars twinkle is not drawn: no header names the aperture of the '
+            "telescope (APTDIA, mm) and the exposure.</p>"
+            if air is None
+            else ""
+        )
         + _bins(stars, counted)
         + _varying(stars, folder)
     )
 
 
-def _scatter(stars: StarTable, counted: np.ndarray) -> str:
+def _scatter(stars: StarTable, counted: np.ndarray, air: _Air | None) -> str:
     order = np.flatnonzero(counted)[np.argsort(stars.mag[counted])]
     faintest = float(stars.mag[order].max())
     x = faintest - stars.mag[order]  # bright to the right, as light grows
-    return chart(
-        [
-            Series(list(x), list(np.log10(stars.rms_mmag[order])), "measured", "dots", "a"),
-            Series(list(x), list(np.log10(stars.expected_mmag[order])), "photons, sky, camera", "line", "b"),
-        ],
-        "scatter a frame, log10 of mmag", "magnitudes brighter than the faintest",
-    )  # fmt: skip
+    drawn = [
+        Series(list(x), list(np.log10(stars.rms_mmag[order])), "measured", "dots", "a"),
+        Series(list(x), list(np.log10(stars.expected_mmag[order])), "photons, sky, camera", "line", "b"),
+    ]
+    if air is not None:
+        ends = [float(x.min()), float(x.max())]
+        drawn.append(Series(ends, [math.log10(air.mmag)] * 2, "scintillation of the air", "line", "bad"))
+    return chart(drawn, "scatter a frame, log10 of mmag", "magnitudes brighter than the faintest")
+
+
+@dataclass(frozen=True)
+class _Air:
+    """What the air does to each star, mmag, and by what that is known, in words."""
+
+    mmag: float
+    words: str
+
+
+def _scintillation(stars: StarTable, row: int) -> _Air | None:
+    """By Young's law, from the header of the stack; None where that does not name aperture and exposure."""
+    path = stars.folder / "stack.fits"
+    if not path.is_file():
+        return None
+    header = fits.getheader(path)
+    aperture, exposure = (_positive(header.get(key)) for key in ("APTDIA", "EXPTIME"))
+    if aperture is None or exposure is None:
+        return None
+    site = find_site(header)
+    airmass = read_curve(stars, row).airmass if _has_curves(stars.folder) else np.empty(0)
+    known = airmass[np.isfinite(airmass)]
+    typical = float(np.median(known)) if len(known) else 1.0
+    height = site.height_m if site is not None else 0.0
+    mmag = float(scintillation_mmag(np.array(typical), aperture, exposure, height))
+    said = f"at air mass {typical:.2f}" if len(known) else "in the zenith, for the air mass is not known"
+    where = f"{height:.0f} m above the sea" if site is not None else "at the sea, for the site is not known"
+    return _Air(mmag, f"by Young's law {mmag:.2f} mmag for {aperture:.0f} mm and {exposure:g} s, {said}, {where}")
+
+
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else None
+
+
+def _has_curves(folder: Path) -> bool:
+    return (folder / CURVES).is_file() or (folder / CURVES_FITS).is_file()
 
 
 def _bins(stars: StarTable, counted: np.ndarray) -> str:
@@ -96,7 +143,7 @@ def _varying(stars: StarTable, folder: Path) -> str:
 
 
 def _curve(stars: StarTable, row: int, folder: Path) -> str:
-    if not ((folder / CURVES).is_file() or (folder / CURVES_FITS).is_file()):
+    if not _has_curves(folder):
         return ""
     curve = read_curve(stars, row)
     dated = bool(np.isfinite(curve.jd).any())
