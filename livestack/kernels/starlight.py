@@ -138,7 +138,7 @@ def restore_stars(frame, w, limits, template, fresh, first_flat, entries, restor
     mean, m2, weight, count, low, high = fresh
     source, inverse, factor, coefficients, ruler = frame
     kappa2, dof, floor, slope = limits[0], limits[1], limits[2], limits[3]
-    structure2, excess2, blur = limits[4], limits[5], limits[6]
+    structure2, excess2, blur, louder = limits[4], limits[5], limits[6], limits[7]
     height, width = mean_t.shape
     one, zero, tiny = np.float32(1.0), np.float32(0.0), np.float32(1e-20)
     taken_back = 0
@@ -177,7 +177,7 @@ def restore_stars(frame, w, limits, template, fresh, first_flat, entries, restor
                     else:
                         n = zero
                 others[j, i], number[j, i] = m, n
-                squares[j, i] = q * n / max(total, tiny)
+                squares[j, i] = louder * q * n / max(total, tiny)
         spread, curve = np.empty(side, dtype=np.float32), np.empty(side, dtype=np.float32)
         local_shape_tile(others, spread, curve)
         room = side[0] * side[1]
