@@ -24,6 +24,8 @@ BLUR_TRUSTED = 1.25
 """Ratio of widths up to which a frame's stars are the stack's stars plus a multiple of their Laplacian."""
 INTERPOLATION_GAIN = 0.75
 """Variance that interpolation leaves to a sample on average, until the warm-up has measured it."""
+ASKED, GOLDEN = 60, 0.618034
+"""So many frames tell what is usual."""
 
 
 def limits_for(
@@ -62,7 +64,12 @@ def limits_for(
 
 
 def _usual_variance(members: Sequence[Member], otherwise: np.ndarray) -> np.ndarray:
-    """(C,) of the sky of a stack's frames on its scale, by their weights as its sum of squares has it; ADU^2."""
+    """(C,) of the sky of a stack's frames on its scale, by their weights as its sum of squares has it; ADU^2.
+
+    Of a long night by some of them, in no step in which exposures may alternate.
+    """
+    if len(members) > ASKED:
+        members = [members[int(GOLDEN * k % 1.0 * len(members))] for k in range(ASKED)]
     total = sum(member.weight for member in members)
     if total <= 0:
         return otherwise
