@@ -18,15 +18,16 @@ import numpy as np
 from livestack.base.frame import FrameInfo
 from livestack.base.settings import PhotometrySettings
 from livestack.calibration.calibrate import saturation_after
-from livestack.engine.events import Event, FrameRefused, FrameRegistered, FrameStacked, ReferenceChanged
+from livestack.engine.events import Event, FrameDone, FrameRefused, FrameRegistered, FrameStacked, ReferenceChanged
 from livestack.engine.reference import Reference
 from livestack.engine.states import Outcome
+from livestack.engine.views import StackView
 from livestack.kernels.bands import Bands
 from livestack.photometry.curves import Curves
 from livestack.photometry.measure import Exposure, measure_frame
-from livestack.photometry.night import LEAST_SNR, SAME_PX, Measured, Solution, StarNight, go_on, solve_night
+from livestack.photometry.night import LEAST_SNR, SAME_PX, Measured, Newcomer, Solution, StarNight, go_on, solve_night
 from livestack.photometry.times import jd_of
-from livestack.photometry.watch import Sudden, say_newcomers
+from livestack.photometry.watch import THERE_ALL_ALONG, Sudden, light_in_mean, say_newcomers
 from livestack.registration.distortion import to_frame, to_reference
 
 FIRST_SOLUTION = 8
@@ -76,6 +77,7 @@ class Photometry:
         self.references: dict[str, Reference] = {}
         self._settings, self._bands, self._say = settings, bands, say
         self._pending: tuple[str, Measured] | None = None
+        self._newcomers: list[Newcomer] = []
         self._solutions: dict[str, Solution] = {}
         self._sudden: dict[str, Sudden] = {}
         self._task: _Task | None = None
@@ -90,6 +92,8 @@ class Photometry:
             self._measure(event)
         elif isinstance(event, FrameStacked | FrameRefused):
             self._keep(event.outcome)
+        elif isinstance(event, FrameDone) and event.view is not None:
+            self._tell_newcomers(event.view)
 
     def state(self) -> Mapping[str, Any]:
         """All that was measured."""
@@ -158,7 +162,7 @@ class Photometry:
 
     def _measure(self, event: FrameRegistered) -> None:
         night, detected, found = self.nights.get(event.group), event.detected, event.registration
-        self._pending = None
+        self._pending, self._newcomers = None, []
         if night is None or not len(night) or detected.data is None:
             return
         info, stars = detected.frame.info, detected.stars
@@ -173,13 +177,27 @@ class Photometry:
         if len(stars):
             seen = to_reference(found.matrix, found.distortion, stars.xy)
             width = stars.fwhm / (stars.fwhm_px or math.nan)
-            found_new = night.refine(seen, stars.flux, stars.snr, width, self._settings.max_stars)
-            for sentence in say_newcomers(found_new, night.xy, night.size):
-                self._say(sentence)
+            self._newcomers = night.refine(seen, stars.flux, stars.snr, width, self._settings.max_stars)
         name = detected.frame.path.as_posix() if detected.frame.path is not None else detected.frame.name
         jd = jd_of(info.date_obs, info.exposure_s)
         measured = Measured.of(light, places, info.size, name, detected.frame.index, jd, info.exposure_s or math.nan)
         self._pending = (event.group, measured)
+
+    def _tell_newcomers(self, view: StackView) -> None:
+        """Stars that this frame was the last to bear out, unless the stack shows that they were there all along."""
+        found, self._newcomers = self._newcomers, []
+        night, reference = self.nights.get(view.group), view.reference
+        fwhm = reference.stars.stars.fwhm_px if reference is not None else None
+        if night is None or not found or fwhm is None:
+            return
+        places = night.xy - (view.canvas.left, view.canvas.top)
+        came = []
+        for one in found:
+            share = light_in_mean(view.image, view.shape, one, places, night.flux, fwhm)
+            if share is None or share < THERE_ALL_ALONG:
+                came.append(one)
+        for sentence in say_newcomers(came, night.xy, night.size):
+            self._say(sentence)
 
     def _keep(self, outcome: Outcome) -> None:
         pending, self._pending = self._pending, None

@@ -84,13 +84,14 @@ class Newcomer:
     Attributes
     ----------
     star : its number; x, y : px of the reference.
-    plain : its light over that of the faintest stars that are followed.
+    plain : its light over that of the faintest stars that are followed; flux : ADU in the reference.
     """
 
     star: int
     x: float
     y: float
     plain: float
+    flux: float
 
 
 class StarNight:
@@ -165,7 +166,7 @@ class StarNight:
             faintest = float(np.quantile(self.flux, FAINTEST)) if len(self) else math.inf
             first = len(self)
             newcomers = [
-                Newcomer(first + k, float(x), float(y), float(flux) / faintest)
+                Newcomer(first + k, float(x), float(y), float(flux) / faintest, float(flux))
                 for k, (x, y, flux) in enumerate(known[ripe, :3])
             ]
             self.extend(known[ripe, 0], known[ripe, 1], known[ripe, 2])

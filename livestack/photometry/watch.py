@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ BORDER_PX = 12.0
 """Nearer to the reference's border a star may have been cut by it."""
 LONELY_PX = 12.0
 """Nearer to a star that is known, what is new may be its halo, or a companion that better seeing has parted from it."""
+THERE_ALL_ALONG = 0.85
+"""Of a star that came, the mean of all frames holds less of its light; of one that a frame has missed, all of it."""
+ALIKE, COMPARED = 4.0, 30
+"""A star is compared with so many others at most whose light is within this factor of its own."""
+OPENING_PX, RING_PX = 1.5, (3.0, 5.0)
+"""Radii, in units of the FWHM, of the opening that light is summed in, and of the ring around it."""
 
 
 class Sudden:
@@ -81,6 +88,42 @@ def say_newcomers(found: Sequence[Newcomer], xy: np.ndarray, size: tuple[int, in
         "bright as the faintest of the first frames. Look whether it moves, and whether a chart has it."
         for one in plain
     ]
+
+
+def light_in_mean(
+    image: Callable[[slice, slice], np.ndarray], shape: tuple[int, ...], one: Newcomer, stars: np.ndarray,
+    flux: np.ndarray, fwhm_px: float,
+) -> float | None:  # fmt: skip
+    """Light of a newcomer in the mean of all frames, over what a star of its brightness has there; None: not known.
+
+    Parameters
+    ----------
+    image : rows and columns of the mean -> (C, h, w) ADU; shape : (C, H, W) of it.
+    stars : (n, 2) px of the mean, of all stars that are followed, the newcomer among them; flux : (n,) ADU.
+    """
+    near = np.abs(np.log(np.maximum(flux, 1e-9) / max(one.flux, 1e-9))) < math.log(ALIKE)
+    near[one.star] = False
+    others = np.flatnonzero(near)[:COMPARED]
+    sums = np.array([_sum_around(image, shape, stars[k], fwhm_px) for k in (one.star, *others)])
+    usual = sums[1:] / flux[others]
+    usual = usual[np.isfinite(usual)]
+    if len(usual) < 3 or not np.median(usual) > 0 or not np.isfinite(sums[0]):
+        return None
+    return float(sums[0] / (np.median(usual) * one.flux))
+
+
+def _sum_around(
+    image: Callable[[slice, slice], np.ndarray], shape: tuple[int, ...], at: np.ndarray, fwhm_px: float
+) -> float:
+    """Light within an opening, less the sky of a ring; NaN near the border."""
+    reach = math.ceil(RING_PX[1] * fwhm_px)
+    x, y = round(float(at[0])), round(float(at[1]))
+    if not (reach <= x < shape[2] - reach and reach <= y < shape[1] - reach):
+        return math.nan
+    part = image(slice(y - reach, y + reach + 1), slice(x - reach, x + reach + 1)).mean(axis=0)
+    r = np.hypot(np.arange(x - reach, x + reach + 1) - at[0], (np.arange(y - reach, y + reach + 1) - at[1])[:, None])
+    ring = part[(r > RING_PX[0] * fwhm_px) & (r < RING_PX[1] * fwhm_px)]
+    return float(np.sum(part[r < OPENING_PX * fwhm_px] - np.median(ring)))
 
 
 def _stands_alone(one: Newcomer, xy: np.ndarray, size: tuple[int, int]) -> bool:

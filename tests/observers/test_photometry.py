@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from livestack.base.settings import PhotometrySettings, Settings
+from livestack.detection import StarCatalog
+from livestack.engine import prepare
 from livestack.engine.live_stack import LiveStack
 from livestack.kernels.bands import Bands
+from livestack.observers import photometry
 from livestack.observers.photometry import Photometry
 from livestack.photometry.night import Newcomer, StarNight, go_on, solve_night
-from livestack.photometry.watch import Sudden, say_newcomers
+from livestack.photometry.watch import THERE_ALL_ALONG, Sudden, say_newcomers
 from livestack.products.light_curves import CURVE_COLUMNS, STAR_COLUMNS
 from livestack.products.star_files import write_curves
 from livestack.simulate import named_scenario, simulate_frame
@@ -187,12 +190,38 @@ def test_a_star_that_was_not_there_is_told_once_and_others_are_not() -> None:
 
 
 def test_many_new_stars_at_once_are_a_sky_that_clears() -> None:
-    many = [Newcomer(30 + k, 50.0 + 60 * k, 100.0, 9.0) for k in range(5)]
+    many = [Newcomer(30 + k, 50.0 + 60 * k, 100.0, 9.0, 900.0) for k in range(5)]
     xy = np.array([[one.x, one.y] for one in many])
     assert say_newcomers(many, xy, (400, 400)) == []
     assert len(say_newcomers(many[:2], xy, (400, 400))) == 2
     near = np.append(xy, [[many[0].x + 6, many[0].y]], axis=0)
     assert len(say_newcomers(many[:2], near, (400, 400))) == 1, "a companion is no newcomer"
+
+
+@pytest.mark.parametrize("there_all_along", [THERE_ALL_ALONG, 9.0])
+def test_a_star_that_the_first_frame_missed_is_no_newcomer(
+    monkeypatch: pytest.MonkeyPatch, there_all_along: float
+) -> None:
+    """The detection loses a plain star in the reference; the mean of all frames has it in full, and so nothing is said,
+    as it would be if the mean were not asked."""
+    detect, calls = prepare.find_stars, []
+
+    def lose_one(*words: object) -> StarCatalog:
+        found = detect(*words)
+        calls.append(len(found))
+        if len(calls) > 1:
+            return found
+        away = np.hypot(*(found.xy[:, None] - found.xy[None]).T) + 1e9 * np.eye(len(found))
+        inside = ((found.xy > 40) & (found.xy < (360, 280))).all(axis=1)
+        plain = np.flatnonzero((away.min(axis=0) > 20) & inside & (found.snr > 60))
+        return found.select(np.arange(len(found)) != plain[len(plain) // 2])
+
+    monkeypatch.setattr(prepare, "find_stars", lose_one)
+    monkeypatch.setattr(photometry, "THERE_ALL_ALONG", there_all_along)
+    said: list[str] = []
+    watched(range(9), NIGHT, said)
+    told = [one for one in said if "was not there before" in one]
+    assert len(told) == (there_all_along > 1)
 
 
 def test_a_new_star_in_frames_is_told() -> None:
