@@ -39,14 +39,14 @@ def test_solve_field_finds_what_was_drawn(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.skipif(shutil.which("solve-field") is None, reason="astrometry.net (solve-field) is not installed")
 @pytest.mark.skipif(not _has_indexes(), reason="no index files of astrometry.net are installed")
 def test_the_command_asks_it_where_our_catalogue_is_too_thin(tmp_path: Path) -> None:
-    """A field of a degree without a scale, and ten degrees off: our own search around the place finds nothing."""
+    """A field of a degree that lies ten degrees from where it is said to: our own search around there finds nothing."""
     words = ["simulate", str(tmp_path / "sky"), "--scenario", "sky", "--at=83.8,-5.4", "--scale", "6", "--frames", "1"]
     assert CliRunner().invoke(app, words).exit_code == 0
     image = next((tmp_path / "sky").glob("sky_*.fits"))
     with fits.open(image, mode="update") as hdus:
         for keyword in ("RA", "DEC", "OBJCTRA", "OBJCTDEC", "OBJECT", "FOCALLEN", "XPIXSZ", "YPIXSZ"):
             hdus[0].header.pop(keyword, None)
-    done = CliRunner().invoke(app, ["solve", str(image), "--radec", "90.0,-1.0", "--json"])
+    done = CliRunner().invoke(app, ["solve", str(image), "--radec", "90.0,-1.0", "--scale", "6", "--json"])
     assert done.exit_code == 0, done.output
     answer = json.loads(done.output)
     assert answer["solver"] == "solve-field"

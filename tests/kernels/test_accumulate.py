@@ -139,10 +139,10 @@ class TestPrediction:
         )
         np.testing.assert_allclose(found_spread, spread, rtol=1e-6)
         np.testing.assert_allclose(found_curve, curve, rtol=1e-4, atol=0.02)
-        floor, slope = 300.0, 0.7
+        floor, slope, louder = 300.0, 0.7, float(F(rng.uniform(1, 4)))
         shift, limit = prediction(
             image[1].astype(float),
-            m2.astype(float),
+            louder * m2.astype(float),
             weight.astype(float),
             count,
             spread.astype(float),
@@ -160,7 +160,7 @@ class TestPrediction:
         codes = np.full(WIDTH, 9, dtype=np.uint8)
         n = accumulate.test_row(
             values, present, (image[1], m2, weight, count, low, high), found_spread, found_curve,
-            np.array([kappa**2, dof, floor, slope, structure**2, excess**2, blur], dtype=F), codes,
+            np.array([kappa**2, dof, floor, slope, structure**2, excess**2, blur, louder], dtype=F), codes,
         )  # fmt: skip
         d = values - image[1] - shift
         expected = np.where(
@@ -183,7 +183,7 @@ class TestPrediction:
                 if k:
                     accumulate.test_row(
                         values, present, (row.mean, row.m2, row.weight, row.count, row.low, row.high), spread, curve,
-                        np.array([3.5**2, 12, 1, 0, 0, 0, 0], dtype=F), codes,
+                        np.array([3.5**2, 12, 1, 0, 0, 0, 0, 1], dtype=F), codes,
                     )  # fmt: skip
                     sample_rows.count_row(codes, row.low, row.high)
                 row.add(values, 1.0, codes)
