@@ -9,11 +9,12 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(RUN) -m livestack demo
 
-# up to four tests at a time; tests of one file stay together, since they share what was costly to make;
+# up to four tests at a time; tests of one file stay together, since they share what was costly to make, in the order of
+# tests/conftest.py;
 # one thread of linear algebra for each, which else fight for the cores; and where the environment forbids to keep
 # compiled modules, each of the hundred programs that tests start would compile ours for a second
 test: $(STAMP)
-	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: lint types test
 

@@ -22,6 +22,18 @@ def bands() -> Iterator[Bands]:
 
 
 ASK = PlateSolving._begin
+TESTS = Path(__file__).parent
+LONG = ("session", "engine", "faces", "observers", "test_soak.py", "detection", "photometry")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, else one process works on alone at the end; files stay whole."""
+
+    def turn(item: pytest.Item) -> int:
+        first = item.path.relative_to(TESTS).parts[0]
+        return LONG.index(first) if first in LONG else len(LONG)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -69,7 +69,7 @@ def test_a_clear_transit_is_claimed() -> None:
 
 @pytest.mark.parametrize(("red", "chance"), [(0.0, 0), (0.0015, 0), (0.003, 2)])
 def test_a_constant_star_has_no_transit(red: float, chance: int) -> None:
-    claims = [found.found for seed in range(16) if (found := night(seed, depth=0.0, red=red)[0]) is not None]
+    claims = [found.found for seed in range(10) if (found := night(seed, depth=0.0, red=red)[0]) is not None]
     assert sum(claims) <= chance
 
 
