@@ -277,6 +277,13 @@ def numbers(row: dict) -> np.ndarray:
     return np.array([[float(row["x0"]), float(row["y0"])], [float(row["x1"]), float(row["y1"])]])
 
 
+def tell_wrong(rows: list[dict], tell: bool) -> None:
+    """Print what was told that is not there."""
+    shown = ["kind", "first_file", "last_file", "x0", "y0", "x1", "y1", "width_px", "snr", "n_frames", "rate_px_min"]
+    for row in rows if tell else ():
+        print("      false", {name: row[name] for name in shown})
+
+
 def score_streaks(night: Night, rows: list[dict], to_scene: np.ndarray, stacked: set[str], tell: bool) -> dict:
     """Found, with good ends, of the right kind, and what was told that is not there."""
     used, result = set(), {"n": 0, "found": 0, "ends": 0, "n_ends": 0, "kind": 0, "off": []}
@@ -315,15 +322,7 @@ def score_streaks(night: Night, rows: list[dict], to_scene: np.ndarray, stacked:
             if tell and best[0].max() > 3:
                 print(f"      ends off by {best[0].round(1)} {true['style']} peak {true['peak']:.1f} in {true['file']}")
     wrong = [row for k, row in enumerate(rows) if k not in used]
-    if tell:
-        for row in wrong:
-            print(
-                "      false",
-                {
-                    k: row[k]
-                    for k in ("kind", "first_file", "last_file", "x0", "y0", "x1", "y1", "width_px", "snr", "n_frames")
-                },
-            )
+    tell_wrong(wrong, tell)
     return {**result, "false": len(wrong), "frames": len(stacked)}
 
 
@@ -361,27 +360,7 @@ def score_points(night: Night, rows: list[dict], to_scene: np.ndarray, stacked: 
             math.sqrt(2) * sigma / true["snr"] / math.sqrt((steps**2).sum()) / max(true["rate"], 1e-9)
         )
     wrong = [row for k, row in enumerate(rows) if k not in used]
-    if tell:
-        for row in wrong:
-            print(
-                "      false",
-                {
-                    k: row[k]
-                    for k in (
-                        "kind",
-                        "first_file",
-                        "last_file",
-                        "x0",
-                        "y0",
-                        "x1",
-                        "y1",
-                        "width_px",
-                        "snr",
-                        "n_frames",
-                        "rate_px_min",
-                    )
-                },
-            )
+    tell_wrong(wrong, tell)
     result["false"] = len(wrong)
     return result
 

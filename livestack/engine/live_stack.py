@@ -134,9 +134,11 @@ class LiveStack:
 
     def _tell_exposures(self, group: Group) -> None:
         """Say that the frame stacked last was exposed otherwise than those before it."""
-        newest = group.members[-1].info.exposure_s
+        *earlier, newest = (member.info.exposure_s for member in group.members[-2:])
+        if newest is None or newest in earlier:
+            return
         known = {member.info.exposure_s for member in group.members[:-1]}
-        if newest is None or not known or newest in known:
+        if newest in known:
             return
         other = next((t for t in known if t is not None and not same_exposure(t, newest)), None)
         if other is not None:

@@ -11,10 +11,9 @@ from livestack.base.choices import Moving
 from livestack.engine.accumulation import LastFrame
 from livestack.engine.group import Group
 from livestack.engine.reference import Reference
-from livestack.following.two_skies import Model, paint
+from livestack.following.two_skies import Model, moved, paint
 from livestack.kernels.bands import Bands
 from livestack.picture import Small, shrink_stack
-from livestack.registration import transform as tf
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas
 
@@ -75,7 +74,7 @@ class StackView:
             return replace(self, moving=None)
         newest = self.newest
         if newest is not None:
-            newest = replace(newest, matrix=tf.similarity(1.0, 0.0, -self._gone[0], -self._gone[1]) @ newest.matrix)
+            newest = replace(newest, matrix=moved(newest.matrix, None, self._gone)[0])
         return replace(self, _stack=self._object, newest=newest, moving=None)
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from livestack.astrometry.catalogue import to_degrees, to_vectors
 from livestack.base.errors import UsageError
 from livestack.ephemeris.orbits import MU, Orbits
 from livestack.photometry.times import Site, each_moment, location
@@ -78,14 +79,11 @@ class SmallBodies:
         for _ in range(rounds):
             way = self.orbits.places(jd_tt[0] - delay) - observer[0]
             delay = np.sqrt((way**2).sum(axis=1)) / LIGHT_AU_DAY
-        ra = np.degrees(np.arctan2(way[:, 1], way[:, 0])) % 360.0
-        return np.stack([ra, np.degrees(np.arctan2(way[:, 2], np.hypot(way[:, 0], way[:, 1])))], axis=1)
+        return to_degrees(way)
 
     def near(self, ra_deg: float, dec_deg: float, radius_deg: float, jd_utc: float, site: Site | None) -> SmallBodies:
         """Those within a radius of a place at a moment; a few from somewhat beyond it may be among them."""
-        ra, dec = np.radians(self.places(jd_utc, site, rounds=1)).T
-        there = np.sin(dec) * math.sin(math.radians(dec_deg))
-        there += np.cos(dec) * math.cos(math.radians(dec_deg)) * np.cos(ra - math.radians(ra_deg))
+        there = to_vectors(*self.places(jd_utc, site, rounds=1).T) @ to_vectors(ra_deg, dec_deg)
         return self.some(np.flatnonzero(there > math.cos(math.radians(min(radius_deg + LIGHT_SLACK_DEG, 180.0)))))
 
     def motion(self, number: int, jd_utc: float, site: Site | None) -> SkyMotion:

@@ -898,6 +898,19 @@ def follow_candidates(maps, times, ranges, ends, cap, kept, sums):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _columns_near(y, x0, y0, x1, cos, sin, reach, width):
+    """First column of a row, and the one after the last, that may lie within `reach` of a line from (x0, y0)."""
+    left = min(x0, x1) - reach
+    right = max(x0, x1) + reach
+    if abs(sin) > 1e-6:
+        centre = x0 + (y - y0) * cos / sin
+        half = reach / abs(sin)
+        left = max(left, centre - half)
+        right = min(right, centre + half)
+    return max(0, int(left)), min(width, int(right) + 2)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def erase_line(image, x0, y0, x1, y1, reach):
     """Set what lies within `reach` pixels of a line between two places to 0, in (H, W) int8."""
     height, width = image.shape
@@ -905,14 +918,8 @@ def erase_line(image, x0, y0, x1, y1, reach):
     cos = (x1 - x0) / length
     sin = (y1 - y0) / length
     for y in range(max(0, int(min(y0, y1) - reach)), min(height, int(max(y0, y1) + reach) + 2)):
-        left = min(x0, x1) - reach
-        right = max(x0, x1) + reach
-        if abs(sin) > 1e-6:
-            centre = x0 + (y - y0) * cos / sin
-            half = reach / abs(sin)
-            left = max(left, centre - half)
-            right = min(right, centre + half)
-        for x in range(max(0, int(left)), min(width, int(right) + 2)):
+        first, end = _columns_near(y, x0, y0, x1, cos, sin, reach, width)
+        for x in range(first, end):
             along = (x - x0) * cos + (y - y0) * sin
             across = (y - y0) * cos - (x - x0) * sin
             if -reach <= along <= length + reach and abs(across) <= reach:
@@ -934,14 +941,8 @@ def keep_trail(sigmas, variance, unit, x0, y0, x1, y1, reach, least, trails):
     cos = (x1 - x0) / length
     sin = (y1 - y0) / length
     for y in range(max(0, int(min(y0, y1) - reach)), min(height, int(max(y0, y1) + reach) + 2)):
-        left = min(x0, x1) - reach
-        right = max(x0, x1) + reach
-        if abs(sin) > 1e-6:
-            centre = x0 + (y - y0) * cos / sin
-            half = reach / abs(sin)
-            left = max(left, centre - half)
-            right = min(right, centre + half)
-        for x in range(max(0, int(left)), min(width, int(right) + 2)):
+        first, end = _columns_near(y, x0, y0, x1, cos, sin, reach, width)
+        for x in range(first, end):
             along = (x - x0) * cos + (y - y0) * sin
             across = (y - y0) * cos - (x - x0) * sin
             if -reach <= along <= length + reach and abs(across) <= reach and sigmas[y, x] > least:

@@ -180,7 +180,7 @@ class PreviewRenderer:
         settings, which = request.settings, request.settings.moving
         view = request.view.showing(which)
         small = view.shrunk(settings.preview_width, self._bands)
-        key = view.group if view.moving is not None or which == "both" else f"{view.group} {which}"
+        key = view.group if which == "both" else f"{view.group} {which}"
         look = measure_small(small, settings, self._looks.get(key), view.terraces)
         self._looks[key] = look
         # noise is that of the stars' stack, whatever is looked at

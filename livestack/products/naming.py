@@ -16,15 +16,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from livestack.astrometry.catalogue import to_vectors
 from livestack.base.errors import UsageError
 from livestack.base.settings import PassageSettings
 from livestack.ephemeris.satellites import Satellites, read_satellites
 from livestack.ephemeris.small_bodies import SmallBodies, read_asteroids, read_comets
 from livestack.movers.passages import Passage
-from livestack.photometry.times import Site
+from livestack.photometry.times import Site, jd_of
 
 Read = TypeVar("Read")
-UNIX_JD = 2440587.5
 ACROSS_DEG = 0.25
 """A satellite's line may be so far from a streak: some kilometres at the distance of those that fly low."""
 TURN_DEG = 4.0
@@ -90,12 +90,12 @@ class Names:
 
 def julian_day(time_utc: str) -> float:
     """Of a moment in ISO 8601, UTC."""
-    return datetime.fromisoformat(time_utc).timestamp() / 86400.0 + UNIX_JD
+    return jd_of(datetime.fromisoformat(time_utc), None)
 
 
 def name_satellite(one: Passage, satellites: Satellites, site: Site, exposure_s: float) -> str:
     """The satellite whose line fits a streak best; "" where none does."""
-    ends = _vectors([one.ra0_deg, one.ra1_deg], [one.dec0_deg, one.dec1_deg])
+    ends = _ends(one)
     middle = julian_day(one.time_utc)
     # of several frames the time is that of the first, and between them the camera pauses
     half = (one.n_frames - 0.5) * exposure_s * (1.0 if one.n_frames == 1 else 1.3) + SLACK_S
@@ -134,7 +134,7 @@ def name_satellite(one: Passage, satellites: Satellites, site: Site, exposure_s:
 def name_body(one: Passage, files: Sequence[SmallBodies], site: Site | None) -> str:
     """The small body that is nearest to a moving point and moves alike; "" where none is."""
     jd = julian_day(one.time_utc)
-    (begin, end) = _vectors([one.ra0_deg, one.ra1_deg], [one.dec0_deg, one.dec1_deg])
+    begin, end = _ends(one)
     minutes = math.hypot(one.x1 - one.x0, one.y1 - one.y0) / one.rate_px_min if one.rate_px_min > 0 else math.nan
     if not math.isfinite(minutes):
         return ""
@@ -143,7 +143,7 @@ def name_body(one: Passage, files: Sequence[SmallBodies], site: Site | None) -> 
     for every in files:
         bodies = every.near(one.ra0_deg, one.dec0_deg, NEAR_DEG, jd, site)
         places = bodies.places(jd, site)
-        away = _separation(_vectors(places[:, 0], places[:, 1]), begin)
+        away = _separation(to_vectors(*places.T), begin)
         for k in np.flatnonzero(away < best):
             motion, apart = bodies.motion(int(k), jd, site), float(away[k])
             turned = math.radians(motion.position_angle_deg - one.position_angle_deg)
@@ -154,10 +154,9 @@ def name_body(one: Passage, files: Sequence[SmallBodies], site: Site | None) -> 
     return name
 
 
-def _vectors(ra_deg: object, dec_deg: object) -> np.ndarray:
-    """Unit vectors (n, 3)."""
-    ra, dec = np.radians(np.asarray(ra_deg, dtype=float)), np.radians(np.asarray(dec_deg, dtype=float))
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+def _ends(one: Passage) -> np.ndarray:
+    """Unit vectors (2, 3) of where it was first and last."""
+    return to_vectors(np.array([one.ra0_deg, one.ra1_deg]), np.array([one.dec0_deg, one.dec1_deg]))
 
 
 def _separation(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from livestack.base.errors import FrameError, NothingStacked, UsageError
 from livestack.base.journal import SavingRecord, TargetRecord
 from livestack.session.parts import SessionParts
-from livestack.session.snapshot import Controls
+from livestack.session.snapshot import Controls, Upright
 from livestack.session.stop import StopRequest
 
 Command = Callable[[SessionParts], None]
@@ -116,8 +116,8 @@ def _follow(parts: SessionParts, x: float, y: float) -> None:
     if group is None or group.stack is None or group.reference is None:
         raise UsageError("There is no stack yet in which anything could be followed.")
     canvas = group.stack.canvas
-    row = canvas.height - 1 - y if group.reference.info.bottom_up else y
-    parts.follow(group.name, x + canvas.left, row + canvas.top)
+    upright = Upright(canvas.left, canvas.top, canvas.height, group.reference.info.bottom_up)
+    parts.follow(group.name, *upright.to_reference(x, y))
     parts.status.publish()
 
 

@@ -114,6 +114,20 @@ class Page:
         const out = []; for (let i = 0; i < d.length; i += 4 * 97) out.push(d[i], d[i + 1], d[i + 2]); return out;"""
         return np.array(self.ask(script), dtype=float).reshape(-1, 3)
 
+    def tap(self, x: float, y: float) -> None:
+        """Tap where a true pixel of the picture is painted, in whatever way it came there."""
+        at = self.ask(
+            """const v = livestack.viewer, b = v.canvas.getBoundingClientRect(), [w, h] = v.size;
+            return [b.left + w / 2 + (arguments[0] + .5 - v.centre[0]) * v.zoom,
+              b.top + h / 2 + (arguments[1] + .5 - v.centre[1]) * v.zoom];""",
+            x,
+            y,
+        )
+        pointer = webdriver.ActionChains(self.driver)
+        pointer.w3c_actions.pointer_action.move_to_location(round(at[0]), round(at[1]))
+        pointer.w3c_actions.pointer_action.click()
+        pointer.perform()
+
     def shoot(self, name: str) -> None:
         if SHOTS:
             self.driver.save_screenshot(str(Path(SHOTS) / f"{name}.png"))
@@ -303,16 +317,7 @@ def test_the_host_taps_a_comet(driver: Any, session: FakeSession, server: WebSer
     until(lambda: page.text("host-banner").startswith("Tap the comet"))
     until(lambda: page.is_shown("panel") == (size == "laptop"))
     page.shoot(f"follow-{size}")
-    x, y = page.ask(
-        """const v = livestack.viewer, b = v.canvas.getBoundingClientRect(), [w, h] = v.size;
-        return [b.left + w / 2 + (arguments[0] + .5 - v.centre[0]) * v.zoom,
-          b.top + h / 2 + (arguments[1] + .5 - v.centre[1]) * v.zoom];""",
-        *comet,
-    )
-    pointer = webdriver.ActionChains(driver)
-    pointer.w3c_actions.pointer_action.move_to_location(round(x), round(y))
-    pointer.w3c_actions.pointer_action.click()
-    pointer.perform()
+    page.tap(*comet)
     until(lambda: any(words[0] == "follow" for words in session.asked))
     (_, *place) = next(words for words in session.asked if words[0] == "follow")
     zoom = page.ask("return livestack.viewer.zoom")
@@ -422,16 +427,7 @@ def test_stars_by_tap(driver: Any, session: FakeSession, server: WebServer) -> N
 
     def tap(star: int) -> None:
         """Where the star was painted, in whatever way it came there."""
-        x, y = page.ask(
-            """const v = livestack.viewer, b = v.canvas.getBoundingClientRect(), [w, h] = v.size;
-            return [b.left + w / 2 + (arguments[0] + .5 - v.centre[0]) * v.zoom,
-              b.top + h / 2 + (arguments[1] + .5 - v.centre[1]) * v.zoom];""",
-            *place_stars(1500, 980)[star, :2],
-        )
-        pointer = webdriver.ActionChains(driver)
-        pointer.w3c_actions.pointer_action.move_to_location(round(x), round(y))
-        pointer.w3c_actions.pointer_action.click()
-        pointer.perform()
+        page.tap(*place_stars(1500, 980)[star, :2])
         until(lambda: page.text("star-title").lower() == f"star {star}")
 
     tap(3)
