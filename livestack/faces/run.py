@@ -100,7 +100,17 @@ def write_out(text: str) -> None:
 
 
 def run_session(session: Session, settings: Settings) -> int:
-    """Run a session with the faces that the settings ask for; the exit status."""
+    """Run a session with the faces that the settings ask for, and say how it ended; the exit status."""
+    end = run_with_faces(session, settings)
+    if not settings.face.json_events:
+        write_out("".join(f"{line}\n" for line in (end.message, *(f"  {path}" for path in end.results))))
+    elif end.status == 130:
+        print(f"livestack: {end.message}", file=sys.stderr)
+    return end.status
+
+
+def run_with_faces(session: Session, settings: Settings) -> SessionEnd:
+    """Run a session with the faces that the settings ask for."""
     with ExitStack() as faces, signals_to(session):
         if not settings.face.json_events:
             faces.enter_context(Dashboard(session.slot))
@@ -123,11 +133,7 @@ def run_session(session: Session, settings: Settings) -> int:
             film.stop()
             if end.status == 0:
                 film.write(session.output / "timelapse.mp4")
-    if not settings.face.json_events:
-        write_out("".join(f"{line}\n" for line in (end.message, *(f"  {path}" for path in end.results))))
-    elif end.status == 130:
-        print(f"livestack: {end.message}", file=sys.stderr)
-    return end.status
+    return end
 
 
 def start_web(session: Session, settings: Settings, faces: ExitStack) -> None:

@@ -14,10 +14,10 @@ from typing import cast
 import typer
 
 from livestack.base.errors import LivestackError, SessionError, UsageError
-from livestack.faces.cli import images, lightcurve, nights, sessions, solve
+from livestack.faces.cli import home, images, lightcurve, nights, sessions, solve
 from livestack.faces.cli.app import app
 
-__all__ = ["app", "exit_status", "images", "lightcurve", "main", "nights", "sessions", "solve"]
+__all__ = ["app", "exit_status", "home", "images", "lightcurve", "main", "nights", "sessions", "solve"]
 
 WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
 """Any mistake in the words of a command line; Typer has it from Click, or from a Click of its own, by version."""
@@ -36,9 +36,8 @@ def main() -> None:
     """Entry point: run the command, turn our errors into one sentence on stderr and an exit status."""
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
-    if not arguments:
-        app(["--help"], prog_name="livestack", standalone_mode=False)
-        sys.exit(2)
+    if not arguments:  # started by a click, from a menu, or by somebody who is new here
+        arguments = ["app"]
     try:
         status = app(arguments, prog_name="livestack", standalone_mode=False)
     except WrongWords as error:

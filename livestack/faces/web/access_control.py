@@ -117,6 +117,6 @@ async def read_bounded(request: Request, limit: int) -> bytes | None:
     return body
 
 
-def set_host_cookie(key: HostKey, token: str, headers: MutableHeaders) -> None:
+def set_host_cookie(key: HostKey, token: str, headers: MutableHeaders, path: str = "/host") -> None:
     """Add the header that makes a browser the host's: for this session, out of reach of scripts and other sites."""
-    headers["set-cookie"] = f"{key.cookie}={token}; Path=/host; Max-Age=86400; HttpOnly; SameSite=Strict"
+    headers["set-cookie"] = f"{key.cookie}={token}; Path={path}; Max-Age=86400; HttpOnly; SameSite=Strict"

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any, get_args
 
 import segno
@@ -40,18 +39,12 @@ from livestack.faces.web.access_control import (
 from livestack.faces.web.encoder import Encoder
 from livestack.faces.web.sky_pages import SkyPages
 from livestack.faces.web.star_pages import StarPages
+from livestack.faces.web.static_files import STATIC, send_static
 from livestack.faces.web.status import host_status
 from livestack.faces.web.streaming import EventStream, PatientResponse, Streams
 from livestack.faces.web.tiles import Busy, TileStore
 from livestack.session.snapshot import Controls, Slot
 
-STATIC = Path(__file__).parent / "static"
-STATIC_TYPES = {
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".webmanifest": "application/manifest+json",
-}
 BODY_BYTES = 4096
 TEXT_LENGTH = 500
 FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
@@ -60,13 +53,16 @@ FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 class Site:
     """The endpoints; one instance for each application."""
 
-    def __init__(self, slot: Slot, controls: Controls | None, token: str | None, join_url: str | None) -> None:
+    def __init__(
+        self, slot: Slot, controls: Controls | None, token: str | None, join_url: str | None, home: str | None = None
+    ) -> None:
         self.streams = Streams()
         self.tiles = TileStore()
         self.key = HostKey(token) if token else None
         self._slot = slot
         self._controls = controls
         self._join_url = join_url
+        self._home = home
         self._loop: asyncio.AbstractEventLoop | None = None
         self.encoder = Encoder(slot, self._changed, join_url)
         self.stars = StarPages(self.encoder)
@@ -102,14 +98,6 @@ class Site:
     async def page(self, request: Request) -> Response:
         """The outreach page."""
         return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
-
-    async def static(self, request: Request) -> Response:
-        """Scripts and styles: only names that exist, nothing outside the folder."""
-        path = STATIC / request.path_params["name"]
-        if path.parent != STATIC or path.suffix not in STATIC_TYPES or not path.is_file():
-            raise HTTPException(404)
-        headers = {"cache-control": "no-cache"}
-        return FileResponse(path, media_type=STATIC_TYPES[path.suffix], headers=headers)
 
     async def status(self, request: Request) -> Response:
         """The status, for those who cannot listen to events."""
@@ -280,8 +268,9 @@ async def tell_error(request: Request, error: Exception) -> Response:
 
 
 def make_app(
-    slot: Slot, controls: Controls | None = None, token: str | None = None, join_url: str | None = None
-) -> Starlette:
+    slot: Slot, controls: Controls | None = None, token: str | None = None, join_url: str | None = None,
+    home: str | None = None,
+) -> Starlette:  # fmt: skip
     """Return the application; its `state.site` is the `Site`.
 
     Parameters
@@ -290,12 +279,13 @@ def make_app(
     controls : what the host may do; None: nothing.
     token : the host's secret; None: there is no host's page.
     join_url : address that visitors scan; None: no QR code.
+    home : address of the page that began the session; None: there is none.
     """
-    site = Site(slot, controls, token, join_url)
+    site = Site(slot, controls, token, join_url, home)
     app = Starlette(
         routes=[
             Route("/", site.page),
-            Route("/static/{name}", site.static),
+            Route("/static/{name}", send_static),
             Route("/status.json", site.status),
             Route("/events", site.events),
             Route("/picture/{name}.jpg", site.picture),
