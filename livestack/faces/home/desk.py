@@ -166,6 +166,8 @@ class Desk:
     def _resume(self, asked: dict[str, Any]) -> str:
         session = self._session(str(asked.get("key")))
         interrupted = read_interrupted(session.path)
+        for folder in interrupted.folders:
+            self.roots.admit(str(folder))
         face = {name: field.default for name, field in type(Settings().face).model_fields.items()}
         changes = {"face": face, "ingest": {"idle_stop_s": None, "max_frames": None}}
         settings = settings_of(interrupted.start, session.path, changes)

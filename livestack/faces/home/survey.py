@@ -1,7 +1,7 @@
 """What lies in a folder: sub-folders, frames, the camera and target by their headers, masters, earlier sessions.
 
-Nothing is written or touched. A look takes a second at most, however full the folder is: where there are more files than
-can be opened in that time, some of them speak for all, and it is said how many.
+Nothing is written or touched. A look takes a second at most, however full the folder is: where there are more files
+than can be opened in that time, some of them speak for all, and it is said how many.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _read_some(entries: Sequence[Entry], root: str) -> list[tuple[FrameInfo, Fra
     wanted = min(MOST_READ, len(entries))
     step = max(1.0, (len(entries) - 1) / max(1, wanted - 1))
     chosen = dict.fromkeys(min(len(entries) - 1, round(k * step)) for k in range(wanted))
-    end, read = time.monotonic() + LONGEST_READ_S, []
+    read: list[tuple[FrameInfo, FrameKind]] = []
+    end = time.monotonic() + LONGEST_READ_S
     for number in (len(entries) - 1, *chosen):
         if number == len(entries) - 1 and read:
             continue
@@ -151,7 +152,7 @@ def _most(words: Any) -> str | None:
 
 def find_masters(folder: Path) -> list[dict[str, Any]]:
     """Masters in, or right beside, the folder: where they are, and of what kinds."""
-    found = []
+    found: list[dict[str, Any]] = []
     for place in dict.fromkeys((folder / "masters", folder / "Masters", folder.parent / "masters")):
         if not place.is_dir():
             continue
