@@ -81,8 +81,10 @@ class Desk:
     def survey(self, asked: str | None) -> dict[str, Any]:
         """What a session on a folder would find."""
         path = self.roots.admit(asked)
-        found = survey(path)
-        sessions = [one.brief() for one in self.gallery.look([path])]
+        found, running = survey(path), self._running()
+        sessions = [one.brief() for one in self.gallery.look([path]) if str(one.path) != running]
+        if found.get("unfinished") == running:
+            found["unfinished"] = None
         return {**found, "sessions": sessions}
 
     def form(self) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class Desk:
         """Past sessions below the folders that are known."""
         folders = [Path(path) for path in self.memory.recent() if self._may_see(path)]
         outputs = [Path(path) for path in self.memory.outputs() if self._may_see(path)]
-        running = self.runner.latest.output if self.runner.is_running and self.runner.latest else None
+        running = self._running()
         given = [root.path for root in self.roots.roots if root.path != Path.home()]
         found = self.gallery.look([*folders, *given], outputs)
         return [one.brief() for one in found if str(one.path) != running]
@@ -206,6 +208,11 @@ class Desk:
         session = self.gallery.read(Path(after[0]))
         if latest.status == 0 and session is not None:
             self.jobs.ask("Adding the night before", "merge", str(self._stack_of(session, None)), str(after[1]))
+
+    def _running(self) -> str | None:
+        """The folder of the session that runs."""
+        latest = self.runner.latest
+        return latest.output if latest is not None and not latest.is_over else None
 
     def _session(self, key: str) -> PastSession:
         found = self.gallery.find(key)

@@ -201,9 +201,9 @@ def _read(path: Path) -> PastSession | None:
 
 
 def _names(stack: Path, group: str) -> tuple[str, str]:
-    """Object and filter by the header of a stack; the group's name where there is none."""
+    """Object and filter by the header of a stack; the group's name as filter where there is no stack."""
     try:
         info = read_info(stack)
     except (FrameError, OSError):
-        return group, ""
-    return info.object_name or group, info.filter_name or ""
+        return "", group
+    return info.object_name or "", info.filter_name or ""

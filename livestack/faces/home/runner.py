@@ -182,7 +182,9 @@ class Runner:
     def _is_alive(self, process: subprocess.Popen[str] | None) -> bool:
         if process is not None:
             return process.poll() is None
-        return self._latest is not None and self._latest.pid is not None and process_alive(self._latest.pid)
+        told = self._read_record() or {}  # a process that nobody waits for may keep its number after its end
+        pid = self._latest.pid if self._latest is not None else None
+        return pid is not None and process_alive(pid) and told.get("state") != "ended"
 
     def _take_record(self) -> None:
         told, before = self._read_record(), self._latest

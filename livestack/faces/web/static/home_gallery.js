@@ -52,7 +52,7 @@ export const one = async (key) => {
     told.can_resume ? el("button", { type: "button", onclick: (e) => gallery.onresume(told, e.currentTarget) }, "Resume") : null);
   const src = (n) => "/home/file/" + key + "/" + n + "?show=1";
   fill($("one-groups"), ...told.groups.map((group) => el("section", {},
-    el("h2", {}, [group.object, group.filter].filter(Boolean).join(" · ")),
+    el("h2", {}, [group.object, group.filter].filter(Boolean).join(" · ") || group.group),
     el("p", {}, count(group.frames, "frame") + " · " + duration(group.light_s) + " of light"),
     el("div", { class: "shots" }, ...group.pictures.map((n) => el("a", { href: src(n) }, el("img", { class: "pair", src: src(n), alt: told.files[n].name, loading: "lazy" })))),
     ...group.enhanced.map((n) => el("figure", {}, el("img", { class: "pair", src: src(n) + "&" + told.files[n].bytes, alt: "Before and after enhancing" }), el("figcaption", { class: "small" }, "Left before, right after enhancing; the middle at full resolution."))),
