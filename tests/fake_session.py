@@ -113,6 +113,15 @@ class FakeSession:
                 "show", which, render=self.snapshot.render.model_copy(update={"moving": which})
             ),
             follow=lambda x, y: self._ask("follow", round(x), round(y)),
+            change=lambda section, values: self._ask(
+                "change",
+                section,
+                dict(values),
+                **{section: getattr(self.snapshot, section).model_copy(update=dict(values))},
+            ),
+            set_goal=lambda name, seconds: self._ask(
+                "goal", name, seconds, goals={**self.snapshot.goals, name: seconds}
+            ),
             remove_frame=lambda name: self._ask("remove", name),
         )
 

@@ -12,7 +12,9 @@ RejectionMethod = Literal["live", "none"]
 StackMode = Literal["mean", "maximum", "sum"]
 CanvasExtent = Literal["reference", "union"]
 PSFFunction = Literal["moffat", "gaussian"]
-Stretch = Literal["auto", "asinh", "linear"]
+Stretch = Literal["auto", "asinh", "log", "linear", "gamma"]
+Norm = Literal["stack", "frame"]
+"""Whose noise sets the stretch: that of the stack as it is, or of a single frame of the night."""
 WhiteBalance = Literal["stars", "none"]
 Moving = Literal["both", "stars", "object"]
 """Which stack the live picture shows while an object is followed."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from livestack.base.choices import (
     BayerPattern,
     CanvasExtent,
     Debayering,
     Moving,
+    Norm,
     PictureFormat,
     PSFFunction,
     RegistrationMethod,
@@ -226,7 +228,19 @@ def _pair(words: str) -> tuple[float, float] | None:
 class RenderSettings(Section):
     """From linear data to a picture."""
 
-    stretch: Stretch = Field("auto", description="auto: midtone transfer from the sky's level and noise")
+    stretch: Stretch = Field(
+        "auto",
+        description="auto: midtone transfer from the sky's level and noise; asinh, log, gamma: the sky at the same "
+        "brightness, by another curve; linear: as in the data",
+    )
+    norm: Norm = Field(
+        "stack",
+        description="whose noise sets black and stretch: stack, so that ever fainter things appear; frame, a single "
+        "frame of the night, so that the picture keeps its brightness and loses its noise",
+    )
+    black: float = Field(0.0, ge=0, lt=1, description="level of the stretched picture that becomes black")
+    midtone: float = Field(0.5, gt=0, lt=1, description="level between black and white that becomes middle grey")
+    white: float = Field(1.0, gt=0, le=1, description="level of the stretched picture that becomes white")
     linked: bool = Field(True, description="one stretch for all channels; else each is stretched by its own noise")
     white_balance: WhiteBalance = Field(
         "stars", description="stars: the median star becomes neutral; none: as it is, for narrowband palettes"
@@ -247,6 +261,12 @@ class RenderSettings(Section):
         "the object alone",
     )
     preview_width: int = Field(1920, ge=64, description="longest side of the live preview")
+
+    @model_validator(mode="after")
+    def _black_below_white(self) -> Self:
+        if self.black >= self.white:
+            raise ValueError(f"black {self.black:g} must lie below white {self.white:g}")
+        return self
 
 
 class SaveSettings(Section):

@@ -31,6 +31,7 @@ from livestack.astrometry.grid import say_dec, say_ra
 from livestack.astrometry.sky_words import say_darkness
 from livestack.base.choices import Moving
 from livestack.base.errors import LivestackError, UsageError
+from livestack.base.settings import RenderSettings
 from livestack.base.text import clean_text, say_exposure, say_number
 from livestack.faces.desktop_sky import SkyLayer
 from livestack.faces.solved import PlacedSky, SolvedPicture
@@ -47,6 +48,8 @@ SMALLEST_PT = 6.0
 MOST_TREND_POINTS = 500
 GROUND, PANEL, LINE, TEXT, DIM, ACCENT = "#07090d", "#0d1118", "#222b38", "#e9edf3", "#a3aebd", "#f2b661"
 REFUSED = "#ff7d66"
+RENDER = RenderSettings()
+"""What the sliders begin from, until the session says what is in force."""
 Mode = Literal["stack", "frame", "split"]
 MODES: tuple[Mode, ...] = ("stack", "frame", "split")
 TRENDS = (("fwhm_px", "FWHM (px)"), ("sky_adu", "sky (ADU)"), ("transparency", "transparency"))
@@ -113,8 +116,8 @@ class Window:
         self._trend_lines = [axes.plot([], [], ".-", color=ACCENT, lw=1, ms=3)[0] for axes in self.trends]
         self._trend_refused = [axes.plot([], [], "x", color=REFUSED, ms=5)[0] for axes in self.trends]
         self.split = self._slider((0.115, 0.105, 0.09, 0.022), "divider", 0, 1, 0.5)
-        self.background = self._slider((0.115, 0.065, 0.24, 0.022), "background", 0.02, 0.4, 0.12)
-        self.saturation = self._slider((0.475, 0.065, 0.24, 0.022), "saturation", 0, 3, 1.2)
+        self.background = self._slider((0.115, 0.065, 0.24, 0.022), "background", 0.02, 0.4, RENDER.background)
+        self.saturation = self._slider((0.475, 0.065, 0.24, 0.022), "saturation", 0, 3, RENDER.saturation)
         self.split.on_changed(lambda _: self._show_picture())
         for slider in (self.background, self.saturation):
             slider.on_changed(lambda _: self._note_stretch())
@@ -181,7 +184,8 @@ class Window:
         self._facts.set_text(clean_text(self._say_facts(latest)))
         words = latest.warnings[-1:] or latest.messages[-1:]
         self._message.set_text(clean_text(self.answer or (words[0] if words else ""))[:150])
-        self._message.set_color(REFUSED if latest.warnings and not self.answer else ACCENT)
+        # a remark is no warning, and stands there for long
+        self._message.set_color(ACCENT if self.answer else REFUSED if latest.warnings else DIM)
         self.answer = ""
         self._buttons["pause"].label.set_text("Resume (p)" if latest.state == "paused" else "Pause (p)")
         if before is None or latest.picture is not before.picture or latest.last_frame is not before.last_frame:

@@ -30,6 +30,7 @@ from livestack.picture import (
     Look,
     Picture,
     Small,
+    count_levels,
     measure_look,
     measure_small,
     reduce_planes,
@@ -58,6 +59,7 @@ class Drawing:
     picture : the stack, or the colour picture of all filters of its target; `last_frame` has the same size.
     noise : of one frame and of the stack, measured.
     canvas : of the stack when it was drawn; parts in true pixels come from that canvas only.
+    levels : (C, n) how many pixels have which brightness, see `picture.count_levels`.
     mixed : how the colour picture was made; None where the picture is the stack.
     moving : what it shows of an object that is followed.
     """
@@ -69,6 +71,7 @@ class Drawing:
     last_frame: np.ndarray | None
     noise: tuple[float, float] | None
     canvas: Canvas
+    levels: np.ndarray
     mixed: Mixed | None = None
     moving: Moving = "both"
 
@@ -115,6 +118,7 @@ class PreviewRenderer:
         self._fail = fail
         self._bands = Bands(1)
         self._looks: dict[str, Look] = {}
+        self._grains: dict[str, float] = {}
         self._wanted: _Request | None = None
         self._busy = False
         self._ended = False
@@ -190,14 +194,21 @@ class PreviewRenderer:
             last = replace(view.newest, matrix=view.canvas.from_reference @ view.newest.matrix)
             if which != "object":
                 noise = noise_of(view, last)
+            if noise and noise[1] > 0:
+                self._grains[view.group] = noise[0] / noise[1]
+        grain = self._grains.get(view.group, 1.0)
+        if settings.norm == "frame":
+            look = look.normed(grain)
+        if view.newest is not None:
+            last = replace(view.newest, matrix=view.canvas.from_reference @ view.newest.matrix)
             # one frame drawn with the stack's look: its colours are as uncertain as it is noisier
-            grain = noise[0] / noise[1] if noise and noise[1] > 0 else 1.0
             one = self._draw_frame(last, look.with_grain(grain), small, request)
         if request.composite is None:
+            levels = count_levels(small, look)
             picture = render_small(small, look, view.bottom_up, self._bands)
-            return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas, moving=which)
-        picture, look, mixed = self._mix(request, request.composite)
-        return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas, mixed)
+            return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas, levels, moving=which)
+        picture, look, mixed, levels = self._mix(request, request.composite, grain)
+        return Drawing(view.group, view.n_frames, look, picture, one, noise, view.canvas, levels, mixed)
 
     def _draw_frame(self, last: LastFrame, look: Look, small: Small, request: _Request) -> np.ndarray:
         """The newest frame with the stack's look and geometry, at the size of the preview."""
@@ -211,14 +222,17 @@ class PreviewRenderer:
             planes = warp_frame(replace(last, planes=reduced, matrix=matrix), shape)
         return render_small(replace(small, planes=planes), look, request.view.bottom_up, self._bands).rgb
 
-    def _mix(self, request: _Request, composite: Composite) -> tuple[Picture, Look, Mixed]:
+    def _mix(self, request: _Request, composite: Composite, grain: float) -> tuple[Picture, Look, Mixed, np.ndarray]:
         """The colour picture at the size of the preview, and what zooming into it needs."""
         small, mixed = composite.make_small(request.settings.preview_width, self._bands)
         key = f"{composite.name} in colour"
         look = measure_look(small, composite.settings_for(request.settings), self._looks.get(key), self._bands)
         self._looks[key] = look
+        if request.settings.norm == "frame":
+            look = look.normed(grain)
+        levels = count_levels(Small(small, 1.0, look.size, small[:0], small[:0]), look)
         picture = render(small, look, bottom_up=request.view.bottom_up, bands=self._bands)
-        return Picture(picture.rgb, mixed.scale), mixed.look(look), mixed
+        return Picture(picture.rgb, mixed.scale), mixed.look(look), mixed, levels
 
 
 def warp_frame(last: LastFrame, shape: tuple[int, int]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from livestack.picture.background import Surface, fit_background, measure_sky, remove_gradient
 from livestack.picture.encode import encode_jpeg, encode_png, encode_tiff
 from livestack.picture.look import Look, measure_look, measure_small
-from livestack.picture.picture import Picture, render, render_part, render_small
+from livestack.picture.picture import Picture, count_levels, render, render_part, render_small
 from livestack.picture.reduction import Small, reduce_planes, shrink, shrink_stack
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Picture",
     "Small",
     "Surface",
+    "count_levels",
     "encode_jpeg",
     "encode_png",
     "encode_tiff",

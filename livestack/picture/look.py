@@ -51,6 +51,7 @@ class Look:
     n_stars : stars that the balance stands on.
     settings : what was asked for.
     grain : noise of the data that are drawn, over that of the data that were measured; for colour only.
+    norm : noise that sets the stretch, over that of the data that were measured.
     """
 
     kind: Literal["sky", "bright"]
@@ -64,6 +65,7 @@ class Look:
     n_stars: int
     settings: RenderSettings
     grain: float = 1.0
+    norm: float = 1.0
 
     def with_grain(self, factor: float) -> Look:
         """This look for data `factor` times as noisy: the same stretch, but colour is trusted less.
@@ -71,6 +73,10 @@ class Look:
         For a single frame beside the stack: drawn with the stack's own look its noise would be a carpet of colours.
         """
         return replace(self, grain=max(1.0, factor))
+
+    def normed(self, factor: float) -> Look:
+        """This look with black and stretch by data `factor` times as noisy: those of a single frame, say."""
+        return replace(self, norm=max(1.0, factor))
 
     def noise_at(self, scale: float) -> float:
         """Sigma of the luminance at the sky when `scale` pixels are averaged along each side."""

@@ -2,8 +2,9 @@
 
 Stretch: the sky is brought to the brightness that the settings ask for, black lies 2.8 sigma below it. "auto" is the
 midtone transfer function of PixInsight's screen stretch, m(x) = (m - 1) x / ((2 m - 1) x - m); "asinh" follows Lupton
-et al. 2004 (doi:10.1086/382245), from which also comes the treatment of colour: the luminance is stretched and the
-channels keep their ratio to it, so that stars keep their colour up to the clip.
+et al. 2004 (doi:10.1086/382245), "log" and "gamma" bring the sky to the same brightness, "linear" lets it be; then come
+black, middle and white point of the settings. From Lupton also comes the treatment of colour: the luminance is
+stretched and the channels keep their ratio to it, so that stars keep their colour up to the clip.
 
 Faint colour is smoothed over a few pixels, and fades where there is only sky: the eye sees colour at low resolution,
 and a single frame would show nothing but coloured noise. The data are drawn band by band, so that a large picture needs
@@ -34,6 +35,7 @@ MARGIN = 8
 """Rows and columns that the smoothing of colour reaches."""
 BAND_ROWS = 512
 KNOTS = 4097
+HISTOGRAM_PIXELS = 40_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,41 +139,79 @@ def stretch_curve(look: Look, scale: float) -> tuple[np.ndarray, float, float]:
 
     Returns (values at the knots, black, 1 / (white - black)).
     """
+    plain, black, inverse = plain_curve(look, scale)
+    settings = look.settings
+    curve = _levels(plain, settings.black, settings.midtone, settings.white)
+    return curve.astype(np.float32), black, inverse
+
+
+def plain_curve(look: Look, scale: float) -> tuple[np.ndarray, float, float]:
+    """`stretch_curve` before black, midtone and white of the settings; float64."""
     x = np.linspace(0.0, 1.0, KNOTS) ** 2
     settings = look.settings
     if look.kind == "bright":
         black, white = look.black, look.white
-        curve = x if settings.stretch == "linear" else _midtone(x, look.midtone)
+        level, target = look.midtone, 0.5
+        automatic = _midtone(x, look.midtone)
     else:
-        sigma = look.noise_at(scale)
-        black = -SHADOWS_SIGMA * sigma
-        white = look.white
-        sky = min(-black / (white - black), 0.5)
-        target = settings.background
-        if settings.stretch == "auto":
-            curve = _midtone(x, (target - 1) * sky / ((2 * target - 1) * sky - target))
-        elif settings.stretch == "asinh":
-            curve = _asinh(x, sky, target)
-        else:
-            curve = x
-    return curve.astype(np.float32), black, 1.0 / (white - black)
+        black = -SHADOWS_SIGMA * look.noise_at(scale) * look.norm
+        white = max(look.white, -3 * black)
+        level, target = min(-black / (white - black), 0.5), settings.background
+        automatic = _midtone(x, (target - 1) * level / ((2 * target - 1) * level - target))
+    if settings.stretch == "auto":
+        curve = automatic
+    elif settings.stretch == "linear" or level >= target:
+        curve = x
+    elif settings.stretch == "gamma":
+        curve = x ** (math.log(target) / math.log(level))
+    else:
+        curve = _lifted(x, level, target, np.arcsinh if settings.stretch == "asinh" else np.log1p)
+    return curve, black, 1.0 / (white - black)
+
+
+def _levels(curve: np.ndarray, black: float, midtone: float, white: float) -> np.ndarray:
+    """What black, middle and white point make of a curve."""
+    if (black, midtone, white) == (0.0, 0.5, 1.0):
+        return curve
+    return _midtone(np.clip((curve - black) / (white - black), 0.0, 1.0), midtone)
+
+
+def count_levels(small: Small, look: Look, bins: int = 64) -> np.ndarray:
+    """How many pixels of reduced data have which brightness after the stretch, before black, midtone and white.
+
+    Returns
+    -------
+    (C, bins) int64, of each channel, from 0 to 1 in equal steps; what is outside counts at the ends.
+    """
+    channels, height, width = small.planes.shape
+    stride = max(1, math.isqrt(height * width // HISTOGRAM_PIXELS))
+    rows, columns = np.arange(0, height, stride), np.arange(0, width, stride)
+    sky = look.surface.evaluate(height, width)[:, rows[:, None], columns]
+    curve, black, inverse = plain_curve(look, small.scale)
+    counted = np.zeros((channels, bins), np.int64)
+    for c, plane in enumerate((small.planes[:, ::stride, ::stride] - sky) * look.gains[:, None, None]):
+        x = (plane[np.isfinite(plane)] - black) * inverse
+        shown = np.interp(np.sqrt(np.clip(x, 0.0, 1.0)), np.linspace(0.0, 1.0, KNOTS), curve)
+        counted[c] = np.histogram(np.clip(shown, 0.0, 1.0), bins, (0.0, 1.0))[0]
+    return counted
 
 
 def _midtone(x: np.ndarray, m: float) -> np.ndarray:
     return (m - 1) * x / ((2 * m - 1) * x - m)
 
 
-def _asinh(x: np.ndarray, sky: float, target: float) -> np.ndarray:
-    """asinh(x / b) / asinh(1 / b), b such that `sky` comes to `target`."""
+def _lifted(x: np.ndarray, level: float, target: float, rise: np.ufunc) -> np.ndarray:
+    """rise(x / b) / rise(1 / b), b such that `level` comes to `target`; `rise` is arcsinh or log1p."""
     low, high = math.log(1e-9), math.log(1e3)
     for _ in range(80):
         middle = 0.5 * (low + high)
         b = math.exp(middle)
-        if math.asinh(sky / b) / math.asinh(1 / b) > target:
+        if float(rise(level / b) / rise(1 / b)) > target:
             low = middle
         else:
             high = middle
-    return np.arcsinh(x / math.exp(low)) / math.asinh(1 / math.exp(low))
+    b = math.exp(low)
+    return np.asarray(rise(x / b) / rise(1 / b))
 
 
 def _inside(region: Region, width: int, height: int) -> Region:

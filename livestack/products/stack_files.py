@@ -206,6 +206,8 @@ def render_result(result: Result, settings: Settings, bands: Bands, look: Look |
     planes = result.mean if result.mean.ndim == 3 else result.mean[None]
     if look is None:
         look = measure_look(planes, settings.render, None, bands, result.reference.terraces)
+        if settings.render.norm == "frame":
+            look = look.normed(math.sqrt(max(1, len(result.members))))
     return look, render(planes, look, depth=16, bottom_up=result.reference.info.bottom_up, bands=bands)
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from livestack.base.errors import FrameError, NothingStacked, UsageError
 from livestack.base.journal import SavingRecord, TargetRecord
+from livestack.base.settings import RenderSettings
 from livestack.session.parts import SessionParts
 from livestack.session.snapshot import Controls, Upright
 from livestack.session.stop import StopRequest
 
 Command = Callable[[SessionParts], None]
 LONGEST_NAME, LONGEST_NOTE = 80, 500
+CHANGEABLE = {
+    "render": tuple(name for name in RenderSettings.model_fields if name != "preview_width"),
+    "save": ("final_pass", "formats", "flatten"),
+}
+"""Section -> settings that may change while a session runs, for they change nothing of what is stacked."""
 
 
 class Commands:
@@ -65,6 +73,10 @@ class Commands:
             follow=lambda x, y: ask(
                 lambda parts: _follow(parts, x, y), "It is followed as soon as it has moved far enough."
             ),
+            change=lambda section, values: ask(
+                lambda parts: _change(parts, section, dict(values)), "It holds from now on."
+            ),
+            set_goal=lambda name, seconds: ask(lambda parts: _set_goal(parts, name, seconds), "The goal is set."),
             remove_frame=lambda name: ask(lambda parts: _remove(parts, name), f"Taking {name} out."),
         )
 
@@ -100,6 +112,29 @@ def _draw_with(parts: SessionParts, **changed: object) -> None:
     wanted = parts.settings.render.model_copy(update=changed)
     parts.use(parts.settings.model_copy(update={"render": type(wanted)(**wanted.model_dump())}))
     parts.draw_active()
+    parts.status.publish()
+
+
+def _change(parts: SessionParts, section: str, values: dict[str, object]) -> None:
+    """Settings that change nothing of what is stacked."""
+    allowed = CHANGEABLE.get(section, ())
+    other = next((name for name in values if name not in allowed), None)
+    if other is not None:
+        raise UsageError(f"{section}.{other}: cannot be changed while a session runs; stop it, and begin another.")
+    before = getattr(parts.settings, section)
+    try:
+        wanted = type(before)(**{**before.model_dump(), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{section}: {first['msg'].lower().removeprefix('value error, ')}.") from error
+    parts.use(parts.settings.model_copy(update={section: wanted}))
+    parts.draw_active()
+    parts.status.publish()
+
+
+def _set_goal(parts: SessionParts, name: str, seconds: float) -> None:
+    goals = {**parts.status.goals, name[:LONGEST_NAME]: seconds}
+    parts.status.goals = {key: value for key, value in goals.items() if value > 0}
     parts.status.publish()
 
 

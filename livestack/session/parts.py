@@ -61,7 +61,7 @@ class SessionParts:
             output, settings, stack, status.say, self._tell_psf, self.sky.facts, self.sky.has_black, journal.write_depth
         )
         status.psf = self.psf.latest
-        status.render = settings.render
+        status.render, status.save = settings.render, settings.save
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
         self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
         self.passages = Passages(
@@ -154,6 +154,7 @@ class SessionParts:
         """From now on these settings: pictures look as the user chose."""
         self.settings = self.saver.settings = settings
         self.preview.settings = self.status.render = settings.render
+        self.status.save = settings.save
 
     def close_state(self) -> None:
         """Wait for the checkpoint under way, close the files."""

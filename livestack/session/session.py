@@ -320,7 +320,7 @@ class Session:
         """A file that never became a frame."""
         self._touched = time.monotonic()
         parts.journal.refuse_file(path, reason, message, key, index)
-        parts.status.note_refusal(path.name, reason, message)
+        parts.status.note_refusal(path, reason, message)
         parts.status.publish()
 
 

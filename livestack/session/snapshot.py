@@ -7,7 +7,7 @@ the stack. Nothing in a snapshot is shared with the accumulators except through 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ import numpy as np
 
 from livestack.astrometry.facts import SkyFacts
 from livestack.base.choices import Moving
-from livestack.base.settings import RenderSettings
+from livestack.base.settings import RenderSettings, SaveSettings
+from livestack.detection.psf import PSFModel
 from livestack.photometry import Curves
 
 State = Literal["starting", "watching", "paused", "saving", "ended"]
@@ -41,6 +42,9 @@ class TrendPoint:
     rotation_deg: float | None
     reason: str | None = None
     message: str | None = None
+    path: Path | None = None
+    """Its file, where there is one; `index` is its place in a file of many."""
+    index: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,10 @@ class Snapshot:
     upright : from the reference of `group` to the picture, None while the picture shows something else.
     sky : where the reference of `group` lies in the sky, None while that is not known.
     follows : an object is followed in `group`, and has a stack of its own.
-    render : how the picture is drawn.
+    render : how the picture is drawn; save : what is left in the morning.
+    levels : (C, n) how many pixels have which brightness between 0 and 1, before black, midtone and white of `render`.
+    psf : newest measurement of the stack's PSF, None before the first.
+    goals : seconds of light that are wanted, by filter.
     passed : what passed while `group` was stacked, in words; "" while nothing did.
     """
 
@@ -140,6 +147,10 @@ class Snapshot:
     passed: str = ""
     follows: bool = False
     render: RenderSettings = field(default_factory=RenderSettings)
+    save: SaveSettings = field(default_factory=SaveSettings)
+    levels: np.ndarray | None = None
+    psf: PSFModel | None = None
+    goals: dict[str, float] = field(default_factory=dict)
     note: str = ""
     """A few words of the host for the public."""
 
@@ -186,5 +197,9 @@ class Controls:
     """What the picture shows while an object is followed."""
     follow: Callable[[float, float], str]
     """(x, y) of an object in the upright picture, true pixels: it is stacked on itself from now on."""
+    change: Callable[[str, Mapping[str, object]], str]
+    """(section, field -> value): settings that may change while it runs, of "render" and "save"."""
+    set_goal: Callable[[str, float], str]
+    """(filter, seconds of light that are wanted; 0: none)."""
     remove_frame: Callable[[str], str]
     """Take a stacked frame, named as in `TrendPoint.file`, out of the stack again."""

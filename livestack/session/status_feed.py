@@ -13,10 +13,10 @@ import numpy as np
 
 from livestack.astrometry.facts import SkyFacts
 from livestack.base.errors import LivestackError
-from livestack.base.journal import FrameRecord, Record, ReferenceRecord, WarningRecord
-from livestack.base.settings import RenderSettings
+from livestack.base.journal import FrameRecord, Record, ReferenceRecord, SessionStart, WarningRecord
+from livestack.base.settings import RenderSettings, SaveSettings
 from livestack.detection.psf import PSFModel
-from livestack.engine.events import Event, FrameDone
+from livestack.engine.events import Event, FrameDone, FrameTakenOut
 from livestack.engine.states import Outcome
 from livestack.engine.targets import Targets
 from livestack.engine.views import StackView
@@ -48,7 +48,7 @@ class StatusFeed:
     """
 
     name: ClassVar[str] = "status"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __init__(self, slot: Slot, name: str, output: Path, targets: Targets, n_waiting: Callable[[], int]) -> None:
         self.slot = slot
@@ -64,7 +64,8 @@ class StatusFeed:
         self.frame_size = (1, 1)
         self.curves: Callable[[str], Curves | None] = lambda group: None
         self.sky: Callable[[str], SkyFacts | None] = lambda group: None
-        self.render = RenderSettings()
+        self.render, self.save = RenderSettings(), SaveSettings()
+        self.goals: dict[str, float] = {}
         self.passed: Callable[[str], str] = lambda group: ""
         self._targets = targets
         self._groups = targets.groups
@@ -96,15 +97,18 @@ class StatusFeed:
             if not event.outcome.stacked:
                 self.say(event.outcome.message)
             self._note(event.outcome)
+        elif isinstance(event, FrameTakenOut):
+            self._take_out(event.member.path, event.member.index, event.why)
 
     def state(self) -> Mapping[str, Any]:
         """What the journal does not tell."""
-        return {"noise": self.noise, "object": self.object_override}
+        return {"noise": self.noise, "object": self.object_override, "goals": self.goals}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.noise = {str(name): list(history) for name, history in state["noise"].items()}
         self.object_override = str(state["object"])
+        self.goals = {str(name): float(seconds) for name, seconds in state["goals"].items()}
 
     def _note(self, outcome: Outcome) -> None:
         self.sequence += 1
@@ -116,17 +120,17 @@ class StatusFeed:
                 sky_adu=outcome.sky_adu, transparency=outcome.transparency, n_stars=outcome.n_stars or 0,
                 dx_px=moved.dx_px if moved else None, dy_px=moved.dy_px if moved else None,
                 rotation_deg=moved.rotation_deg if moved else None, reason=outcome.reason,
-                message=outcome.message or None,
+                message=outcome.message or None, path=outcome.path, index=outcome.index,
             )
         )  # fmt: skip
         if outcome.stacked:
             self.active_group = outcome.group
 
-    def note_refusal(self, name: str, reason: str, message: str) -> None:
+    def note_refusal(self, path: Path, reason: str, message: str) -> None:
         """A file never became a frame."""
         self.sequence += 1
         blank = (None, None, None, None, None, 0, None, None, None)
-        self._add(TrendPoint(self.sequence, name, "refused", *blank, reason, message))
+        self._add(TrendPoint(self.sequence, path.name, "refused", *blank, reason, message, path))
         self.say(message)
 
     def _add(self, point: TrendPoint) -> None:
@@ -138,11 +142,23 @@ class StatusFeed:
             self._refused.discard(point.file)
             self.n_refused -= 1
 
+    def _take_out(self, path: Path | None, index: int, why: str) -> None:
+        """A frame is in no stack any more: its point says so, under a new number, for those who know the old one."""
+        for place, point in enumerate(self.trend):
+            if path is not None and point.path == path and point.index == index and point.status == "stacked":
+                self.sequence += 1
+                del self.trend[place]
+                gone = replace(point, frame=self.sequence, status="refused", reason="removed", message=why or None)
+                self.trend.append(gone)
+                return
+
     def recall(self, records: Sequence[Record]) -> None:
         """Take over what the journal of the interrupted session tells."""
-        size = (1, 1)
+        size, base = (1, 1), Path()
         for number, record in enumerate(records):
-            if isinstance(record, ReferenceRecord) and record.width and record.height:
+            if isinstance(record, SessionStart):
+                base = Path(record.folder)
+            elif isinstance(record, ReferenceRecord) and record.width and record.height:
                 size = (record.width, record.height)
             elif isinstance(record, WarningRecord):
                 self.say(record.message)
@@ -157,7 +173,7 @@ class StatusFeed:
                         transparency=record.transparency, n_stars=record.n_stars or 0,
                         dx_px=moved.dx_px if moved else None, dy_px=moved.dy_px if moved else None,
                         rotation_deg=moved.rotation_deg if moved else None, reason=record.reason,
-                        message=record.message or None,
+                        message=record.message or None, path=base / record.file, index=record.index,
                     )
                 )  # fmt: skip
                 if record.status == "stacked":
@@ -222,6 +238,10 @@ class StatusFeed:
             passed=self.passed(self.active_group),
             follows=group is not None and group.following.active,
             render=self.render,
+            save=self.save,
+            levels=drawing.levels if drawing is not None else None,
+            psf=psf,
+            goals=dict(self.goals),
         )
         self.slot.publish(self._snapshot)
 

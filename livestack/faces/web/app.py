@@ -37,10 +37,10 @@ from livestack.faces.web.access_control import (
     set_host_cookie,
 )
 from livestack.faces.web.encoder import Encoder
+from livestack.faces.web.host_pages import HostPages
 from livestack.faces.web.sky_pages import SkyPages
 from livestack.faces.web.star_pages import StarPages
 from livestack.faces.web.static_files import STATIC, send_static
-from livestack.faces.web.status import host_status
 from livestack.faces.web.streaming import EventStream, PatientResponse, Streams
 from livestack.faces.web.tiles import Busy, TileStore
 from livestack.session.snapshot import Controls, Slot
@@ -62,11 +62,11 @@ class Site:
         self._slot = slot
         self._controls = controls
         self._join_url = join_url
-        self._home = home
         self._loop: asyncio.AbstractEventLoop | None = None
         self.encoder = Encoder(slot, self._changed, join_url)
         self.stars = StarPages(self.encoder)
         self.sky = SkyPages(self.encoder)
+        self.host = HostPages(self.encoder, controls, self._admit, home)
         self._tile_rate = RateLimit(per_s=30, burst=150)
         self._host_rate = RateLimit(per_s=5, burst=20)
 
@@ -86,6 +86,7 @@ class Site:
         finally:
             self._loop = None
             self.tiles.close()
+            self.host.close()
             await run_in_threadpool(self.encoder.stop)
 
     def close_streams(self) -> None:
@@ -182,11 +183,6 @@ class Site:
         self._admit(request)
         return HTMLResponse(fill_host_page())
 
-    async def host_state(self, request: Request) -> Response:
-        """Messages, warnings and frames."""
-        self._admit(request)
-        return JSONResponse(await run_in_threadpool(host_status, self.encoder.view.snapshot))
-
     async def host_action(self, request: Request) -> Response:
         """One of the controls, asked for with JSON."""
         self._admit(request)
@@ -242,6 +238,18 @@ def choose_action(controls: Controls, action: str, asked: dict[str, Any]) -> Cal
         if not isinstance(saturation, (int, float)) or not 0 <= saturation <= 4:
             raise ValueError("'saturation' must be a number from 0 to 4.")
         return lambda: controls.set_stretch(float(background), float(saturation))
+    if action in ("render", "save-settings"):
+        section = "render" if action == "render" else "save"
+        if not asked or any(not isinstance(v, (str, int, float, bool, list)) for v in asked.values()):
+            raise ValueError("expected settings and their values.")
+        return lambda: controls.change(section, asked)
+    if action == "goal":
+        name, seconds = asked.get("filter"), asked.get("seconds")
+        if not isinstance(name, str) or len(name) > TEXT_LENGTH:
+            raise ValueError("'filter' must be the name of a filter.")
+        if not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e7:
+            raise ValueError("'seconds' must be a number from 0 to 10 million.")
+        return lambda: controls.set_goal(name, float(seconds))
     if action == "show":
         which = next((word for word in get_args(Moving) if word == asked.get("which")), None)
         if which is None:
@@ -296,7 +304,12 @@ def make_app(
             Route("/qr.svg", site.qr),
             Route("/enter/{token}", site.enter),
             Route("/host", site.host_page),
-            Route("/host/state.json", site.host_state),
+            Route("/host/state.json", site.host.state),
+            Route("/host/night.json", site.host.night),
+            Route("/host/frame/{number}.jpg", site.host.frame),
+            Route("/host/picture.png", site.host.picture),
+            Route("/host/stack.fits", site.host.stack),
+            Route("/host/film", site.host.film),
             Route("/host/do/{action}", site.host_action, methods=["POST"]),
         ],
         middleware=[Middleware(SecurityHeaders)],

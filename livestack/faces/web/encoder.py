@@ -89,6 +89,11 @@ class Encoder:
         """Return the picture of that name, None where it is gone or never was."""
         return self._pictures.get(name) or self._grown_names.get(name)
 
+    @property
+    def grown(self) -> list[bytes]:
+        """How the picture grew, JPEG, oldest first."""
+        return [one.data for one in self._grown.entries]
+
     def newest(self, kind: str) -> bytes | None:
         """Return the newest picture of "stack", "small" or "frame"."""
         name = self._names.get(kind)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from livestack.astrometry.cards import find_card
 from livestack.base.text import clean_text
+from livestack.detection.psf import PSFModel
 from livestack.session.snapshot import Snapshot
 
 Item = TypeVar("Item")
@@ -40,8 +41,6 @@ PLAIN_WORDS = {
 }
 """The reason of a refusal as a visitor understands it; a reason that is not here is shown as its own words."""
 CURVE_POINTS = 48
-HOST_FRAMES = 400
-"""The newest so many frames are listed on the host's page."""
 
 
 def plain_words(reason: str | None) -> str:
@@ -91,27 +90,68 @@ def public_status(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def host_status(snapshot: Snapshot) -> dict[str, Any]:
-    """Return what only the host sees: messages, warnings and the newest frames, newest first."""
+    """Return what only the host sees: messages, warnings, what is in force, and the newest frame's number."""
+    removed = sum(point.reason == "removed" for point in snapshot.trend)
     return {
         "group": clean_text(snapshot.group),
         "session": clean_text(snapshot.session_name),
         "state": snapshot.state,
         "sky_adu": finite(snapshot.sky_adu, 1),
         "eccentricity": finite(snapshot.eccentricity, 2),
-        "background": snapshot.render.background,
-        "saturation": snapshot.render.saturation,
+        "render": snapshot.render.model_dump(mode="json"),
+        "save": {"final_pass": snapshot.save.final_pass, "flatten": snapshot.save.flatten},
         "moving": snapshot.render.moving if snapshot.follows else None,
         "messages": [clean_text(m) for m in snapshot.messages[-30:]][::-1],
         "warnings": [clean_text(w) for w in snapshot.warnings],
-        "frames": [
-            {
-                "file": p.file,
-                "status": p.status,
-                "fwhm_px": finite(p.fwhm_px, 2),
-                "transparency": finite(p.transparency, 2),
-                "stars": p.n_stars,
-                "message": clean_text(p.message) if p.message else (plain_words(p.reason) if p.reason else None),
-            }
-            for p in reversed(snapshot.trend[-HOST_FRAMES:])
-        ],
+        "newest": snapshot.trend[-1].frame if snapshot.trend else 0,
+        "removed": removed,
+        "levels": None if snapshot.levels is None else snapshot.levels.tolist(),
+        "goals": {clean_text(name): seconds for name, seconds in snapshot.goals.items()},
+        "exposure": {clean_text(name): finite(t, 1) for name, t in snapshot.exposure_s.items()},
+        "psf": None if snapshot.psf is None else field_map(snapshot.psf, snapshot),
     }
+
+
+FRAME_COLUMNS = (
+    "frame", "file", "stacked", "time", "fwhm_px", "sky_adu", "transparency", "stars", "dx_px", "dy_px", "elongation",
+    "reason", "message",
+)  # fmt: skip
+MOST_FRAMES = 500
+"""In one answer; the page asks again for those that follow."""
+
+
+def frame_rows(snapshot: Snapshot, after: int) -> dict[str, Any]:
+    """Return the frames that came after number `after`, oldest first, as columns; `more` where there are more."""
+    points = [point for point in snapshot.trend if point.frame > after]
+    rows = [
+        [
+            p.frame, clean_text(p.file), p.status == "stacked", None if p.time is None else round(p.time.timestamp()),
+            finite(p.fwhm_px, 2), finite(p.sky_adu, 1), finite(p.transparency, 3), p.n_stars, finite(p.dx_px, 2),
+            finite(p.dy_px, 2), finite(p.eccentricity, 2), p.reason,
+            clean_text(p.message) if p.message else (plain_words(p.reason) if p.reason else None),
+        ]
+        for p in points[:MOST_FRAMES]
+    ]  # fmt: skip
+    return {"columns": FRAME_COLUMNS, "rows": rows, "more": len(points) > MOST_FRAMES}
+
+
+def field_map(psf: PSFModel, snapshot: Snapshot) -> dict[str, Any]:
+    """Return the PSF and how it changes across the field; cells from top to bottom as the picture is shown."""
+    profile, field = psf.profile, psf.field
+    told: dict[str, Any] = {
+        "fwhm_px": finite(psf.fwhm_px, 2), "fwhm_arcsec": finite(psf.fwhm_arcsec, 2), "n_stars": psf.n_stars,
+        "fwhm_x_px": finite(profile.fwhm_x_px, 2), "fwhm_y_px": finite(profile.fwhm_y_px, 2),
+        "theta_deg": finite(profile.theta_deg, 0), "beta": finite(profile.beta, 1),
+        "eccentricity": finite(psf.eccentricity, 2), "map": None,
+    }  # fmt: skip
+    if field is not None:
+        flipped = snapshot.upright is not None and snapshot.upright.bottom_up
+        rows = [field.cells[k : k + field.columns] for k in range(0, len(field.cells), field.columns)]
+        cells = [cell for row in (reversed(rows) if flipped else rows) for cell in row]
+        turn = -1.0 if flipped else 1.0
+        told["map"] = {
+            "columns": field.columns, "rows": field.rows, "words": list(field.words),
+            "cells": [[finite(c.fwhm_px, 2), finite(c.ratio, 2), finite(turn * c.theta_deg, 0), c.n_stars]
+                      for c in cells],
+        }  # fmt: skip
+    return told

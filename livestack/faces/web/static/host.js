@@ -1,9 +1,11 @@
-/* The host's controls: each asks the server once and shows its answer; the secret travels as a cookie. */
+/* The host's controls: each asks the server once and shows its answer; the secret travels as a cookie. What the state
+   brings is given on to those who asked for it by `host.onstate`. */
 "use strict";
 
 (() => {
   const $ = (id) => document.getElementById(id);
   const live = window.livestack, node = live.node;
+  document.body.classList.add("hosting");
 
   const ask = (action, body) => window.fetch("host/do/" + action, {
     method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body || {}),
@@ -12,6 +14,9 @@
     refresh();
     return $("host-answer").textContent;
   })).catch(() => { $("host-answer").textContent = "No connection; try again."; });
+
+  const host = { ask: ask, onstate: [], refresh: () => refresh() };
+  window.livestackHost = host;
 
   $("host-pause").addEventListener("click", () => ask(live.status && live.status.state === "paused" ? "resume" : "pause"));
   $("host-save").addEventListener("click", () => ask("save"));
@@ -63,72 +68,73 @@
   text("host-note-form", "host-note", "note");
   text("host-target-form", "host-target", "target", "Save this stack and begin a new one?");
 
-  let soon = null;
-  const stretch = () => {
-    $("host-background-word").textContent = Number($("host-background").value).toFixed(2);
-    $("host-saturation-word").textContent = Number($("host-saturation").value).toFixed(1);
-  };
-  const restretch = () => {
-    stretch();
-    window.clearTimeout(soon);
-    soon = window.setTimeout(() => { soon = null; ask("stretch", { background: Number($("host-background").value), saturation: Number($("host-saturation").value) }); }, 400);
-  };
-  $("host-background").addEventListener("input", restretch);
-  $("host-saturation").addEventListener("input", restretch);
-  // What is in force, but for what a finger is about to change.
-  const inForce = (s) => {
-    if (soon !== null) return;
-    for (const name of ["background", "saturation"]) {
-      if (document.activeElement !== $("host-" + name)) $("host-" + name).value = s[name];
-    }
-    stretch();
-  };
+  for (const box of document.querySelectorAll("[data-save]")) {
+    box.addEventListener("change", () => ask("save-settings", { [box.dataset.save]: box.checked }));
+  }
+
+  /* What is on the screen, as it is zoomed and divided. */
+  $("host-view").addEventListener("click", () => live.viewer.canvas.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = (live.status && live.status.object || "livestack").replace(/[^\w-]+/g, "_") + "_view.png";
+    link.click();
+    window.setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }, "image/png"));
+
+  // Parts stay as they were left.
+  for (const part of document.querySelectorAll("#host > details")) {
+    try {
+      const kept = window.localStorage.getItem(part.id);
+      if (kept !== null) part.open = kept === "1";
+    } catch (e) { /* private mode */ }
+    part.addEventListener("toggle", () => {
+      try { window.localStorage.setItem(part.id, part.open ? "1" : "0"); } catch (e) { /* private mode */ }
+      refresh();
+    });
+  }
 
   const fill = (element, children) => { while (element.firstChild) element.removeChild(element.firstChild); for (const child of children) element.appendChild(child); };
-  const number = (value, digits) => (value === null ? "–" : value.toFixed(digits));
-  const frameRow = (f) => {
-    const row = document.createElement("tr"), last = document.createElement("td");
-    row.className = f.status;
-    row.appendChild(node("td", f.file));
-    if (f.status === "refused") {
-      const why = node("td", f.message || "refused");
-      why.colSpan = 3;
-      row.appendChild(why);
-      return row;
-    }
-    row.appendChild(node("td", number(f.fwhm_px, 2)));
-    row.appendChild(node("td", f.transparency === null ? "–" : Math.round(100 * f.transparency) + " %"));
-    const out = node("button", "Take out");
-    out.type = "button";
-    out.setAttribute("aria-label", "Take " + f.file + " out of the stack");
-    out.addEventListener("click", () => { out.disabled = true; ask("remove", { text: f.file }); });
-    last.appendChild(out);
-    row.appendChild(last);
-    return row;
-  };
+  host.fill = fill;
 
-  let busy = false, again = false, keys = {};
+  let busy = false, again = false, ended = false;
+  const keys = {};
   const changed = (name, value) => { const key = JSON.stringify(value); if (keys[name] === key) return false; keys[name] = key; return true; };
+  host.changed = changed;
+  const end = () => {
+    ended = true;
+    banner.textContent = "";
+    const link = node("a", "The session has ended: see what it left.");
+    link.href = "/home#gallery";
+    banner.appendChild(link);
+    banner.classList.add("end");
+    banner.hidden = false;
+    $("host-answer").textContent = "The session has ended.";
+  };
   const refresh = () => {
+    if (ended) return;
     if (busy) { again = true; return; }
     busy = true;
     window.fetch("host/state.json", { cache: "no-store", credentials: "same-origin" }).then((answer) => {
       if (answer.status === 403) throw new Error("This session is not yours: open the link that the terminal shows.");
+      if (answer.status === 503) { end(); return null; }
       return answer.json();
     }).then((s) => {
+      if (!s) return;
       $("host-pause").textContent = s.state === "paused" ? "Resume" : "Pause";
+      $("host-home").hidden = !s.home;
       showing(s.moving);
-      inForce(s);
       if (changed("warnings", s.warnings)) fill($("host-warnings"), s.warnings.map((w) => node("li", w)));
       if (changed("messages", s.messages)) fill($("host-messages"), s.messages.map((m) => node("li", m)));
-      if ($("host-frames").open && changed("frames", s.frames)) fill($("host-frame-rows"), s.frames.map(frameRow));
+      for (const box of document.querySelectorAll("[data-save]")) box.checked = s.save[box.dataset.save];
       if (document.activeElement !== $("host-object")) $("host-object").value = live.status ? live.status.object : "";
       if (document.activeElement !== $("host-note")) $("host-note").value = live.status ? live.status.note : "";
+      for (const listener of host.onstate) listener(s);
     }).catch((e) => { $("host-answer").textContent = e.message; }).then(() => {
       window.setTimeout(() => { busy = false; if (again) { again = false; refresh(); } }, 1000);
     });
   };
-  $("host-frames").addEventListener("toggle", refresh);
   live.onstatus.push(refresh);
-  refresh();
+  // Home's server answers when the session's is gone: then the stream breaks, and the state tells why.
+  window.setInterval(() => { if (!document.hidden && !$("link").hidden) refresh(); }, 3000);
+  window.setTimeout(refresh, 0);
 })();

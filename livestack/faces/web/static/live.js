@@ -246,7 +246,7 @@
   document.addEventListener("fullscreenchange", () => { if (!document.fullscreenElement) setProjector(false); });
   document.addEventListener("pointermove", () => { if (document.body.classList.contains("projecting")) wake(); });
   document.addEventListener("keydown", (e) => {
-    if (/^(INPUT|TEXTAREA)$/.test(e.target.tagName) || e.ctrlKey || e.metaKey || e.altKey) return;
+    if (/^(INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName) || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === "Escape") setProjector(false);
     if (e.key === "n") setNight(!document.body.classList.contains("night"));
     if (e.key === "p") setProjector(!document.body.classList.contains("projecting"), true);
