@@ -45,6 +45,7 @@ class Commands:
                 command(parts)
             except (FrameError, UsageError, NothingStacked) as error:
                 parts.status.say(str(error))
+                parts.status.publish()
 
     def controls(self) -> Controls:
         """Commands for faces; each returns at once, with a sentence."""

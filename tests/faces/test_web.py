@@ -29,7 +29,7 @@ from livestack.faces.web import encoder as web_feed
 from livestack.faces.web.access_control import HostKey, RateLimit
 from livestack.faces.web.publish import Publisher
 from livestack.faces.web.server import WebServer, bind_port, qr_text
-from livestack.faces.web.status import PLAIN_WORDS, host_status, public_status, thin
+from livestack.faces.web.status import PLAIN_WORDS, frame_rows, host_status, public_status, thin
 from livestack.quality.reasons import REASONS
 from livestack.session.snapshot import Slot, Snapshot, TrendPoint
 from tests.fake_session import FakeSession
@@ -46,7 +46,15 @@ ACTIONS = {
     "object": {"text": "M 27"},
     "stretch": {"background": 0.1, "saturation": 1.5},
     "remove": {"text": "Light_0001.fits"},
+    "render": {"black": 0.1, "stretch": "log"},
+    "save-settings": {"final_pass": False},
+    "goal": {"filter": "Ha", "seconds": 10800},
+    "follow": {"x": 10, "y": 20},
+    "show": {"which": "stars"},
 }
+
+SECTIONS = {"render": "render", "save-settings": "save"}
+"""Actions that change settings, and of which section."""
 
 
 @pytest.fixture
@@ -234,8 +242,11 @@ class TestHost:
         for action, body in ACTIONS.items():
             answer = client.post(f"/host/do/{action}", json=body, headers=as_host(client))
             assert answer.status_code == 200
-            assert answer.json() == {"message": f"{action}: done."}
-        assert session.asked == [(action, *body.values()) for action, body in ACTIONS.items()]
+            assert answer.json() == {"message": f"{'change' if action in SECTIONS else action}: done."}
+        assert session.asked == [
+            ("change", SECTIONS[action], body) if action in SECTIONS else (action, *body.values())
+            for action, body in ACTIONS.items()
+        ]
 
     def test_the_secret_link_makes_a_host(self, client: httpx.Client) -> None:
         assert client.get("/enter/wrong").status_code == 403
@@ -304,16 +315,15 @@ class TestHost:
 
     def test_state_lists_frames_and_messages(self, client: httpx.Client) -> None:
         state = client.get("/host/state.json", headers=as_host(client)).json()
-        assert [f["status"] for f in state["frames"]] == [
-            "stacked",
-            "refused",
-            "stacked",
-            "stacked",
-            "stacked",
-            "stacked",
-        ]
-        assert state["frames"][0]["file"] == "Light_0005.fits"
         assert state["messages"] == ["Light_0004.fits refused: clouds"]
+        night = client.get("/host/night.json", headers=as_host(client)).json()
+        frames = [dict(zip(night["columns"], row, strict=True)) for row in night["rows"]]
+        assert [f["stacked"] for f in frames] == [True, True, True, True, False, True][-len(frames) :]
+        assert frames[-1]["file"] == "Light_0005.fits"
+        assert frames[-2]["message"] == "Light_0004.fits refused: clouds"
+        newer = client.get(f"/host/night.json?after={frames[-2]['frame']}", headers=as_host(client)).json()
+        assert newer["rows"] == night["rows"][-1:]
+        assert client.get("/host/night.json?after=x", headers=as_host(client)).status_code == 400
 
 
 class TestServer:
@@ -505,7 +515,8 @@ class TestWords:
         assert told["noise"][0][0] == 1
         assert told["noise"][-1][0] == 2999
         assert told["fwhm_px"] is None
-        assert len(json.dumps(host_status(night), allow_nan=False)) < 200_000
+        assert len(json.dumps(host_status(night), allow_nan=False)) < 20_000
+        assert len(json.dumps(frame_rows(night, 0), allow_nan=False)) < 200_000
 
     def test_every_reason_has_plain_words(self) -> None:
         reasons = {*REASONS, *(kind.reason for kind in FrameError.__subclasses__())}

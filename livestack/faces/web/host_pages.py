@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from livestack.base.errors import FrameError, LivestackError
-from livestack.faces.timelapse import write_film
+from livestack.faces.timelapse import encode_jpeg, write_film
 from livestack.faces.web.encoder import Encoder
 from livestack.faces.web.frame_pictures import FramePictures
 from livestack.faces.web.status import frame_rows, host_status
@@ -27,6 +27,7 @@ from livestack.faces.web.tiles import Busy
 from livestack.session.snapshot import Controls, Snapshot, TrendPoint
 
 STRIP_ROWS = 512
+FILM_SIDE = 854
 SAVED_WITHIN_S = 120.0
 
 
@@ -160,10 +161,16 @@ def film_of(pictures: list[bytes]) -> Path:
     handle, name = tempfile.mkstemp(prefix="livestack-", suffix=".mp4")
     os.close(handle)
     path = Path(name)
-    made = write_film(pictures, path)
+    made = write_film([make_small(picture) for picture in pictures], path)
     if made != path:
         path.unlink()
     return made
+
+
+def make_small(picture: bytes) -> bytes:
+    """A JPEG at the size of the film: encoding takes its time from the stack."""
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    return encode_jpeg(decoded[:, :, ::-1], FILM_SIDE, 88) if decoded is not None else picture
 
 
 def _stem(snapshot: Snapshot) -> str:

@@ -148,8 +148,23 @@
     $("scrub").setAttribute("aria-valuetext", words);
     $("scrub-live").hidden = !past;
   };
-  $("scrub").addEventListener("input", () => goTo(Number($("scrub").value)));
-  $("scrub-live").addEventListener("click", () => goTo(null));
+  $("scrub").addEventListener("input", () => { stopFilm(); goTo(Number($("scrub").value)); });
+  $("scrub-live").addEventListener("click", () => { stopFilm(); goTo(null); });
+
+  /* The time-lapse: from the first picture to the last; the next one is shown when it is there. */
+  let film = null;
+  const stopFilm = () => { window.clearTimeout(film); film = null; $("scrub-play").setAttribute("aria-pressed", "false"); };
+  const play = (index) => {
+    if (index >= scrub.grown.length) { stopFilm(); goTo(null); return; }
+    $("scrub").value = String(index);
+    goTo(index);
+    film = window.setTimeout(() => play(index + 1), 160);
+  };
+  $("scrub-play").addEventListener("click", () => {
+    if (film !== null) { stopFilm(); return; }
+    $("scrub-play").setAttribute("aria-pressed", "true");
+    play(0);
+  });
 
   const showJoin = (s) => {
     $("join").hidden = !s.join;
