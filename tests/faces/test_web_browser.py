@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,43 +17,16 @@ from tests.astrometry.test_grid import map_at, wcs_of
 from tests.fake_session import FakeSession, place_stars
 from tests.waiting import until
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed (extra `test`)")
-from selenium import webdriver  # noqa: E402
-from selenium.common.exceptions import WebDriverException  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
+pytest.importorskip("selenium", reason="selenium is not installed (extra `test`)")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars"
-)
-SIZES = {"phone": (390, 844), "landscape": (844, 390), "laptop": (1366, 768), "projector": (1920, 1080)}
+from tests.browsing import SIZES, Page, needs_browser
+
 TOKEN = "secret-of-the-host"
-SHOTS = os.environ.get("LIVESTACK_SHOTS")
-"""A folder for screenshots, for those who want to look."""
 
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A browser with a profile of its own, for all tests here."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    try:
-        browser = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    except WebDriverException as error:
-        pytest.skip(f"the browser does not start here: {error.msg}")
-    browser.set_page_load_timeout(20)
-    yield browser
-    browser.quit()
+pytestmark = needs_browser
 
 
 @pytest.fixture
@@ -77,64 +48,6 @@ def server(session: FakeSession, driver: Any, monkeypatch: pytest.MonkeyPatch) -
     yield running
     driver.get("about:blank")
     running.stop()
-
-
-class Page:
-    """What a visitor sees and does."""
-
-    def __init__(self, driver: Any, url: str, size: str = "laptop") -> None:
-        self.driver = driver
-        self.resize(size)
-        driver.get_log("browser")
-        driver.get(url)
-        until(lambda: self.ask("return Boolean(window.livestack && livestack.status)"))
-
-    def resize(self, size: str) -> None:
-        width, height = SIZES[size]
-        self.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size in ("phone", "landscape")},
-        )
-
-    def ask(self, script: str, *arguments: object) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def find(self, name: str) -> Any:
-        return self.driver.find_element(By.ID, name)
-
-    def text(self, name: str) -> str:
-        return str(self.find(name).text)
-
-    def is_shown(self, name: str) -> bool:
-        return bool(self.find(name).is_displayed())
-
-    def picture(self) -> np.ndarray:
-        """The canvas as it is painted, thinned out."""
-        script = """const v = livestack.viewer, d = v.context.getImageData(0, 0, v.canvas.width, v.canvas.height).data;
-        const out = []; for (let i = 0; i < d.length; i += 4 * 97) out.push(d[i], d[i + 1], d[i + 2]); return out;"""
-        return np.array(self.ask(script), dtype=float).reshape(-1, 3)
-
-    def tap(self, x: float, y: float) -> None:
-        """Tap where a true pixel of the picture is painted, in whatever way it came there."""
-        at = self.ask(
-            """const v = livestack.viewer, b = v.canvas.getBoundingClientRect(), [w, h] = v.size;
-            return [b.left + w / 2 + (arguments[0] + .5 - v.centre[0]) * v.zoom,
-              b.top + h / 2 + (arguments[1] + .5 - v.centre[1]) * v.zoom];""",
-            x,
-            y,
-        )
-        pointer = webdriver.ActionChains(self.driver)
-        pointer.w3c_actions.pointer_action.move_to_location(round(at[0]), round(at[1]))
-        pointer.w3c_actions.pointer_action.click()
-        pointer.perform()
-
-    def shoot(self, name: str) -> None:
-        if SHOTS:
-            self.driver.save_screenshot(str(Path(SHOTS) / f"{name}.png"))
-
-    def complaints(self) -> list[str]:
-        """What the browser's console says was wrong: blocked by policy, missing, thrown."""
-        return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
 
 
 @pytest.mark.parametrize("size", ["phone", "laptop", "projector"])
