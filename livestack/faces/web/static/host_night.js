@@ -78,7 +78,7 @@
     row.appendChild(node("td", number(value(f, "fwhm_px"), 2)));
     const out = node("button", "Take out");
     out.type = "button";
-    out.setAttribute("aria-label", "Take " + value(f, "file") + " out of the stack");
+    out.setAttribute("aria-label", "Take out " + value(f, "file"));
     out.addEventListener("click", () => { out.disabled = true; host.ask("remove", { text: value(f, "file") }); });
     end.appendChild(out);
     row.appendChild(end);
