@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from livestack.base.durable import replacing
+from livestack.base.durable import replacing, write_atomically
 from livestack.base.errors import UsageError
-from livestack.base.settings import DetectionSettings, RegistrationSettings
+from livestack.base.settings import DetectionSettings, RegistrationSettings, RenderSettings
 from livestack.base.version import version
 from livestack.detection import Sky, StarCatalog, find_stars, measure_sky
 from livestack.kernels.bands import Bands
 from livestack.kernels.resample import sample_tile
-from livestack.products.stack_files import EXTENSIONS
+from livestack.picture import encode_png, measure_look, render
+from livestack.products.stack_files import EXTENSIONS, terraces_in
 from livestack.registration import StarReference, Unregistered, register_stars
 from livestack.registration import transform as tf
 from livestack.stacking.accumulators import Stack
@@ -55,6 +56,7 @@ class Merged:
     """How stacks were merged: a sentence for each that was added."""
 
     path: Path
+    picture: Path
     words: tuple[str, ...]
 
 
@@ -120,7 +122,7 @@ def merge_stacks(places: Sequence[Path], output: Path | None, bands: Bands) -> M
     Parameters
     ----------
     places : two or more files or session folders.
-    output : file to write; default `merged.fits` beside the first stack.
+    output : file to write; default `merged.fits` beside the first stack. Its picture, a PNG, lies beside it.
 
     Raises
     ------
@@ -145,7 +147,9 @@ def merge_stacks(places: Sequence[Path], output: Path | None, bands: Bands) -> M
         words.append(f"{path}: {how}.")
         _add_header(first.header, other.header)
     _write(output, first, words)
-    return Merged(output, tuple(words))
+    picture = output.with_suffix(".png")
+    _draw(picture, first, bands)
+    return Merged(output, picture, tuple(words))
 
 
 class _Stars:
@@ -291,3 +295,11 @@ def _write(path: Path, saved: SavedStack, words: Sequence[str]) -> None:
         for name in EXTENSIONS:
             data = maps[name][0] if stack.shape[0] == 1 else maps[name]
             fits.append(temporary, data, fits.Header({"EXTNAME": name}), verify=False)
+
+
+def _draw(path: Path, saved: SavedStack, bands: Bands) -> None:
+    """The merged picture beside the merged stack, stretched, 8 bit."""
+    planes = saved.stack.image()
+    look = measure_look(planes, RenderSettings(), None, bands, terraces_in(saved.header, len(planes)))
+    bottom_up = str(saved.header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP"
+    write_atomically(path, encode_png(render(planes, look, bottom_up=bottom_up, bands=bands)))

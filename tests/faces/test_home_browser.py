@@ -142,6 +142,6 @@ def test_a_night_from_home_to_the_report(driver: Any, home: HomeServer, camera: 
     show_both(page, "session")
     assert [one for one in page.complaints() if "503" not in one] == []  # the session had ended, as was said
     press(page, "Read the report", "#one-actions a")
-    until(lambda: "/home/report/" in driver.current_url and "of light" in driver.page_source)
+    until(lambda: "/home/report/" in driver.current_url and "Why stacking works" in driver.page_source)
     page.shoot("report-laptop")
     assert f"{len(camera) - 1}" in driver.find_element(By.TAG_NAME, "body").text

@@ -143,3 +143,4 @@ def merge(
     for sentence in made.words:
         print(sentence)
     print(made.path)
+    print(made.picture)

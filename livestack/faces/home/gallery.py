@@ -97,7 +97,7 @@ class PastSession:
 
 
 def _shows(file: Path, group: str) -> bool:
-    wanted = ("stack.png", "stack.jpg", "comet.png", "comet_and_stars.png", "trails.png")
+    wanted = ("stack.png", "stack.jpg", "comet.png", "comet_and_stars.png", "trails.png", "merged.png")
     return file.parts[:1] == (group,) and file.name in wanted
 
 

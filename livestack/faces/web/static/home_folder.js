@@ -23,7 +23,13 @@ const drawPlaces = () => {
   const recent = folder.recent.map((path) => chip(path.split(/[\\/]/).filter(Boolean).slice(-2).join(" / "), path));
   fill($("roots"), ...listed.roots.map((root) => chip(root.name, root.path)), ...recent);
   fill($("crumbs"), listed.path ? el("button", { type: "button", "aria-label": "Up to the folder above", disabled: !listed.above, onclick: () => open(listed.above) }, "↑ Up") : null,
-    el("span", {}, listed.path || "Choose where to begin."));
+    el("span", { title: listed.path }, listed.path ? fromRoot(listed.path) : "Choose where to begin."));
+};
+
+/* A path as its root's name and what follows. */
+const fromRoot = (path) => {
+  const root = listed.roots.filter((one) => path === one.path || path.startsWith(one.path)).sort((a, b) => b.path.length - a.path.length)[0];
+  return root ? [root.name, ...path.slice(root.path.length).split(/[\\/]/).filter(Boolean)].join(" / ") : path;
 };
 
 export const setRecent = (recent) => {
