@@ -46,6 +46,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "publish": ("save", "publish"),
     "timelapse": ("save", "timelapse"),
     "memory_limit": ("save", "memory_limit_mb"),
+    "notify": ("notify", "urls"),
+    "quiet": ("notify", "quiet"),
     "window": ("face", "window"),
     "web": ("face", "web"),
     "host": ("face", "host"),

@@ -7,6 +7,7 @@ prints them as commented TOML; the comments are the descriptions below.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Self
 
@@ -292,6 +293,27 @@ class SaveSettings(Section):
     memory_limit_mb: int | None = Field(None, description="bin 2 x 2 rather than need more memory than this")
 
 
+class NotifySettings(Section):
+    """Being told elsewhere: on a phone, by mail, in a chat."""
+
+    urls: tuple[str, ...] = Field(
+        (), description="where to, as apprise writes it: ntfy://topic, tgram://token/chat, mailto://..., json://host"
+    )
+    quiet: str | None = Field(
+        None, description="local hours in which only the end of a session that broke off is told, such as 23:30-06:00"
+    )
+
+    @field_validator("quiet")
+    @classmethod
+    def _known_hours(cls, value: str | None) -> str | None:
+        if value is not None and not _HOURS.fullmatch(value.strip()):
+            raise ValueError(f"{value!r}: expected two times of the day, for instance 23:30-06:00")
+        return None if value is None else value.strip()
+
+
+_HOURS = re.compile(r"([01]?\d|2[0-3]):[0-5]\d-([01]?\d|2[0-3]):[0-5]\d")
+
+
 class FaceSettings(Section):
     """How the session shows itself."""
 
@@ -317,4 +339,5 @@ class Settings(Section):
     follow: FollowSettings = FollowSettings()
     render: RenderSettings = RenderSettings()
     save: SaveSettings = SaveSettings()
+    notify: NotifySettings = NotifySettings()
     face: FaceSettings = FaceSettings()

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -25,6 +25,9 @@ from livestack.base.settings import Settings
 from livestack.faces.terminal import Dashboard
 from livestack.session.resume import find_unfinished, read_interrupted, settings_of, stacked_without
 from livestack.session.session import Session, SessionEnd, default_output
+
+if TYPE_CHECKING:
+    from livestack.faces.notify import Notifier
 
 HARD_STOP_S = 5.0
 
@@ -40,9 +43,7 @@ def run(paths: Sequence[Path], options: dict[str, Any], one_shot: bool) -> int:
             "This one begins anew.",
             file=sys.stderr,
         )
-    tell = print_record if settings.face.json_events else None
-    session = Session(paths, settings, output, one_shot, tell=tell)
-    return run_session(session, settings)
+    return run_session(*open_session(paths, settings, output, one_shot))
 
 
 def resume(output: Path, options: dict[str, Any]) -> int:
@@ -61,9 +62,7 @@ def resume(output: Path, options: dict[str, Any]) -> int:
         section, field = OPTIONS[name]
         changes.setdefault(section, {})[field] = value
     settings = settings_of(interrupted.start, output, changes)
-    tell = print_record if settings.face.json_events else None
-    session = Session(interrupted.folders, settings, output, interrupted.start.one_shot, tell=tell, resumed=True)
-    return run_session(session, settings)
+    return run_session(*open_session(interrupted.folders, settings, output, interrupted.start.one_shot, resumed=True))
 
 
 def remove(session_folder: Path, unwanted: Sequence[str], output: Path | None) -> int:
@@ -77,6 +76,36 @@ def remove(session_folder: Path, unwanted: Sequence[str], output: Path | None) -
     changes["face"] = {name: field.default for name, field in type(Settings().face).model_fields.items()}
     settings = settings_of(start, place, changes)
     return run_session(Session(files, settings, place, one_shot=True), settings)
+
+
+def open_session(
+    paths: Sequence[Path], settings: Settings, output: Path, one_shot: bool = False, resumed: bool = False,
+    prints: bool = True,
+) -> tuple[Session, Settings, Notifier | None]:  # fmt: skip
+    """A session whose records go where the settings say; with what `run_session` needs besides.
+
+    Parameters
+    ----------
+    prints : records go to stdout, where the settings ask for that.
+
+    Raises
+    ------
+    UsageError : as `Session`; or somebody shall be told who cannot be.
+    """
+    notifier = None
+    hearers: list[Callable[[Record], None]] = [print_record] if prints and settings.face.json_events else []
+    if settings.notify.urls:
+        from livestack.faces.notify import Notifier
+
+        notifier = Notifier(settings.notify, output)
+        hearers.append(notifier.hear)
+
+    def tell(record: Record) -> None:
+        for hearer in hearers:
+            hearer(record)
+
+    session = Session(paths, settings, output, one_shot, tell=tell if hearers else None, resumed=resumed)
+    return session, settings, notifier
 
 
 def print_record(record: Record) -> None:
@@ -99,9 +128,9 @@ def write_out(text: str) -> None:
             )
 
 
-def run_session(session: Session, settings: Settings) -> int:
+def run_session(session: Session, settings: Settings, notifier: Notifier | None = None) -> int:
     """Run a session with the faces that the settings ask for, and say how it ended; the exit status."""
-    end = run_with_faces(session, settings)
+    end = run_with_faces(session, settings, notifier)
     if not settings.face.json_events:
         write_out("".join(f"{line}\n" for line in (end.message, *(f"  {path}" for path in end.results))))
     elif end.status == 130:
@@ -109,9 +138,12 @@ def run_session(session: Session, settings: Settings) -> int:
     return end.status
 
 
-def run_with_faces(session: Session, settings: Settings) -> SessionEnd:
+def run_with_faces(session: Session, settings: Settings, notifier: Notifier | None = None) -> SessionEnd:
     """Run a session with the faces that the settings ask for."""
     with ExitStack() as faces, signals_to(session):
+        if notifier is not None:
+            notifier.start()
+            faces.callback(notifier.stop)
         if not settings.face.json_events:
             faces.enter_context(Dashboard(session.slot))
         if settings.face.web:

@@ -124,11 +124,11 @@ class JournalWriter:
             )
         )  # fmt: skip
 
-    def notice(self, sentence: str) -> None:
-        """A sentence on the stack, told once in a session."""
+    def notice(self, sentence: str, kind: str = "stack") -> None:
+        """A sentence on the stack, or on something of another `kind`, told once in a session."""
         if sentence not in self._noticed:
             self._noticed.add(sentence)
-            self.warn("stack", [sentence])
+            self.warn(kind, [sentence])
 
     # From the session
 

@@ -63,7 +63,7 @@ class SessionParts:
         status.psf = self.psf.latest
         status.render, status.save = settings.render, settings.save
         self.preview = Preview(stack.targets, settings.render, self._take_drawing, status.say, status.say)
-        self.photometry = Photometry(settings.photometry, stack.bands, journal.notice)
+        self.photometry = Photometry(settings.photometry, stack.bands, lambda said: journal.notice(said, "star"))
         self.passages = Passages(
             settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
             journal.spoken, output / FOLDER_NAME, status.say,

@@ -226,8 +226,10 @@ class Session:
 
     def _start_record(self) -> SessionStart:
         masters = [MasterUse(file=str(m.path), kind=m.kind.value, checksum=m.checksum) for m in self._master_files]
+        # who is told is nobody's business but the user's: such addresses hold passwords
+        told = self.settings.model_dump(mode="json", exclude={"notify": {"urls"}})
         return SessionStart(
-            version=version(), settings=self.settings.model_dump(mode="json"), folder=str(self._base),
+            version=version(), settings=told, folder=str(self._base),
             folders=tuple(os.path.realpath(path) for path in self._paths), one_shot=self._one_shot, software=software(),
             masters=tuple(masters),
         )  # fmt: skip

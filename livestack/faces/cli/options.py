@@ -130,6 +130,17 @@ Rate = Annotated[
     str | None,
     typer.Option(help="how it moves, if known: PX_PER_MIN,ANGLE (from +x towards +y, degrees)", show_default=False),
 ]
+Notify = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="tell of clouds, focus, dips, disk, the end: ntfy://topic, mailto://..., tgram://... (repeatable; needs "
+        "apprise)",
+        show_default=False,
+    ),
+]
+Quiet = Annotated[
+    str | None, typer.Option(help="local hours in which nobody is told, such as 23:30-06:00", show_default=False)
+]
 Json = Annotated[
     bool | None,
     typer.Option("--json", help="events as JSON lines on stdout instead of the dashboard", show_default=False),
@@ -173,11 +184,14 @@ SESSION: dict[str, Any] = {
     "solve": Solve,
     "follow": Follow,
     "rate": Rate,
+    "notify": Notify,
+    "quiet": Quiet,
     "json": Json,
 }
 """Options of `watch` and `stack`, in the order of their help."""
 GOING_ON = (
-    "poll", "idle_stop", "max_frames", "final_pass", "window", "web", "host", "port", "publish", "timelapse", "json",
+    "poll", "idle_stop", "max_frames", "final_pass", "window", "web", "host", "port", "publish", "timelapse",
+    "notify", "quiet", "json",
 )  # fmt: skip
 """Those that an interrupted session may be given anew."""
 

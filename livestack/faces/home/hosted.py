@@ -15,9 +15,8 @@ from typing import Any
 from livestack.base.durable import write_atomically
 from livestack.base.errors import LivestackError, NothingStacked
 from livestack.base.settings import Settings
-from livestack.faces.run import run_with_faces
+from livestack.faces.run import open_session, run_with_faces
 from livestack.faces.web.server import WebServer
-from livestack.session.session import Session
 
 
 def run_hosted(told: dict[str, Any]) -> int:
@@ -40,9 +39,9 @@ def run_hosted(told: dict[str, Any]) -> int:
         # no dashboard, no window, no second server: home shows the session
         quiet = settings.face.model_copy(update={"web": False, "window": False, "json_events": True})
         settings = settings.model_copy(update={"face": quiet})
-        session = Session(
+        session, _, notifier = open_session(
             [Path(path) for path in told["paths"]], settings, output, bool(told["one_shot"]),
-            resumed=bool(told["resumed"]),
+            resumed=bool(told["resumed"]), prints=False,
         )  # fmt: skip
         server = WebServer(
             session.slot, session.controls(), "127.0.0.1", 0, told["token"], told["home"], told["join_url"]
@@ -53,7 +52,7 @@ def run_hosted(told: dict[str, Any]) -> int:
         return 2
     tell(state="running", port=server.port)
     try:
-        end = run_with_faces(session, settings)
+        end = run_with_faces(session, settings, notifier)
     except LivestackError as error:
         status = 1 if isinstance(error, NothingStacked) else 3
         tell(state="ended", status=status, message=str(error))
