@@ -170,7 +170,7 @@ def run_with_faces(session: Session, settings: Settings, notifier: Notifier | No
 
 def start_web(session: Session, settings: Settings, faces: ExitStack) -> None:
     """Serve the web view and say where."""
-    from livestack.faces.web.server import WebServer, qr_text
+    from livestack.faces.web.server import WebServer, find_lan_address, qr_text
 
     server = WebServer(session.slot, session.controls(), settings.face.host, settings.face.port)
     server.start()
@@ -178,6 +178,13 @@ def start_web(session: Session, settings: Settings, faces: ExitStack) -> None:
     console = Console(stderr=True)
     console.print(f"Public page: {server.public_url}", highlight=False)
     console.print(qr_text(server.public_url), highlight=False)
+    if server.is_open:
+        from livestack.faces.web.network_name import announce
+
+        name = announce(find_lan_address(), server.port)
+        if name is not None:
+            faces.callback(name.close)
+            console.print(f"Also: {name.url}", highlight=False)
     console.print(f"Host page (keep it to yourself): {server.host_url}", highlight=False, soft_wrap=True)
 
 

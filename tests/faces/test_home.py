@@ -160,8 +160,8 @@ class TestGuard:
         every = [path for app in (home.make(), live) for path, _ in paths_of(app.routes)]
         opened = {path for path in every if not path.startswith(("/home", "/host", "/static", "/enter"))}
         assert opened == {
-            "/", "/status.json", "/events", "/picture/1.jpg", "/tile/1/1-1.jpg", "/stars.json", "/star.json",
-            "/sky.json", "/qr.svg",
+            "/", "/overlay", "/status.json", "/events", "/picture/1.jpg", "/tile/1/1-1.jpg", "/stars.json",
+            "/star.json", "/sky.json", "/qr.svg",
         }  # fmt: skip
 
     def test_the_link_opens_home_and_no_stranger_acts(self, client: httpx.Client) -> None:

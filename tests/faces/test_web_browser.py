@@ -551,3 +551,64 @@ def test_buttons_of_the_sky_fit_on_a_phone(driver: Any, session: FakeSession, se
         assert box["y"] + box["height"] <= height
         assert page.ask("return arguments[0].scrollWidth <= arguments[0].clientWidth + 1", button)
     page.shoot(f"sky-{size}")
+
+
+def test_visitors_read_their_own_language(driver: Any, session: FakeSession, server: WebServer) -> None:
+    """The browser's first, or the one that is chosen by hand; the host's page stays as it is."""
+    agent = driver.execute_script("return navigator.userAgent")
+    try:
+        driver.execute_cdp_cmd("Network.setUserAgentOverride", {"userAgent": agent, "acceptLanguage": "de-AT,en"})
+        page = Page(driver, server.public_url)
+        until(lambda: page.text("frames-word") == "Bilder gestapelt")
+        assert page.text("exposure") == "2 min 30 s Licht"
+        assert "Wolken dämpften die Sterne" in page.text("refused-list")
+        assert page.find("night").get_attribute("title").startswith("Rotlicht")
+        assert page.ask("return document.documentElement.lang") == "de"
+        page.shoot("german")
+        page.ask("const e = document.getElementById('language'); e.value = 'pl'; e.dispatchEvent(new Event('change'));")
+        until(lambda: page.ask("return Boolean(window.livestack && livestack.status)"))
+        until(lambda: page.text("frames-word") == "złożonych klatek")  # five: Polish counts in three ways
+        host = Page(driver, server.host_url, ready="window.livestackHost && livestack.status")
+        assert host.text("frames-word") == "frames stacked"
+    finally:
+        driver.execute_script("localStorage.clear()")
+        driver.execute_cdp_cmd("Network.setUserAgentOverride", {"userAgent": agent, "acceptLanguage": "en-US,en"})
+
+
+def test_overlay_is_words_on_nothing(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url + "overlay", "projector", ready="document.body.dataset.frames === '5'")
+    assert page.ask("return getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
+    assert page.text("frames") == "5"
+    session.step()
+    until(lambda: page.text("frames") == "6")
+    page.shoot("overlay")
+    assert page.complaints() == []
+
+
+def test_projector_turns_between_stack_frame_and_reason(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.public_url + "#projector", "projector")
+    until(lambda: page.ask("return Boolean(livestack.viewer.stack && livestack.viewer.frame)"))
+    assert not page.is_shown("why")
+    page.ask("livestack.turn(1)")
+    until(lambda: page.find("divider").get_attribute("aria-valuenow") == "100")
+    page.ask("livestack.turn(2)")
+    until(lambda: page.is_shown("why"))
+    assert page.text("why-word").startswith("After 5 frames")
+    page.shoot("why")
+    page.ask("livestack.turn(0)")
+    assert not page.is_shown("why")
+    assert page.complaints() == []
+
+
+def test_a_warning_sounds_once(driver: Any, session: FakeSession, server: WebServer) -> None:
+    page = Page(driver, server.host_url, ready="window.livestackHost && livestack.status")
+    assert not page.find("host-sound").is_selected()
+    page.ask("document.getElementById('host-sound').click()")
+    assert page.ask("return livestackHost.sounded") == 1  # so that one knows how it sounds
+    session.publish(warnings=("clouds are coming",))
+    until(lambda: page.ask("return livestackHost.sounded") == 2)
+    session.step()
+    until(lambda: page.text("frames") == "6")
+    time.sleep(1.2)  # the state was asked for again
+    assert page.ask("return livestackHost.sounded") == 2
+    page.ask("document.getElementById('host-sound').click()")

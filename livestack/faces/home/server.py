@@ -18,7 +18,8 @@ from livestack.faces.home.desk import Desk
 from livestack.faces.home.memory import Memory, state_folder
 from livestack.faces.home.roots import machine_roots
 from livestack.faces.home.runner import Runner
-from livestack.faces.web.serving import AppServer, qr_text
+from livestack.faces.web.network_name import announce
+from livestack.faces.web.serving import AppServer, find_lan_address, qr_text
 
 LONGEST_SAVING_S = 1800.0
 
@@ -54,9 +55,13 @@ def run_home(host: str, port: int, roots: Sequence[Path], browser: bool) -> int:
     server = HomeServer(host, port, roots, Memory(state_folder()))
     server.start()
     console = Console(stderr=True)
+    name = None
     console.print(f"Home (keep it to yourself): {server.host_url}", highlight=False, soft_wrap=True)
     if server.is_open:
         console.print(f"Public page: {server.public_url}", highlight=False)
+        name = announce(find_lan_address(), server.port)
+        if name is not None:
+            console.print(f"Also: {name.url}", highlight=False)
         console.print(qr_text(server.public_url), highlight=False)
     console.print("Ctrl-C ends it.", highlight=False)
     if browser:
@@ -64,6 +69,8 @@ def run_home(host: str, port: int, roots: Sequence[Path], browser: bool) -> int:
         threading.Thread(target=webbrowser.open, args=(local,), daemon=True).start()
     _wait_for_the_end(server.runner, console)
     server.stop()
+    if name is not None:
+        name.close()
     return 0
 
 

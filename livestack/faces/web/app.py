@@ -100,6 +100,10 @@ class Site:
         """The outreach page."""
         return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
 
+    async def overlay(self, request: Request) -> Response:
+        """A transparent strip for a live broadcast."""
+        return FileResponse(STATIC / "overlay.html", media_type="text/html; charset=utf-8")
+
     async def status(self, request: Request) -> Response:
         """The status, for those who cannot listen to events."""
         return Response(self.encoder.view.status, media_type="application/json")
@@ -266,7 +270,7 @@ def choose_action(controls: Controls, action: str, asked: dict[str, Any]) -> Cal
 def fill_host_page() -> str:
     """Return the outreach page with the host's controls in it."""
     page, controls = ((STATIC / name).read_text(encoding="utf-8") for name in ("index.html", "host.html"))
-    return page.replace("<!-- host -->", controls)
+    return page.replace("<!-- host -->", controls).replace('data-mode="live"', 'data-mode="live" data-host="1"')
 
 
 async def tell_error(request: Request, error: Exception) -> Response:
@@ -294,6 +298,7 @@ def make_app(
         routes=[
             Route("/", site.page),
             Route("/static/{name}", send_static),
+            Route("/overlay", site.overlay),
             Route("/status.json", site.status),
             Route("/events", site.events),
             Route("/picture/{name}.jpg", site.picture),

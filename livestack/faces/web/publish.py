@@ -23,7 +23,20 @@ from livestack.faces.web.status import public_status
 from livestack.session.snapshot import Slot, Snapshot
 
 STATIC = Path(__file__).parent / "static"
-PAGE_FILES = ("style.css", "viewer.js", "chart.js", "live.js", "curve.js", "sky.js", "stars.js", "icon.svg")
+LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "ja", "zh")
+"""Catalogues of the visitors' pages: `words_<language>.json`."""
+PAGE_FILES = (
+    *(f"words_{language}.json" for language in LANGUAGES),
+    "words.js",
+    "style.css",
+    "viewer.js",
+    "chart.js",
+    "live.js",
+    "curve.js",
+    "sky.js",
+    "stars.js",
+    "icon.svg",
+)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'"

@@ -96,12 +96,36 @@
   const fill = (element, children) => { while (element.firstChild) element.removeChild(element.firstChild); for (const child of children) element.appendChild(child); };
   host.fill = fill;
 
+  /* Two soft tones: a warning falls, the end rises. Browsers let a page sound only after a hand was on it. */
+  let sounding = null, warned = "[]";
+  const sound = (tones) => {
+    if (!$("host-sound").checked) return;
+    sounding = sounding || new AudioContext();
+    tones.forEach((hertz, k) => {
+      const tone = sounding.createOscillator(), volume = sounding.createGain(), at = sounding.currentTime + 0.28 * k;
+      tone.frequency.value = hertz;
+      volume.gain.setValueAtTime(0.0001, at);
+      volume.gain.exponentialRampToValueAtTime(0.2, at + 0.03);
+      volume.gain.exponentialRampToValueAtTime(0.0001, at + 0.26);
+      tone.connect(volume).connect(sounding.destination);
+      tone.start(at);
+      tone.stop(at + 0.28);
+    });
+    host.sounded = (host.sounded || 0) + 1;
+  };
+  try { $("host-sound").checked = window.localStorage.getItem("sound") === "1"; } catch (e) { /* private mode */ }
+  $("host-sound").addEventListener("change", () => {
+    try { window.localStorage.setItem("sound", $("host-sound").checked ? "1" : ""); } catch (e) { /* private mode */ }
+    sound([660]);
+  });
+
   let busy = false, again = false, ended = false;
   const keys = {};
   const changed = (name, value) => { const key = JSON.stringify(value); if (keys[name] === key) return false; keys[name] = key; return true; };
   host.changed = changed;
   const end = () => {
     ended = true;
+    sound([523, 659]);
     banner.textContent = "";
     const link = node("a", "The session has ended: see what it left.");
     link.href = "/home#gallery";
@@ -123,6 +147,9 @@
       $("host-pause").textContent = s.state === "paused" ? "Resume" : "Pause";
       $("host-home").hidden = !s.home;
       showing(s.moving);
+      const news = JSON.stringify(s.warnings);
+      if (news !== warned && news !== "[]") sound([659, 440]);
+      warned = news;
       if (changed("warnings", s.warnings)) fill($("host-warnings"), s.warnings.map((w) => node("li", w)));
       if (changed("messages", s.messages)) fill($("host-messages"), s.messages.map((m) => node("li", m)));
       for (const box of document.querySelectorAll("[data-save]")) box.checked = s.save[box.dataset.save];

@@ -6,6 +6,7 @@
   const isStatic = document.body.dataset.mode === "static";
   const viewer = new window.LivestackViewer($("view"), $("divider"));
   const live = { status: null, viewer: viewer, onstatus: [] };
+  const { T, lang, ready } = window.livestackWords;
   window.livestack = live;
 
   // --- words ---
@@ -38,25 +39,28 @@
     const first = live.status === null;
     const target = live.status && live.status.object !== s.object;
     live.status = s;
-    const name = s.object || "Live from the telescope";
+    const name = s.object || T("Live from the telescope");
     const title = s.card && s.card.common_name && !name.toLowerCase().includes(s.card.common_name.toLowerCase())
       ? s.card.common_name : name;
     say("object", title);
     say("tagline", s.note || [title === name ? "" : name, s.card ? s.card.kind.split(":")[0] : "",
-      s.card && s.card.constellation ? "in " + s.card.constellation : ""].filter(Boolean).join(" · ").replace(" · in ", " in "));
+      s.card ? s.card.constellation : ""].filter(Boolean).join(" · "));
     document.title = s.frames + " × " + title + " · live";
-    say("frames", s.frames.toLocaleString("en"));
-    say("frames-word", s.frames === 1 ? "frame" : "frames stacked");
-    const state = { paused: "paused · ", saving: "saving · ", ended: "finished · ", starting: "" }[s.state] || "";
-    say("exposure", s.frames ? state + duration(s.exposure_total) + " of light" : state.replace(" · ", ""));
+    say("frames", s.frames.toLocaleString(lang));
+    say("frames-word", T("frames stacked", { n: s.frames }));
+    const state = { paused: T("paused"), saving: T("saving"), ended: T("finished") }[s.state] || "";
+    say("exposure", [state, s.frames ? T("{time} of light", { time: duration(s.exposure_total) }) : ""].filter(Boolean).join(" · "));
     $("waiting").hidden = Boolean(s.picture || s.frame);
     viewer.setFull(s.full[0] || s.size[0], s.full[1] || s.size[1]);
     viewer.setTiles(s.tiles);
     viewer.setPicture("stack", s.small && viewer.isSmall ? s.small : s.picture);
     // The single frame is renewed only for those who look at it.
     if (!viewer.frame || viewer.split > 0 || target || !s.frame) viewer.setPicture("frame", s.frame);
-    say("label-stack", s.frames + (s.frames === 1 ? " frame" : " frames stacked"));
-    $("view").setAttribute("aria-label", "Live picture of " + title + ", " + s.frames + " frames stacked");
+    say("label-stack", s.frames.toLocaleString(lang) + " " + T("frames stacked", { n: s.frames }));
+    $("view").setAttribute("aria-label", T("Live picture from the telescope") + ": " + title + ", " + s.frames + " " + T("frames stacked", { n: s.frames }));
+    $("save-picture").hidden = !s.picture;
+    $("save-picture").href = s.picture || "";
+    $("save-picture").download = title.replace(/[^\w-]+/g, "_") + "_" + s.frames + ".jpg";
     showCard(s, title, name);
     showLight(s);
     showRefused(s);
@@ -72,47 +76,47 @@
     say("card-name", title);
     say("note", s.note);
     if (card) {
-      if (title !== name) rows.push(["Also called", name]);
-      rows.push(["What", card.kind]);
-      if (card.constellation) rows.push(["Constellation", card.constellation]);
+      if (title !== name) rows.push([T("Also called"), name]);
+      rows.push([T("What"), card.kind]);
+      if (card.constellation) rows.push([T("Constellation"), card.constellation]);
       if (card.size_arcmin) {
         const [long, short] = card.size_arcmin, moons = long / 31;
         const angle = (v) => (v >= 90 ? (v / 60).toFixed(1) + "°" : v >= 10 ? Math.round(v) + "′" : v.toFixed(1) + "′");
-        rows.push(["Size in the sky", long === short ? angle(long) : angle(long) + " × " + angle(short)]);
-        if (moons >= 0.15) rows.push(["", moons >= 1.5 ? Math.round(moons) + " full Moons wide" : moons.toFixed(1) + " × the full Moon"]);
+        rows.push([T("Size in the sky"), long === short ? angle(long) : angle(long) + " × " + angle(short)]);
+        if (moons >= 0.15) rows.push(["", T("{n} × the full Moon", { n: moons >= 1.5 ? Math.round(moons) : Number(moons.toFixed(1)) })]);
       }
       if (card.distance_ly !== null) {
         const d = card.distance_ly;
-        rows.push(["Distance", (d >= 1e6 ? (d / 1e6).toLocaleString("en") + " million" : d.toLocaleString("en")) + " light years"]);
+        rows.push([T("Distance"), d >= 1e6 ? T("{n} million light years", { n: d / 1e6 }) : T("{n} light years", { n: d })]);
       }
-      if (card.magnitude !== null) rows.push(["Brightness", "magnitude " + card.magnitude.toFixed(1)]);
+      if (card.magnitude !== null) rows.push([T("Brightness"), T("magnitude {n}", { n: card.magnitude.toFixed(1) })]);
     }
     facts("card-facts", rows);
-    say("card-source", card && card.source ? "Facts: " + card.source : "");
+    say("card-source", card && card.source ? T("Facts: {source}", { source: card.source }) : "");
   };
 
   const showLight = (s) => {
-    const rows = Object.keys(s.exposure).sort().map((f) => [f || "Exposure", duration(s.exposure[f])]);
-    if (rows.length > 1) rows.push(["Together", duration(s.exposure_total)]);
-    rows.push(["Frames stacked", String(s.frames)]);
-    if (s.frames_session > s.frames) rows.push(["In the whole session", String(s.frames_session)]);
-    if (s.waiting) rows.push(["Waiting", String(s.waiting)]);
-    if (s.fwhm_px !== null) rows.push(["Star size", s.fwhm_arcsec !== null ? s.fwhm_arcsec.toFixed(1) + "″" : s.fwhm_px.toFixed(1) + " px"]);
-    if (s.gain !== null) rows.push(["Clearer than one frame", s.gain.toFixed(1) + " ×"]);
-    if (s.passed) rows.push(["Passed by", s.passed]);
+    const rows = Object.keys(s.exposure).sort().map((f) => [f || T("Exposure"), duration(s.exposure[f])]);
+    if (rows.length > 1) rows.push([T("Together"), duration(s.exposure_total)]);
+    rows.push([T("Frames stacked"), String(s.frames)]);
+    if (s.frames_session > s.frames) rows.push([T("In the whole session"), String(s.frames_session)]);
+    if (s.waiting) rows.push([T("Waiting"), String(s.waiting)]);
+    if (s.fwhm_px !== null) rows.push([T("Star size"), s.fwhm_arcsec !== null ? s.fwhm_arcsec.toFixed(1) + "″" : s.fwhm_px.toFixed(1) + " px"]);
+    if (s.gain !== null) rows.push([T("Clearer than one frame"), s.gain.toFixed(1) + " ×"]);
+    if (s.passed) rows.push([T("Passed by"), s.passed]);
     facts("light-facts", rows);
   };
 
   const showRefused = (s) => {
     const total = Math.max(s.frames, s.frames_session || 0) + s.refused;  // refused are those of the whole session
     say("refused-word", s.refused
-      ? s.refused + " of " + total + (s.last_refusal ? "; the last because " + s.last_refusal : "")
-      : "Nothing was left out so far.");
+      ? T("{n} of {total}", { n: s.refused, total: total }) + (s.last_refusal ? "; " + T("the last because {why}", { why: T(s.last_refusal) }) : "")
+      : T("Nothing was left out so far."));
     const key = JSON.stringify(s.refusals);
     if ($("refused-list").dataset.key === key) return;
     $("refused-list").dataset.key = key;
     list("refused-list", "ul", s.refusals.map((r) => {
-      const item = node("li", " × " + r.words);
+      const item = node("li", " × " + T(r.words));
       item.insertBefore(node("strong", String(r.count)), item.firstChild);
       return item;
     }));
@@ -123,7 +127,7 @@
     $("noise").hidden = points.length < 2;
     if (points.length < 2) return;
     const left = points[points.length - 1];
-    say("noise-word", "After " + left[0] + " frames only " + Math.round(100 * left[1]) + " % of one frame's noise is left.");
+    say("noise-word", T("After {n} frames only {share} % of one frame's noise is left.", { n: left[0], share: Math.round(100 * left[1]) }));
     const key = JSON.stringify(points);
     if ($("noise").dataset.key !== key) { $("noise").dataset.key = key; window.livestackChart($("noise-chart"), points); }
   };
@@ -143,7 +147,7 @@
     scrub.at = past ? past[0] : null;
     if (!past) $("scrub").value = $("scrub").max;
     viewer.setPicture("past", past ? past[0] : null);
-    const words = past ? "after " + past[1] + (past[1] === 1 ? " frame" : " frames") : "now";
+    const words = past ? T("after {n} frames", { n: past[1] }) : T("now");
     say("scrub-word", words);
     $("scrub").setAttribute("aria-valuetext", words);
     $("scrub-live").hidden = !past;
@@ -176,7 +180,7 @@
   const tell = (s, first) => {
     if (!first && Date.now() - told < 30000) return;
     told = Date.now();
-    say("news", s.frames + " frames stacked, " + duration(s.exposure_total) + " of light");
+    say("news", s.frames + " " + T("frames stacked", { n: s.frames }) + ", " + T("{time} of light", { time: duration(s.exposure_total) }));
   };
 
   viewer.onsplit = () => { if (live.status) viewer.setPicture("frame", live.status.frame); };
@@ -196,7 +200,7 @@
     source.onmessage = (e) => take(e.data);
     source.addEventListener("tick", found);
     source.onerror = () => {
-      lost("Reconnecting…");
+      lost(T("Reconnecting…"));
       // A browser gives up after an answer such as "too many visitors": look now and then, and try again.
       if (source.readyState === 2) { retry = window.setTimeout(() => { ask().then(listen, listen); }, 4000 + 3000 * Math.random()); }
     };
@@ -205,18 +209,21 @@
     .then((answer) => { if (!answer.ok) throw new Error(answer.status); return answer.text(); }).then(take);
   const quiet = () => { window.clearTimeout(retry); if (source) source.close(); source = null; };
 
+  ready.then(() => {
+  say("more", $("host") ? "Host" : T("About"));
   if (isStatic) {
-    const look = () => ask().catch(() => lost("Reconnecting…"));
+    const look = () => ask().catch(() => lost(T("Reconnecting…")));
     look();
     poll = window.setInterval(() => { if (!document.hidden) look(); }, 10000);
   } else {
     listen();
-    window.setInterval(() => { if (source && Date.now() - heard > 25000) { lost("Reconnecting…"); listen(); } }, 3000);
+    window.setInterval(() => { if (source && Date.now() - heard > 25000) { lost(T("Reconnecting…")); listen(); } }, 3000);
     // A phone in the pocket needs no pictures.
     document.addEventListener("visibilitychange", () => { if (document.hidden) quiet(); else listen(); });
     window.addEventListener("pagehide", quiet);
     window.addEventListener("pageshow", (e) => { if (e.persisted) listen(); });
   }
+  });
 
   // --- buttons ---
 
@@ -233,13 +240,37 @@
     press("zoom-full", !viewer.fitting);
     say("zoom-word", viewer.fitting || !viewer.zoom ? "1:1" : Math.round(100 * viewer.zoom) + " %");
   };
-  const moreWord = $("host") ? "Host" : "About";
+  const moreWord = $("host") ? "Host" : T("About");
   say("more", moreWord);
   $("more").addEventListener("click", () => {
     const open = document.body.classList.toggle("open");
     $("more").setAttribute("aria-expanded", open ? "true" : "false");
-    say("more", open ? "Close" : moreWord);
+    say("more", open ? T("Close") : moreWord);
   });
+
+  /* The projector turns between the stack, one single frame and why it works; a hand on the divider stops it. */
+  const TURN_MS = 20000;
+  let turning = null, face = 0;
+  const turnTo = (to) => {
+    face = to;
+    document.body.classList.toggle("why", face === 2 && !$("noise").hidden);
+    viewer.setSplit(face === 1 ? 1 : 0);
+    if (face === 2 && !$("noise").hidden) {
+      const points = live.status.noise.filter((p) => p[0] >= 1 && p[1] > 0);
+      window.livestackChart($("why-chart"), points);
+      say("why-word", $("noise-word").textContent);
+    }
+  };
+  const turn = (on) => {
+    window.clearInterval(turning);
+    turning = null;
+    document.body.classList.remove("why");
+    if (!on) { if (face) viewer.setSplit(0); face = 0; return; }
+    if (window.location.hash === "#projector-still") return;
+    turning = window.setInterval(() => turnTo((face + 1) % 3), TURN_MS);
+  };
+  live.turn = turnTo;
+  $("divider").addEventListener("pointerdown", () => { window.clearInterval(turning); turning = null; });
 
   let sleep = null;
   const wake = () => {
@@ -253,6 +284,7 @@
       document.documentElement.requestFullscreen().catch(() => { /* the large view is enough */ });
     }
     if (!on && document.fullscreenElement) document.exitFullscreen();
+    turn(on);
     window.dispatchEvent(new Event("resize"));
     if (on) wake();
   };
@@ -266,7 +298,7 @@
     if (e.key === "n") setNight(!document.body.classList.contains("night"));
     if (e.key === "p") setProjector(!document.body.classList.contains("projecting"), true);
   });
-  const byAddress = () => { if (window.location.hash === "#projector") setProjector(true, false); };
+  const byAddress = () => { if (/^#projector/.test(window.location.hash)) setProjector(true, false); };
   window.addEventListener("hashchange", byAddress);
   byAddress();
 })();

@@ -4,7 +4,7 @@
 
 (() => {
   const $ = (id) => document.getElementById(id);
-  const live = window.livestack, viewer = live.viewer, node = live.node;
+  const live = window.livestack, viewer = live.viewer, node = live.node, T = window.livestackWords.T;
   const isHost = Boolean($("host")), FINGER = 18, CHIPS = 10, ROOM = 21000;  // screen points^2 for each name
   let sky = null, wanted = null, chosen = null, drawn = [];
   const shows = { labels: true, grid: false };
@@ -279,7 +279,8 @@
     return rows;
   };
   const showWords = () => {
-    say("sky-word", sky.looking_at);
+    const looking = /^You are looking at (.*)\.$/.exec(sky.looking_at);
+    say("sky-word", looking && window.livestackWords.lang !== "en" ? T("You are looking at {what}.", { what: looking[1] }) : sky.looking_at);
     const list = $("sky-facts");
     empty(list);
     for (const [name, value] of facts()) { list.appendChild(node("dt", name)); list.appendChild(node("dd", value)); }
@@ -304,7 +305,7 @@
   const showDepth = () => {
     $("depth").hidden = sky.limit_mag === null && sky.sky_mag === null;
     const limits = sky.limits, gain = limits.length > 1 && sky.limit_mag !== null ? sky.limit_mag - limits[0][1] : 0;
-    say("depth-word", sky.limit_mag === null ? "" : "Faintest star now: " + sky.limit_mag.toFixed(1) + " mag");
+    say("depth-word", sky.limit_mag === null ? "" : T("Faintest star now: {n} mag", { n: sky.limit_mag.toFixed(1) }));
     const since = limits.length && limits[0][0] > 1 ? "first " + limits[0][0] + " frames" : "first frame";
     const times = Math.pow(10, 0.4 * gain);
     say("depth-more", [sky.limit_words ? sky.limit_words.charAt(0).toUpperCase() + sky.limit_words.slice(1) + "." : "",
