@@ -13,7 +13,7 @@ import numpy as np
 
 from livestack.astrometry.facts import SkyFacts
 from livestack.base.errors import LivestackError
-from livestack.base.journal import FrameRecord, Record, ReferenceRecord, SessionStart, WarningRecord
+from livestack.base.journal import FrameRecord, Record, ReferenceRecord, RemovedRecord, SessionStart, WarningRecord
 from livestack.base.settings import RenderSettings, SaveSettings
 from livestack.detection.psf import PSFModel
 from livestack.engine.events import Event, FrameDone, FrameTakenOut
@@ -98,7 +98,7 @@ class StatusFeed:
                 self.say(event.outcome.message)
             self._note(event.outcome)
         elif isinstance(event, FrameTakenOut):
-            self._take_out(event.member.path, event.member.index, event.why)
+            self._take_out((event.member.path or Path(event.member.name)).name, event.member.index, event.why)
 
     def state(self) -> Mapping[str, Any]:
         """What the journal does not tell."""
@@ -142,10 +142,11 @@ class StatusFeed:
             self._refused.discard(point.file)
             self.n_refused -= 1
 
-    def _take_out(self, path: Path | None, index: int, why: str) -> None:
+    def _take_out(self, name: str, index: int, why: str) -> None:
         """A frame is in no stack any more: its point says so, under a new number, for those who know the old one."""
         for place, point in enumerate(self.trend):
-            if path is not None and point.path == path and point.index == index and point.status == "stacked":
+            known = (point.path.name if point.path is not None else point.file, point.index, point.status)
+            if known == (name, index, "stacked"):
                 self.sequence += 1
                 del self.trend[place]
                 gone = replace(point, frame=self.sequence, status="refused", reason="removed", message=why or None)
@@ -162,6 +163,9 @@ class StatusFeed:
                 size = (record.width, record.height)
             elif isinstance(record, WarningRecord):
                 self.say(record.message)
+            elif isinstance(record, RemovedRecord):
+                self.sequence = number - 1
+                self._take_out(Path(record.file).name, record.index, record.message)
             elif isinstance(record, FrameRecord):
                 moved = None
                 if record.transform is not None:
@@ -176,6 +180,7 @@ class StatusFeed:
                         message=record.message or None, path=base / record.file, index=record.index,
                     )
                 )  # fmt: skip
+                self.sequence = number
                 if record.status == "stacked":
                     self.active_group = record.group
                 else:

@@ -318,7 +318,7 @@ class TestHost:
         assert state["messages"] == ["Light_0004.fits refused: clouds"]
         night = client.get("/host/night.json", headers=as_host(client)).json()
         frames = [dict(zip(night["columns"], row, strict=True)) for row in night["rows"]]
-        assert [f["stacked"] for f in frames] == [True, True, True, True, False, True][-len(frames) :]
+        assert [f["stacked"] for f in frames] == [True, True, True, True, False, True]
         assert frames[-1]["file"] == "Light_0005.fits"
         assert frames[-2]["message"] == "Light_0004.fits refused: clouds"
         newer = client.get(f"/host/night.json?after={frames[-2]['frame']}", headers=as_host(client)).json()
@@ -516,7 +516,7 @@ class TestWords:
         assert told["noise"][-1][0] == 2999
         assert told["fwhm_px"] is None
         assert len(json.dumps(host_status(night), allow_nan=False)) < 20_000
-        assert len(json.dumps(frame_rows(night, 0), allow_nan=False)) < 200_000
+        assert len(json.dumps(frame_rows(night, -1), allow_nan=False)) < 200_000
 
     def test_every_reason_has_plain_words(self) -> None:
         reasons = {*REASONS, *(kind.reason for kind in FrameError.__subclasses__())}

@@ -194,12 +194,13 @@ def test_host_controls_and_public_sees(driver: Any, session: FakeSession, server
     page.find("host-pause").click()
     until(lambda: page.text("host-answer") == "pause: done.")
     until(lambda: page.text("host-pause") == "Resume")
+    page.find("host-public").find_element(By.TAG_NAME, "summary").click()
     note = page.find("host-note")
     note.send_keys("Light from <b>2.5 million</b> years ago", Keys.ENTER)
     until(lambda: ("note", "Light from <b>2.5 million</b> years ago") in session.asked)
     page.find("host-frames").find_element(By.TAG_NAME, "summary").click()
     until(lambda: len(driver.find_elements(By.CSS_SELECTOR, "#host-frame-rows tr")) == 6)
-    driver.find_element(By.CSS_SELECTOR, "#host-frame-rows button").click()
+    driver.find_element(By.CSS_SELECTOR, "#host-frame-rows .stacked td:last-child button").click()
     until(lambda: ("remove", "Light_0005.fits") in session.asked)
     page.ask(
         "const e = document.getElementById('host-background'); e.value = 0.2; e.dispatchEvent(new Event('input'));"

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from livestack import LiveStack, Settings
+from livestack.base.journal import FrameRecord, RemovedRecord, SessionStart
 from livestack.engine.events import Event, FrameDone
 from livestack.engine.views import StackView
 from livestack.faces.terminal import draw
@@ -143,3 +144,27 @@ def test_no_place_is_told_while_the_picture_is_of_another_target(tmp_path: Path)
     status.active_group = other
     status.publish()
     assert status.slot.latest.upright is None
+
+
+def test_an_interrupted_night_is_told_again(tmp_path: Path) -> None:
+    """Frames of the journal have their numbers, files and fates; those that come later have other numbers."""
+    frames = [FrameRecord(file=f"sub/{k}.fits", group="m-27", status="stacked", fwhm_px=2.5) for k in range(3)]
+    records = [
+        SessionStart(version="1", settings={}, folder="/night"), *frames[:2],
+        RemovedRecord(file="0.fits", group="m-27", message="the host took it out"), frames[2],
+    ]  # fmt: skip
+    with LiveStack(Settings()) as stack:
+        status = StatusFeed(Slot(), "night", tmp_path, stack.targets, lambda: 0)
+        status.recall(records)
+        status.note_refusal(Path("/night/late.fits"), "unreadable", "late.fits: broken")
+        points = list(status.trend)
+    assert [(p.file, p.status, p.reason) for p in points] == [
+        ("1.fits", "stacked", None), ("0.fits", "refused", "removed"), ("2.fits", "stacked", None),
+        ("late.fits", "refused", "unreadable"),
+    ]  # fmt: skip
+    assert [p.frame for p in points] == sorted({p.frame for p in points})
+    assert points[1].path == Path("/night/sub/0.fits")
+    status.goals = {"Ha": 3600.0}
+    other = StatusFeed(Slot(), "night", tmp_path, stack.targets, lambda: 0)
+    other.restore(status.state())
+    assert other.goals == {"Ha": 3600.0}

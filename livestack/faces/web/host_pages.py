@@ -59,10 +59,11 @@ class HostPages:
     async def night(self, request: Request) -> Response:
         """The frames that came after number `after`."""
         self._admit(request)
-        after = request.query_params.get("after", "0")
-        if not after.isdecimal() or len(after) > 9:
+        after = request.query_params.get("after")
+        if after is not None and (not after.isdecimal() or len(after) > 9):
             raise HTTPException(400, "'after' must be the number of a frame.")
-        return JSONResponse(await run_in_threadpool(frame_rows, self._encoder.view.snapshot, int(after)))
+        last = -1 if after is None else int(after)
+        return JSONResponse(await run_in_threadpool(frame_rows, self._encoder.view.snapshot, last))
 
     async def frame(self, request: Request) -> Response:
         """One frame as a picture, by its number; `full=1`: every pixel. "newest": the last one that came."""

@@ -103,7 +103,7 @@ def host_status(snapshot: Snapshot) -> dict[str, Any]:
         "moving": snapshot.render.moving if snapshot.follows else None,
         "messages": [clean_text(m) for m in snapshot.messages[-30:]][::-1],
         "warnings": [clean_text(w) for w in snapshot.warnings],
-        "newest": snapshot.trend[-1].frame if snapshot.trend else 0,
+        "newest": snapshot.trend[-1].frame if snapshot.trend else -1,
         "removed": removed,
         "levels": None if snapshot.levels is None else snapshot.levels.tolist(),
         "goals": {clean_text(name): seconds for name, seconds in snapshot.goals.items()},
@@ -114,7 +114,7 @@ def host_status(snapshot: Snapshot) -> dict[str, Any]:
 
 FRAME_COLUMNS = (
     "frame", "file", "stacked", "time", "fwhm_px", "sky_adu", "transparency", "stars", "dx_px", "dy_px", "elongation",
-    "reason", "message",
+    "reason", "message", "file_there",
 )  # fmt: skip
 MOST_FRAMES = 500
 """In one answer; the page asks again for those that follow."""
@@ -128,7 +128,7 @@ def frame_rows(snapshot: Snapshot, after: int) -> dict[str, Any]:
             p.frame, clean_text(p.file), p.status == "stacked", None if p.time is None else round(p.time.timestamp()),
             finite(p.fwhm_px, 2), finite(p.sky_adu, 1), finite(p.transparency, 3), p.n_stars, finite(p.dx_px, 2),
             finite(p.dy_px, 2), finite(p.eccentricity, 2), p.reason,
-            clean_text(p.message) if p.message else (plain_words(p.reason) if p.reason else None),
+            clean_text(p.message) if p.message else (plain_words(p.reason) if p.reason else None), p.path is not None,
         ]
         for p in points[:MOST_FRAMES]
     ]  # fmt: skip

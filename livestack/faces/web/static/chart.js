@@ -21,7 +21,7 @@ window.livestackChart = (svg, points) => {
   const y = (v) => top + (bottom - top) * Math.log(1.05 / v) / Math.log(1.05 / least);
   for (let n = 1; n <= most; n *= 4) {
     put("line", { class: "grid", x1: x(n), x2: x(n), y1: top, y2: bottom });
-    put("text", { x: x(n), y: bottom + 15, "text-anchor": n === 1 ? "start" : "middle" }, n === 1 ? "1 frame" : String(n));
+    put("text", { x: x(n), y: bottom + 15, "text-anchor": n === 1 ? "start" : "middle" }, n === 1 ? "1 " + window.livestackWords.T("frames stacked", { n: 1 }) : String(n));
   }
   for (let v = 1, words = ["1", "½", "¼", "⅛", "1⁄16", "1⁄32"], k = 0; v >= least && k < words.length; v /= 2, k++) {
     put("line", { class: "grid", x1: left, x2: right, y1: y(v), y2: y(v) });

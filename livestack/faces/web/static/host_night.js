@@ -5,15 +5,15 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const live = window.livestack, host = window.livestackHost, node = live.node;
-  let rows = [], columns = {}, last = 0, removed = 0, loading = false, most = 60;
+  let rows = [], columns = {}, last = -1, removed = 0, loading = false, most = 60;
 
   const value = (row, name) => row[columns[name]];
   const load = (s) => {
     if (loading) return;
-    if (s.removed !== removed) { removed = s.removed; rows = []; last = 0; }
+    if (s.removed !== removed) { removed = s.removed; rows = []; last = -1; }
     if (s.newest <= last) return;
     loading = true;
-    window.fetch("host/night.json?after=" + last, { cache: "no-store", credentials: "same-origin" }).then((answer) => answer.json()).then((told) => {
+    window.fetch("host/night.json" + (last < 0 ? "" : "?after=" + last), { cache: "no-store", credentials: "same-origin" }).then((answer) => answer.json()).then((told) => {
       told.columns.forEach((name, k) => { columns[name] = k; });
       rows = rows.concat(told.rows);
       if (told.rows.length) last = value(told.rows[told.rows.length - 1], "frame");
@@ -61,7 +61,7 @@
     picture.loading = "lazy";
     picture.width = 64;
     picture.height = 44;
-    picture.src = "host/frame/" + value(f, "frame") + ".jpg";
+    if (value(f, "file_there")) picture.src = "host/frame/" + value(f, "frame") + ".jpg";
     look.appendChild(picture);
     look.addEventListener("click", () => open(f));
     seen.appendChild(look);
