@@ -14,10 +14,10 @@ from typing import cast
 import typer
 
 from livestack.base.errors import LivestackError, SessionError, UsageError
-from livestack.faces.cli import images, lightcurve, nights, sessions, solve
+from livestack.faces.cli import images, lightcurve, machine, nights, sessions, solve
 from livestack.faces.cli.app import app
 
-__all__ = ["app", "exit_status", "images", "lightcurve", "main", "nights", "sessions", "solve"]
+__all__ = ["app", "exit_status", "images", "lightcurve", "machine", "main", "nights", "sessions", "solve"]
 
 WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
 """Any mistake in the words of a command line; Typer has it from Click, or from a Click of its own, by version."""
