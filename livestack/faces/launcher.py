@@ -1,4 +1,4 @@
-"""An entry in the desktop's menu that opens livestack's home: Linux (freedesktop), macOS (a bundle), Windows (a link)."""
+"""An entry in the desktop's menu that opens home: Linux (freedesktop), macOS (a bundle), Windows (a link)."""
 
 from __future__ import annotations
 

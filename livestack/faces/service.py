@@ -60,8 +60,8 @@ class Service:
         """
         if not sys.platform.startswith("linux") or shutil.which("systemctl") is None:
             raise UsageError(
-                "livestack service: this machine has no systemd; start `livestack app` by hand, or from the launcher that"
-                " `livestack launcher install` makes."
+                "livestack service: this machine has no systemd; start `livestack app` by hand, or from the entry"
+                " in the menu that `livestack launcher install` makes."
             )
         if os.geteuid() == 0:
             return cls(Path("/etc/systemd/system") / NAME, True)
@@ -82,9 +82,8 @@ class Service:
         self._ask("restart", NAME)
         told = [f"{self.unit}: written; livestack runs now and begins with every start."]
         if not self.for_machine and not self._linger():
-            told.append(
-                "It begins when you log in; to begin without, run `sudo loginctl enable-linger " + getpass.getuser() + "`."
-            )
+            who = getpass.getuser()
+            told.append(f"It begins when you log in; to begin without, run `sudo loginctl enable-linger {who}`.")
         return told
 
     def remove(self) -> list[str]:
