@@ -165,7 +165,7 @@ class FollowSettings(Section):
     target: str = Field(
         "auto",
         description="what is followed: auto (what moves is found), a pixel X,Y of the reference, RA,DEC in degrees "
-        "(DEC with its sign), or none",
+        "(DEC with its sign), the name of a body in the files of passages.comets or passages.mpcorb, or none",
     )
     rate: str | None = Field(
         None, description="how it moves, where that is known: PX_PER_MIN,ANGLE; the angle from +x towards +y, degrees"
@@ -174,8 +174,8 @@ class FollowSettings(Section):
     @field_validator("target")
     @classmethod
     def _known_target(cls, value: str) -> str:
-        if value.strip().lower() not in ("auto", "none") and _pair(value) is None:
-            raise ValueError(f"{value!r}: expected auto, none, X,Y (pixels) or RA,+DEC (degrees)")
+        if _pair(value) is None and not any(letter.isalpha() for letter in value):
+            raise ValueError(f"{value!r}: expected auto, none, X,Y (pixels), RA,+DEC (degrees) or a name")
         return value.strip()
 
     @field_validator("rate")
@@ -194,6 +194,12 @@ class FollowSettings(Section):
     def pixel(self) -> tuple[float, float] | None:
         """X and Y on the reference, where the user gave them."""
         return None if self._is_sky else _pair(self.target)
+
+    @property
+    def name(self) -> str | None:
+        """Of a body in a file of elements, where the user gave one."""
+        known = self.target.lower() in ("auto", "none") or _pair(self.target) is not None
+        return None if known else self.target
 
     @property
     def sky(self) -> tuple[float, float] | None:

@@ -33,8 +33,8 @@ LEVEL_SNR = 6.0
 """The finest smoothing at which the object stands so far above its stack's noise is taken."""
 LEAST_RADIUS_FWHM = 4.0
 INNER, OUTER, RING_PIXELS = 0.9, 1.15, 20_000
-"""The sky about the object is that of a ring, radii in units of the object's, so many pixels of it: just where the model
-ends, for a coma that goes on beyond would else end in a step."""
+"""The sky about the object is that of a ring, radii in units of the object's, so many pixels of it: just where the
+model ends, for a coma that goes on beyond would else end in a step."""
 TAIL_SKY = 1.5
 """Along a tail the sky is that of farther out from so many radii on."""
 SECTORS, SECTOR_PIXELS, SECTOR_SIGMAS, SECTOR_SAMPLES = 32, 25, 4.0, 500_000

@@ -122,7 +122,8 @@ Solve = Annotated[
 Follow = Annotated[
     str | None,
     typer.Option(
-        help="also stack a comet or an asteroid on itself: auto (it is found), X,Y of the reference, RA,+DEC, none",
+        help="also stack a comet or an asteroid on itself: auto (it is found), X,Y of the reference, RA,+DEC, "
+        "its name in the file of --comets or --mpcorb, none",
         show_default=False,
     ),
 ]
