@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types clean
+.PHONY: demo test check lint types docs clean
 
 demo: $(STAMP)
 	$(RUN) -m livestack demo
@@ -29,6 +29,11 @@ $(STAMP): pyproject.toml
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet --editable ".[test,xisf,catalogue]"
 	touch $(STAMP)
+
+# the documentation site, into build/site; a broken link or a page that is not in the menu ends it
+docs: $(STAMP)
+	$(RUN) -m pip install --quiet --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from livestack.kernels.bands import Bands
+from livestack.observers.passages import Passages
 from livestack.observers.plate_solving import PlateSolving
 from tests.small_sessions import no_sky
 
@@ -21,7 +22,7 @@ def bands() -> Iterator[Bands]:
         yield two
 
 
-ASK = PlateSolving._begin
+ASK, LOOK = PlateSolving._begin, Passages._begin
 TESTS = Path(__file__).parent
 LONG = ("session", "engine", "faces", "observers", "test_soak.py", "detection", "photometry")
 
@@ -45,9 +46,11 @@ def _no_sky() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _real_sky(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are marked so do."""
+    """Those that are marked `real_sky` do, and those marked `passages` look for what passes."""
     if request.node.get_closest_marker("real_sky") is not None:
         monkeypatch.setattr(PlateSolving, "_begin", ASK)
+    if request.node.get_closest_marker("passages") is not None:
+        monkeypatch.setattr(Passages, "_begin", LOOK)
 
 
 @pytest.fixture(scope="session")

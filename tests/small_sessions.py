@@ -22,6 +22,7 @@ from astropy.io import fits
 
 from livestack.base.settings import Settings
 from livestack.faces import cli
+from livestack.observers.passages import Passages
 from livestack.observers.plate_solving import PlateSolving
 from livestack.session import checkpoint
 from livestack.session.session import Session, SessionEnd
@@ -83,8 +84,9 @@ def checkpoints_by_frames() -> AbstractContextManager[Any]:
 
 @contextmanager
 def no_sky() -> Iterator[None]:
-    """Sessions do not ask where they are in the sky: two seconds each, and none finds these stars."""
-    with patch.object(PlateSolving, "_begin", lambda self, group, reference: None):
+    """Sessions do not ask where they are in the sky, nor what passes: seconds each, and none is about that."""
+    nothing = lambda self, group, reference: None  # noqa: E731
+    with patch.object(PlateSolving, "_begin", nothing), patch.object(Passages, "_begin", nothing):
         yield
 
 

@@ -32,7 +32,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "canvas": ("stack", "canvas"),
     "quality": ("quality", "enabled"),
     "photometry": ("photometry", "enabled"),
-    "passages": ("passages", "enabled"),
+    "passages": ("passages", "look"),
     "tle": ("passages", "tle"),
     "mpcorb": ("passages", "mpcorb"),
     "comets": ("passages", "comets"),
@@ -79,7 +79,7 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
             ) from error
     for name, value in options.items():
         section, field = OPTIONS[name]
-        if name in ("quality", "cosmetic", "photometry", "passages"):
+        if name in ("quality", "cosmetic", "photometry"):
             if value not in SWITCHES:
                 raise UsageError(f"--{name}: found {value!r}, expected on or off.")
             value = SWITCHES[value]
@@ -90,7 +90,7 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
             raise UsageError(f"{config}: [{section}] should be a section, found {part!r}.")
         part[field] = value
         if name in NAMING:
-            part.setdefault("enabled", "passages" not in options or SWITCHES.get(options["passages"], False))
+            part.setdefault("look", "on")
     try:
         return _anchored(Settings(**content))
     except ValidationError as error:

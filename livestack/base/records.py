@@ -316,12 +316,13 @@ class TargetRecord(Record):
 
 
 class FollowRecord(Record):
-    """What is at this place of a group's reference, in pixels, is followed from now on."""
+    """What is at this place of a group's reference, in pixels, is followed from now on; px/min where that is known."""
 
     type: Literal["follow"] = "follow"
     group: str
     x: float
     y: float
+    velocity: tuple[float, float] | None = None
 
 
 class SavingRecord(Record):

@@ -17,6 +17,7 @@ from livestack.base.choices import (
     BayerPattern,
     CanvasExtent,
     Debayering,
+    Looking,
     Moving,
     Norm,
     PictureFormat,
@@ -154,12 +155,19 @@ class PhotometrySettings(Section):
 class PassageSettings(Section):
     """What passed: satellites, aircraft, meteors, asteroids, new stars."""
 
-    enabled: bool = Field(
-        False, description="look for what passes and moves, where there are stars; costs 6 to 16 % of a frame's time"
+    look: Looking = Field(
+        "auto",
+        description="look for what passes and moves, where there are stars; auto: what is too faint for a "
+        "single frame not in a long night, where that takes minutes at its end",
     )
     tle: Path | None = Field(None, description="file of two-line elements that names satellites; needs sgp4")
     mpcorb: Path | None = Field(None, description="file like the Minor Planet Center's MPCORB.DAT that names asteroids")
     comets: Path | None = Field(None, description="file like the Minor Planet Center's CometEls.txt that names comets")
+
+    @property
+    def enabled(self) -> bool:
+        """Anything is looked for."""
+        return self.look != "off"
 
 
 class FollowSettings(Section):
@@ -168,7 +176,7 @@ class FollowSettings(Section):
     target: str = Field(
         "auto",
         description="what is followed: auto (what moves is found), a pixel X,Y of the reference, RA,DEC in degrees "
-        "(DEC with its sign), or none",
+        "(DEC with its sign), the name of a body in the files of passages.comets or passages.mpcorb, or none",
     )
     rate: str | None = Field(
         None, description="how it moves, where that is known: PX_PER_MIN,ANGLE; the angle from +x towards +y, degrees"
@@ -177,8 +185,8 @@ class FollowSettings(Section):
     @field_validator("target")
     @classmethod
     def _known_target(cls, value: str) -> str:
-        if value.strip().lower() not in ("auto", "none") and _pair(value) is None:
-            raise ValueError(f"{value!r}: expected auto, none, X,Y (pixels) or RA,+DEC (degrees)")
+        if _pair(value) is None and not any(letter.isalpha() for letter in value):
+            raise ValueError(f"{value!r}: expected auto, none, X,Y (pixels), RA,+DEC (degrees) or a name")
         return value.strip()
 
     @field_validator("rate")
@@ -197,6 +205,12 @@ class FollowSettings(Section):
     def pixel(self) -> tuple[float, float] | None:
         """X and Y on the reference, where the user gave them."""
         return None if self._is_sky else _pair(self.target)
+
+    @property
+    def name(self) -> str | None:
+        """Of a body in a file of elements, where the user gave one."""
+        known = self.target.lower() in ("auto", "none") or _pair(self.target) is not None
+        return None if known else self.target
 
     @property
     def sky(self) -> tuple[float, float] | None:

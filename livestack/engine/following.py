@@ -79,6 +79,7 @@ class Following(OwnState):
     Attributes
     ----------
     path : None until it is known.
+    velocity : px/min along x and y of the reference, where it was told how it moves.
     places : where it is, in the pixels of each frame (name, index).
     shown : its light, to be looked at.
     model_fwhm : of stars in the models, px.
@@ -103,6 +104,7 @@ class Following(OwnState):
         self.used_of = 0
         self.refreshed = 0
         self.wanted: tuple[float, float] | None = settings.pixel
+        self.velocity = settings.velocity
         self.height: float | None = None
         self.sources: list[Sources] = []
         self.first_at: datetime | None = None
@@ -114,16 +116,20 @@ class Following(OwnState):
         """Two stacks grow."""
         return self.stack is not None
 
-    def follow(self, x: float, y: float) -> None:
-        """From now on what is at that place of the reference."""
+    def follow(self, x: float, y: float, velocity: tuple[float, float] | None = None) -> None:
+        """From now on what is at that place of the reference; `velocity` in px/min, where it is known."""
         self.__init__(self._settings)  # type: ignore[misc]
         self.wanted, self.gave_up = (x, y), False
+        self.velocity = velocity or self.velocity
 
     def carry(self, to_new: np.ndarray) -> None:
         """Another reference has taken over; `to_new` (3, 3) from the one before."""
         if self.wanted is not None:
             x, y = tf.apply(to_new, np.array([self.wanted]))[0]
             self.wanted = float(x), float(y)
+        if self.velocity is not None:
+            along = to_new[:2, :2] @ np.array(self.velocity)
+            self.velocity = float(along[0]), float(along[1])
         self.path = None
 
     def state(self) -> dict[str, Any]:
@@ -161,7 +167,7 @@ class Following(OwnState):
         """Look for an object among the sources so far, when it is time to; `last`: now or never."""
         n = len(self.sources)
         due = n > self.tried and (n in LOOKED_AT or last)
-        named = self.wanted is not None or self._settings.sky is not None
+        named = self.wanted is not None or self._settings.sky is not None or self._settings.name is not None
         if self.gave_up or self.path is not None or named or not due:
             return None
         self.tried = n
@@ -292,14 +298,15 @@ class Following(OwnState):
 
     def _place_in(self, member: Member, developer: Developer, reference: Reference) -> tuple[float, float] | None:
         minutes = self.minutes_of(member)
-        fwhm, rate = reference.stars.stars.fwhm_px or 3.0, self._settings.velocity
+        fwhm, rate = reference.stars.stars.fwhm_px or 3.0, self.velocity
         drift = np.array(rate or (0.0, 0.0)) * (minutes - self._epoch(reference))
         if self.path is not None:
             expected, reach = self.path.at(minutes), REACH_FWHM * fwhm
         else:
             assert self.wanted is not None
             expected = np.array(self.wanted) + drift
-            reach = REACH_FWHM * fwhm if rate is not None else FIRST_REACH_PX
+            # elements give the motion well, the place only to some arcseconds or minutes
+            reach = REACH_FWHM * fwhm if self._settings.velocity is not None else FIRST_REACH_PX
         x, y = to_frame(member.matrix, member.distortion, expected[None])[0]
         height, width = developer.shape
         x0, x1 = max(0, round(x) - PATCH_PX), min(width, round(x) + PATCH_PX + 1)

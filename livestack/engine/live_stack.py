@@ -205,14 +205,18 @@ class LiveStack:
         n_refused = chosen.ledger.n_refused + self.n_refused_elsewhere
         return as_result(self.targets, chosen, chosen.stack, chosen.members, n_refused, copy)
 
-    def follow(self, group: str, x: float, y: float) -> None:
+    def follow(self, group: str, x: float, y: float, velocity: tuple[float, float] | None = None) -> None:
         """From now on stack what is at that place of a group's reference, in pixels, on itself, too.
+
+        Parameters
+        ----------
+        velocity : px/min along x and y of the reference, where it is known how it moves.
 
         Raises
         ------
         UsageError : there is no such group.
         """
-        self._choose(group).following.follow(x, y)
+        self._choose(group).following.follow(x, y, velocity)
 
     def object_result(self, group: str) -> Result | None:
         """The stack of the object that a group follows, at its place at the reference's time; None without one."""

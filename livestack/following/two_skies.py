@@ -32,8 +32,11 @@ LEVELS_PX = (0.0, 1.5, 3.0, 6.0, 12.0)
 LEVEL_SNR = 6.0
 """The finest smoothing at which the object stands so far above its stack's noise is taken."""
 LEAST_RADIUS_FWHM = 4.0
-INNER, OUTER, RING_PIXELS = 0.9, 1.5, 20_000
-"""The sky about the object is that of a ring, radii in units of the object's; so many pixels of it are looked at."""
+INNER, OUTER, RING_PIXELS = 0.9, 1.15, 20_000
+"""The sky about the object is that of a ring, radii in units of the object's, so many pixels of it: just where the
+model ends, for a coma that goes on beyond would else end in a step."""
+TAIL_SKY = 1.5
+"""Along a tail the sky is that of farther out from so many radii on."""
 SECTORS, SECTOR_PIXELS, SECTOR_SIGMAS, SECTOR_SAMPLES = 32, 25, 4.0, 500_000
 """Directions in which a tail is looked for, by medians of so many pixels or more, so far above those of the sky; about
 so many pixels are looked at in all."""
@@ -116,7 +119,7 @@ def object_models(
         level = _level_around(stack, c, cx, cy, radius)
         sky = level[0] + level[1] * dx + level[2] * dy
         if farthest > radius:
-            away = np.clip((r - radius) / ((OUTER - 1.0) * radius), 0.0, 1.0)
+            away = np.clip((r - radius) / ((TAIL_SKY - 1.0) * radius), 0.0, 1.0)
             sky = (1.0 - away) * sky + away * outside.sky(c, dx, dy)
         plane = np.where(known, stack.mean[c, y0:y1, x0:x1] - sky, 0.0).astype(np.float32)
         smooth = _adaptively(plane, known, r)

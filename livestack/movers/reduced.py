@@ -60,7 +60,9 @@ class Grid:
     def of(shape: tuple[int, int], fwhm_px: float, mosaic: bool, planes: int) -> Grid:
         """For a reference of (height, width) whose stars are so wide."""
         large = shape[0] * shape[1] > 4_500_000
-        size = 1 if fwhm_px < 2.0 and not large else 2 if fwhm_px < 4.6 else 3 if fwhm_px < 7.0 else 4
+        size = (
+            1 if fwhm_px < 2.0 and not large else 2 if fwhm_px < (2.5 if large else 4.6) else 3 if fwhm_px < 7.0 else 4
+        )
         if mosaic and planes == 1:
             size = max(2, size + size % 2)  # each box has the same share of each colour
         return Grid(size, -(-shape[1] // size) + 2 * MARGIN, -(-shape[0] // size) + 2 * MARGIN)

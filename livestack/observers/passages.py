@@ -35,8 +35,8 @@ MOST_HELD = 12
 """Frames that wait at most, however long the warm-up is."""
 DEFECT_REACH = 2
 """Reduced pixels around a bad one that the filter for points smears its light over."""
-LONG_PX = 15_000_000
-"""Reduced pixels of all frames that take longer than about a second to search."""
+LONG_PX, AUTO_PX, PX_A_MINUTE = 3_000_000, 30_000_000, 100_000_000
+"""Reduced pixels of all frames that take seconds to search; that are searched without being asked to; in a minute."""
 ALERTS = {"meteor": "A meteor", "newcomer": "A star that was not there before"}
 
 Tell = Callable[[str, Passage], None]
@@ -282,7 +282,15 @@ class Passages:
         shift = tf.similarity(1.0, 0.0, MARGIN * night.grid.bin, MARGIN * night.grid.bin)
         matrices = [shift @ one.matrix for one in seen]
         gains = np.array([one.gain for one in seen], dtype=np.float32)
-        if len(seen) * night.grid.width * night.grid.height > LONG_PX:
+        pixels = len(seen) * night.grid.width * night.grid.height
+        if self._settings.look == "auto" and pixels > AUTO_PX:
+            self._say(
+                f"{group}: what moves and is too faint for one frame was not looked for in {len(seen)} frames, which"
+                f" takes about {max(1, round(pixels / PX_A_MINUTE))} min; --passages on does."
+            )
+            self._find_newcomers(group, watch, gains)
+            return
+        if pixels > LONG_PX:
             self._say(f"{group}: looking for what moves through {len(seen)} frames.")
         maps = watch.maps.against_end(gains, night.stars, self._bands)
         self._forget_defects(watch, maps)

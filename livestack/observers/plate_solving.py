@@ -105,7 +105,7 @@ class PlateSolving:
         self.found: dict[str, Solved] = {}
         self._enabled, self._tell = enabled, tell
         self._solver = Solver()
-        self._worker: ThreadPoolExecutor | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="livestack-solve")
         self._asked: dict[str, _Question] = {}
         self._waiting: dict[str, Future[Solved | Unsolved]] = {}
         self._program = ThreadPoolExecutor(1, thread_name_prefix="livestack-solve-program")
@@ -239,8 +239,7 @@ class PlateSolving:
         """Ask no more."""
         self._cancelled.set()
         for pool in (self._worker, self._program):
-            if pool is not None:
-                pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, group: str, reference: Reference) -> None:
         earlier = self.found.pop(group, None)
@@ -277,7 +276,7 @@ class PlateSolving:
     def _measure(self, view: StackView) -> None:
         """Measure how faint a stack reaches, in the background, from stamps that are cut out here."""
         solved, reference = self.found.get(view.group), view.reference
-        if solved is None or reference is None or self._measuring is not None or self._worker is None:
+        if solved is None or reference is None or self._measuring is not None:
             return
         known = self._depths.get(view.group)
         fwhm = reference.stars.stars.fwhm_px
@@ -296,8 +295,6 @@ class PlateSolving:
         return next((one.sky.scale_arcsec for one in reversed(self.found.values())), None)
 
     def _ask(self, group: str, asked: _Question) -> None:
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="livestack-solve")
         self._asked[group], self._ages[group] = asked, 0
         self._waiting[group] = self._worker.submit(self._answer, group, asked)
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from livestack.kernels.light_curves import normal_equations
+
 ROUNDS = 8
 LEAST_STARS = 3
 LEAST_FRAMES = 5
@@ -236,13 +238,8 @@ def _centred(column: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _least_squares(columns: list[np.ndarray], left: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
-    number = len(columns)
-    normal, right = np.empty((number, number)), np.empty(number)
-    for a in range(number):
-        heavy = weight * columns[a]
-        right[a] = float((heavy * left).sum())
-        for b in range(a, number):
-            normal[a, b] = normal[b, a] = float((heavy * columns[b]).sum())
+    table = np.array(columns).reshape(len(columns), -1)
+    normal, right = normal_equations(table, weight.ravel(), left.ravel())
     size = np.sqrt(np.diag(normal))
     useful = size > 1e-6 * max(float(size.max()), 1e-300)
     if not useful.any():
@@ -250,7 +247,8 @@ def _least_squares(columns: list[np.ndarray], left: np.ndarray, weight: np.ndarr
     scaled = normal[np.ix_(useful, useful)] / np.outer(size[useful], size[useful])
     # columns that say the same share the answer
     solution = np.linalg.solve(scaled + 1e-6 * np.eye(len(scaled)), right[useful] / size[useful]) / size[useful]
-    return np.asarray(sum(c * column for c, column in zip(solution, np.array(columns)[useful], strict=True)))
+    fitted = sum(c * column for c, column in zip(solution, table[useful], strict=True))
+    return np.asarray(fitted).reshape(left.shape)
 
 
 def _across(left: np.ndarray, weight: np.ndarray, where: Circumstances) -> np.ndarray | None:

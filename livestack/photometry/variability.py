@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from livestack.kernels.light_curves import best_boxes, chi_squares, take_out_seeing
+
 VARIES = 5.5
 """Significance from which a star is said to vary: less than one false alarm in a night of two thousand stars."""
 LEAST_POINTS = 8
@@ -44,28 +46,28 @@ def variability(residual: np.ndarray, error: np.ndarray, mean: np.ndarray, seein
     (n,) float64, NaN where there are too few points.
     """
     n, t = residual.shape
-    residual = _without_seeing(residual, error, seeing)
-    scales = [2**k for k in range(max(1, int(math.log2(max(t, 2))))) if t >= 3 * 2**k]
+    error = np.ascontiguousarray(error, dtype=np.float64)
+    clean = np.empty((n, t))
+    take_out_seeing(
+        np.ascontiguousarray(residual, dtype=np.float64), error, np.ascontiguousarray(seeing, dtype=np.float64),
+        2 * LEAST_POINTS, LIMIT, SEEING_CHI2, clean,
+    )  # fmt: skip
+    scales = np.array([2**k for k in range(max(1, int(math.log2(max(t, 2))))) if t >= 3 * 2**k], dtype=np.int64)
+    squares, numbers = np.empty((n, len(scales))), np.empty((n, len(scales)))
+    chi_squares(clean, error, scales, LEAST_POINTS, LIMIT, squares, numbers)
     found = np.full(n, np.nan)
     order = np.argsort(mean, kind="stable")
-    for scale in scales:
-        squares, number = np.zeros(n), np.zeros(n)
-        for star in range(n):
-            good = np.flatnonzero(np.isfinite(residual[star]) & (error[star] > 0))
-            if len(good) < LEAST_POINTS or len(good) < 3 * scale:
-                continue
-            points = np.clip(residual[star, good] / error[star, good], -LIMIT, LIMIT)
-            points = np.delete(points, int(np.argmax(np.abs(points))))  # one point alone proves nothing
-            squares[star], number[star] = _binned(points, scale)
-        ready = order[number[order] > 0]
+    for k in range(len(scales)):
+        ready = order[numbers[order, k] > 0]
         if not len(ready):
             continue
-        ratio = squares[ready] / number[ready]
-        points = number[ready]
+        points = numbers[ready, k]
+        ratio = squares[ready, k] / points
         chance = 1.0 + 2.5 * np.sqrt(2.0 / points / min(NEIGHBOURS, len(ready)))
         usual = np.maximum(_running_median(ratio / (1.0 - 2.0 / (9.0 * points)) ** 3) / chance, 1.0)
         found[ready] = np.fmax(found[ready], _sigma(ratio / usual, points))
-    boxes = np.array([_box(residual[star], error[star]) for star in range(n)])
+    boxes = np.empty(n)
+    best_boxes(clean, error, 2 * LEAST_POINTS, LIMIT, MOST_BINS, boxes)
     ready = order[np.isfinite(boxes[order])]
     if len(ready):
         usual = np.maximum(_running_median(boxes[ready]) / USUAL_BOX, 1.0)
@@ -73,56 +75,6 @@ def variability(residual: np.ndarray, error: np.ndarray, mean: np.ndarray, seein
         beyond = np.sqrt(np.maximum((boxes[ready] / usual) ** 2 - USUAL_BOX**2, 0.0))
         found[ready] = np.fmax(found[ready], beyond)
     return found
-
-
-def _box(residual: np.ndarray, error: np.ndarray) -> float:
-    """How many sigma the run of points that differs most is from the others; NaN with too few points."""
-    good = np.flatnonzero(np.isfinite(residual) & (error > 0))
-    if len(good) < 2 * LEAST_POINTS:
-        return math.nan
-    points = np.clip(residual[good] / error[good], -LIMIT, LIMIT)
-    loneliest = int(np.argmax(np.abs(points)))
-    points, weight = np.delete(points / error[good], loneliest), np.delete(error[good] ** -2.0, loneliest)
-    edges = np.unique(np.linspace(0, len(points), min(len(points), MOST_BINS) + 1).astype(int))
-    light, heavy = (np.append(0.0, np.cumsum(part))[edges] for part in (points, weight))
-    i, j = np.triu_indices(len(edges), 2)  # two bins and more
-    inside, its = light[j] - light[i], heavy[j] - heavy[i]
-    rest = heavy[-1] - its
-    fair = rest > 0.1 * heavy[-1]
-    if not fair.any():
-        return math.nan
-    inside, its, rest = inside[fair], its[fair], rest[fair]
-    depth = inside / its - (light[-1] - inside) / rest
-    return float(np.max(np.abs(depth) / np.sqrt(1.0 / its + 1.0 / rest)))
-
-
-def _without_seeing(residual: np.ndarray, error: np.ndarray, seeing: np.ndarray) -> np.ndarray:
-    """Residuals without the part that is linear and square in the seeing, of stars that show one beyond doubt."""
-    out = residual.copy()
-    basis = np.stack([np.ones_like(seeing), seeing, seeing**2], axis=1)
-    for star in range(len(residual)):
-        good = np.isfinite(residual[star]) & (error[star] > 0)
-        if good.sum() < 2 * LEAST_POINTS:
-            continue
-        weighed = basis[good] / error[star, good, None]
-        points = residual[star, good] / error[star, good]
-        fit = np.linalg.lstsq(weighed, np.clip(points, -LIMIT, LIMIT), rcond=1e-6)[0]
-        if float(np.sum((weighed @ fit) ** 2)) > SEEING_CHI2:
-            out[star] -= basis @ fit - fit[0]
-    return out
-
-
-def _binned(points: np.ndarray, scale: int) -> tuple[float, float]:
-    """Sum of squares of normalised averages over `scale` points, and how many; the mean of two sets of bins."""
-    total = count = 0.0
-    middle = float(np.median(points))
-    for begin in {0, scale // 2}:
-        use = points[begin:]
-        use = use[: len(use) // scale * scale].reshape(-1, scale) - middle
-        total += float(np.sum(use.mean(axis=1) ** 2) * scale)
-        count += len(use)
-    sets = len({0, scale // 2})
-    return total / sets, count / sets
 
 
 def _running_median(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,7 @@ from livestack.astrometry.catalogue import to_vectors
 from livestack.base.errors import UsageError
 from livestack.base.settings import PassageSettings
 from livestack.ephemeris.satellites import Satellites, read_satellites
-from livestack.ephemeris.small_bodies import SmallBodies, read_asteroids, read_comets
+from livestack.ephemeris.small_bodies import SmallBodies, find_body, read_asteroids, read_comets
 from livestack.movers.passages import Passage
 from livestack.photometry.times import Site, jd_of
 
@@ -35,6 +35,24 @@ NEAR_DEG = 0.05
 """A small body may be so far from where its elements say: months from their epoch that are minutes of arc."""
 RATE_SHARE, RATE_ARCSEC_MIN = 0.25, 0.1
 """Its motion may differ by such a share, or by so much."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One body of a file."""
+
+    file: SmallBodies
+    number: int
+
+    @property
+    def name(self) -> str:
+        """As the file spells it."""
+        return self.file.name(self.number)
+
+    def place(self, jd_utc: float, site: Site | None) -> tuple[float, float]:
+        """ICRS RA and Dec, degrees."""
+        ra, dec = self.file.some(np.array([self.number])).places(jd_utc, site)[0]
+        return float(ra), float(dec)
 
 
 class Names:
@@ -53,6 +71,26 @@ class Names:
             for reader, path in ((read_asteroids, settings.mpcorb), (read_comets, settings.comets))
             if (bodies := self._read(reader, path)) is not None
         ]
+
+    def find(self, name: str) -> Body:
+        """A small body by its name.
+
+        Raises
+        ------
+        UsageError : there is no file of elements, or none of them has it.
+        """
+        if not self._bodies:
+            raise UsageError(
+                f"--follow {name}: a name needs a file of elements, --comets CometEls.txt or --mpcorb MPCORB.DAT; or"
+                " give X,Y (pixels) or RA,+DEC (degrees)."
+            )
+        found = find_body(name, self._bodies)
+        if found is None:
+            raise UsageError(
+                f"--follow {name}: no body in the files of elements is called so; expected a name, number or"
+                " designation as they write it, such as 12P or C/2023 A3."
+            )
+        return Body(*found)
 
     def given(self, passages: Iterable[Passage], site: Site | None, exposure_s: float) -> tuple[Passage, ...]:
         """The same with names.

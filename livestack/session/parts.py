@@ -23,7 +23,7 @@ from livestack.observers.photometry import Photometry
 from livestack.observers.plate_solving import PlateSolving
 from livestack.observers.preview import Drawing, Preview
 from livestack.observers.psf_trend import PsfTrend
-from livestack.photometry.times import site_of
+from livestack.photometry.times import jd_of, site_of
 from livestack.products.naming import Names
 from livestack.products.passage_files import write_passages, write_trails
 from livestack.products.saver import Saver
@@ -68,7 +68,9 @@ class SessionParts:
             settings.passages, stack.bands, journal.write_passage, lambda said: stack.events.publish(Alert(said)),
             journal.spoken, output / FOLDER_NAME, status.say,
         )  # fmt: skip
-        self._names = Names(settings.passages if settings.passages.enabled else PassageSettings(), status.say)
+        wants_names = settings.passages.enabled or settings.follow.name is not None
+        self._names = Names(settings.passages if wants_names else PassageSettings(), status.say)
+        self._body = self._names.find(settings.follow.name) if settings.follow.name is not None else None
         status.curves = self.photometry.curves
         status.sky = self.sky.facts
         status.passed = lambda group: tally(self.passages.passages(group))
@@ -175,23 +177,38 @@ class SessionParts:
     def _take_solution(self, group: str, answer: Solved | Unsolved) -> None:
         """Tell where a group lies; where the user named an object by its place in the sky, it is followed now."""
         self.journal.write_solution(group, answer)
-        wanted = self.settings.follow.sky
-        if wanted is None or group not in self.stack.groups or self.stack.groups[group].following.wanted is not None:
+        follow = self.settings.follow
+        if (follow.sky is None and self._body is None) or group not in self.stack.groups:
+            return
+        if self.stack.groups[group].following.wanted is not None:
             return
         if isinstance(answer, Unsolved):
-            self.journal.notice(f"--follow {self.settings.follow.target}: {group} is not solved; give its pixels X,Y.")
+            self.journal.notice(f"--follow {follow.target}: {group} is not solved; give its pixels X,Y.")
             return
+        wanted, velocity = follow.sky, None
+        if self._body is not None:
+            reference = self.stack.groups[group].reference
+            info = reference.info if reference is not None else None
+            if info is None or info.date_obs is None:
+                self.journal.notice(f"--follow {follow.target}: the frames tell no DATE-OBS; give its pixels X,Y.")
+                return
+            jd, site = jd_of(info.date_obs, info.exposure_s), site_of(info)
+            wanted = self._body.place(jd, site)
+            minute = np.array([self._body.place(jd + k / 1440, site) for k in (-1, 1)])
+            before, after = answer.sky.to_pixels(minute)
+            velocity = float(after[0] - before[0]) / 2, float(after[1] - before[1]) / 2
         x, y = (float(value) for value in answer.sky.to_pixels(np.array([wanted]))[0])
         if not (0 <= x < answer.sky.width and 0 <= y < answer.sky.height):
-            self.journal.notice(f"--follow {self.settings.follow.target}: lies outside the field of {group}.")
+            self.journal.notice(f"--follow {follow.target}: lies outside the field of {group}.")
             return
-        self.follow(group, x, y)
+        self.follow(group, x, y, velocity)
 
-    def follow(self, group: str, x: float, y: float) -> None:
-        """From now on what is at that place of a group's reference is stacked on itself, too."""
-        self.journal.append_event(FollowRecord(group=group, x=x, y=y))
-        self.stack.follow(group, x, y)
-        self.status.say(f"Following what is at x {x:.0f}, y {y:.0f} of {group}.")
+    def follow(self, group: str, x: float, y: float, velocity: tuple[float, float] | None = None) -> None:
+        """From now on what is at that place of a group's reference is stacked on itself, too; velocity in px/min."""
+        self.journal.append_event(FollowRecord(group=group, x=x, y=y, velocity=velocity))
+        self.stack.follow(group, x, y, velocity)
+        name = f"{self._body.name}, " if self._body is not None and velocity is not None else "what is "
+        self.status.say(f"Following {name}at x {x:.0f}, y {y:.0f} of {group}.")
 
     def _tell_psf(self, group: str, n_frames: int, newest_at: datetime | None, model: PSFModel) -> None:
         self.psf.latest[group] = model

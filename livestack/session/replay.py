@@ -90,7 +90,7 @@ class Replay:
         if isinstance(event, TargetRecord):
             self._stack.start_new_target()
         elif isinstance(event, FollowRecord):
-            self._stack.follow(event.group, event.x, event.y)
+            self._stack.follow(event.group, event.x, event.y, event.velocity)
         elif isinstance(event, SavingRecord):
             for group in self._stack.groups.values():
                 finish_warmup(group)

@@ -113,7 +113,7 @@ def test_a_lens_that_bends_gets_polynomials(solver, catalogue):
     assert np.abs(answer.sky.to_sky(bent(places)) - sky).max() < 1e-6
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_stars_at_random_are_never_believed(solver, seed):
     draw = np.random.default_rng(seed)
     n = int(draw.integers(3, 300))

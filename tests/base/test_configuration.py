@@ -68,8 +68,8 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_who_gives_names_for_what_passes_wants_to_be_told_of_it(tmp_path: Path) -> None:
-    assert not load_settings(None, {}).passages.enabled
+    assert load_settings(None, {}).passages.look == "auto"
     given = load_settings(None, {"tle": Path("tle.txt")}).passages
-    assert given.enabled
+    assert given.look == "on"
     assert given.tle == Path("tle.txt").absolute()
     assert not load_settings(None, {"mpcorb": tmp_path / "M", "passages": "off"}).passages.enabled

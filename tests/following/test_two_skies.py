@@ -117,3 +117,19 @@ def test_a_tail_is_modelled_as_far_as_it_goes_and_a_slope_of_the_sky_is_none():
     stack.mean[0] = coma + slope + draw.normal(0, 3.0, (high, wide))
     model, _ = object_models(stack, x, y, 3.0, np.array([1e9]))
     assert max(model.canvas.width, model.canvas.height) < 300
+
+
+def test_a_coma_wider_than_the_field_is_taken_off_without_an_edge():
+    draw = np.random.default_rng(5)
+    high, wide, x, y = 480, 640, 300.0, 230.0
+    r = np.hypot(np.arange(wide) - x, (np.arange(high) - y)[:, None])
+    stack = Stack(1, high, wide)
+    stack.weight[:], stack.count[:], stack.n_frames = 10.0, 10, 10
+    stack.mean[0] = 860 + np.maximum(60 * np.log(400 / (r + 4)), 0) + draw.normal(0, 2.0, r.shape)
+    _, model = object_models(stack, x, y, 3.0, np.array([1e9]))
+    image = np.zeros((1, high, wide), dtype=np.float32)
+    paint(image, stack.canvas, model)
+    left = stack.mean[0] - image[0]
+    rings = np.array([np.median(left[(r >= k) & (r < k + 10)]) for k in range(10, 300, 10)])
+    assert image[0][r < 5].mean() > 150
+    assert np.maximum.accumulate(rings)[-1] - rings[0] < 4.0  # outwards it grows nowhere: no ring of light

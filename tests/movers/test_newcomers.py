@@ -12,6 +12,8 @@ from livestack.observers.passages import Passages
 from livestack.simulate import Scenario, simulate_frame
 from livestack.simulate.movers import Mover, Newcomer, Passing
 
+pytestmark = pytest.mark.passages
+
 NIGHT = Scenario(
     seed=8, frames=18, width=420, height=300, stars=60, dither_px=4.0,
     newcomers=(Newcomer(x=150, y=140, first=9, flux_e=2500.0), Newcomer(x=330, y=235, first=11, flux_e=9000.0)),
@@ -24,7 +26,7 @@ def told_of(night: Scenario) -> tuple[list[Passage], list[str]]:
     alerts: list[str] = []
     with LiveStack(Settings()) as stack:
         watch = Passages(
-            PassageSettings(enabled=True), stack.bands, lambda group, one: told.append(one), alerts.append, str
+            PassageSettings(look="on"), stack.bands, lambda group, one: told.append(one), alerts.append, str
         )
         stack.events.subscribe(watch.on_event)
         for index in range(night.frames):
@@ -59,7 +61,7 @@ def test_light_of_streaks_is_kept_for_the_picture_of_the_trails_through_a_checkp
     with LiveStack(Settings()) as stack:
 
         def watch() -> Passages:
-            return Passages(PassageSettings(enabled=True), stack.bands, lambda g, one: None, lambda said: None, str)
+            return Passages(PassageSettings(look="on"), stack.bands, lambda g, one: None, lambda said: None, str)
 
         first, second = watch(), watch()
         end = stack.events.subscribe(first.on_event)

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from livestack import LiveStack, Settings
+from livestack.base.choices import Looking
 from livestack.base.settings import PassageSettings
 from livestack.movers.passages import COLUMNS, Passage, as_csv, from_rows, tally
+from livestack.observers import passages
 from livestack.observers.passages import Passages
 from livestack.simulate import Scenario, named_scenario, simulate_frame
 from livestack.simulate.movers import Mover, Passing
+
+pytestmark = pytest.mark.passages
 
 NIGHT = Scenario(
     seed=5, frames=16, width=420, height=300, stars=60, nebula_e=20.0, dither_px=4.0,
@@ -26,14 +30,15 @@ NIGHT = Scenario(
 )  # fmt: skip
 
 
-def run(night: Scenario, enabled: bool = True, stop: int | None = None):
+def run(night: Scenario, look: Looking = "on", stop: int | None = None, said: list[str] | None = None):
     """(what was told, alerts, observer) of a night, or of its first frames."""
     told: list[Passage] = []
     alerts: list[str] = []
+    spoken: list[str] = [] if said is None else said
     with LiveStack(Settings()) as stack:
         watch = Passages(
-            PassageSettings(enabled=enabled), stack.bands, lambda group, one: told.append(one), alerts.append,
-            lambda path: path.name,
+            PassageSettings(look=look), stack.bands, lambda group, one: told.append(one), alerts.append,
+            lambda path: path.name, None, spoken.append,
         )  # fmt: skip
         stack.events.subscribe(watch.on_event)
         for index in range(night.frames if stop is None else stop):
@@ -63,7 +68,16 @@ def test_a_satellite_in_the_warm_up_a_meteor_and_an_asteroid_are_told() -> None:
 
 def test_without_movers_and_switched_off_nothing_is_told() -> None:
     assert run(NIGHT.without_movers)[0] == []
-    assert run(NIGHT, enabled=False, stop=3)[0] == []
+    assert run(NIGHT, look="off", stop=3)[0] == []
+
+
+def test_in_a_long_night_what_is_too_faint_is_looked_for_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passages, "AUTO_PX", 1000)
+    for look, kinds in (("auto", ["meteor", "satellite"]), ("on", ["meteor", "mover", "satellite"])):
+        said: list[str] = []
+        told, _, _ = run(NIGHT, look, said=said)
+        assert sorted(one.kind for one in told) == kinds
+        assert any("--passages on does" in sentence for sentence in said) == (look == "auto")
 
 
 def test_a_state_that_was_saved_goes_on_alike() -> None:
@@ -71,7 +85,7 @@ def test_a_state_that_was_saved_goes_on_alike() -> None:
     told: list[Passage] = []
     with LiveStack(Settings()) as stack:
         watch = Passages(
-            PassageSettings(enabled=True), stack.bands, lambda g, one: told.append(one), lambda said: None, str
+            PassageSettings(look="on"), stack.bands, lambda g, one: told.append(one), lambda said: None, str
         )
         end = stack.events.subscribe(watch.on_event)
         for index in range(12):
@@ -80,7 +94,7 @@ def test_a_state_that_was_saved_goes_on_alike() -> None:
         state = watch.state()
         # without a folder the residuals of before are gone: streaks go on exactly, what moves is looked for anew
         other = Passages(
-            PassageSettings(enabled=True), stack.bands, lambda g, one: told.append(one), lambda said: None, str
+            PassageSettings(look="on"), stack.bands, lambda g, one: told.append(one), lambda said: None, str
         )
         other.restore({name: tuple(parts) for name, parts in state.items()})
         stack.events.subscribe(other.on_event)
@@ -90,15 +104,15 @@ def test_a_state_that_was_saved_goes_on_alike() -> None:
 
 
 def test_the_table_has_the_columns_that_are_promised_and_comes_back() -> None:
-    passages = [
+    some = [
         Passage("satellite", "a.fits", "a.fits", 1, "2026-01-01T00:00:00Z", 1.5, 2.0, 30.25, 40.0, 3.5, 7.25),
         Passage("mover", "a.fits", "z.fits", 9, "", 1.0, 2.0, 3.0, 4.0, rate_px_min=0.1234, name="(4) Vesta"),
     ]
-    rows = list(csv.DictReader(io.StringIO(as_csv(passages))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(some))))
     assert tuple(rows[0]) == COLUMNS
     assert rows[0]["rate_px_min"] == ""
-    assert [one.row() for one in from_rows(rows)] == [one.row() for one in passages]
-    assert tally(passages) == "1 satellite, 1 moving point"
+    assert [one.row() for one in from_rows(rows)] == [one.row() for one in some]
+    assert tally(some) == "1 satellite, 1 moving point"
 
 
 def test_a_night_of_two_frames_ends_without_a_word() -> None:

@@ -77,7 +77,18 @@ def test_what_was_found_and_what_was_asked_survive_a_checkpoint(night: Path) -> 
         stack.add(read_frame(first))
         waiting = asked.state()
         asked.collect()
-    assert isinstance(told[-1], Solved)
+        assert isinstance(told[-1], Solved)
+        # a session that goes on measures how faint its stack reaches, though it asks nothing anew
+        later = PlateSolving(True, lambda group, answer: None)
+        later.restore(asked.state() | {"depths": {}})
+        stack.events.subscribe(later.on_event)
+        for path in sorted(night.glob("sky_*.fits"))[1:4]:
+            stack.add(read_frame(path))
+        later.collect()
+        (facts,) = (later.facts(group) for group in later.found)
+        assert facts is not None
+        assert facts.limit_mag is not None
+        later.close()
     for state in (waiting, asked.state()):
         again = PlateSolving(True, lambda group, answer: None)
         again.restore(state)

@@ -13,7 +13,7 @@ from tests.small_curves import dip
 
 START = 2460000.4
 MINUTE = 1 / 1440
-SEEDS = 20
+SEEDS = 12
 
 
 def night(
@@ -59,7 +59,7 @@ def test_truth_lies_within_the_errors(white: float, red: float, limit: float) ->
 
 
 def test_a_clear_transit_is_claimed() -> None:
-    for seed in range(8):
+    for seed in range(4):
         found, _, _ = night(seed, white=0.002)
         assert found is not None
         assert found.found
@@ -67,9 +67,9 @@ def test_a_clear_transit_is_claimed() -> None:
         assert found.n_left_out >= 1
 
 
-@pytest.mark.parametrize(("red", "chance"), [(0.0, 0), (0.0015, 0), (0.003, 2)])
+@pytest.mark.parametrize(("red", "chance"), [(0.0, 0), (0.0015, 0), (0.003, 1)])
 def test_a_constant_star_has_no_transit(red: float, chance: int) -> None:
-    claims = [found.found for seed in range(10) if (found := night(seed, depth=0.0, red=red)[0]) is not None]
+    claims = [found.found for seed in range(6) if (found := night(seed, depth=0.0, red=red)[0]) is not None]
     assert sum(claims) <= chance
 
 
@@ -85,7 +85,7 @@ def hours(seed: int, frames: int = 60, depth: float = 0.0092) -> tuple[np.ndarra
 def test_what_the_curve_does_not_bear_out_does_not_blur_the_depth() -> None:
     # photons alone: 0.003 x sqrt(1 / 27 + 1 / 30) = 0.8 parts per thousand
     errors, off, sigmas = [], [], []
-    for seed in range(12):
+    for seed in range(8):
         times, flux, mid = hours(seed)
         airmass = 1.1 + 15 * (times - START - 0.08) ** 2
         found = fit_transit(times, flux, np.full(60, 0.003), airmass, 0.0003)
@@ -199,7 +199,7 @@ def test_a_planet_before_a_limb_darkened_star() -> None:
     times = START + 2 * MINUTE * np.arange(-90.0, 90.0)
     light = batman.TransitModel(words, times).light_curve(words)
     pulls = []
-    for seed in range(4):
+    for seed in range(2):
         flux = light + 0.0015 * np.random.default_rng(seed).standard_normal(180)
         errors = np.full(180, 0.0015)
         first = fit_transit(times, flux, errors)

@@ -86,9 +86,9 @@ def test_half_the_field_away_and_upside_down() -> None:
     assert error(register_stars(StarReference(reference, WIDTH, HEIGHT), stars, [], SETTINGS), truth) < 0.1
 
 
-@pytest.mark.parametrize("n", [9, 40, 600])
-def test_unrelated_fields_are_refused(n: int) -> None:
-    for seed in range(60):
+@pytest.mark.parametrize("n, trials", [(9, 60), (40, 40), (600, 15)])
+def test_unrelated_fields_are_refused(n: int, trials: int) -> None:
+    for seed in range(trials):
         rng = np.random.default_rng([7, n, seed])
         (xy, flux), (other, light) = sky(n, rng), sky(n, rng)
         reference = StarReference(catalog(xy[inside(xy)], flux[inside(xy)], rng), WIDTH, HEIGHT)

@@ -7,6 +7,7 @@ Modules are imported inside the commands, so that `livestack --help` answers at 
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import cast
@@ -14,10 +15,10 @@ from typing import cast
 import typer
 
 from livestack.base.errors import LivestackError, SessionError, UsageError
-from livestack.faces.cli import home, images, lightcurve, nights, sessions, solve
+from livestack.faces.cli import home, images, lightcurve, machine, nights, sessions, solve
 from livestack.faces.cli.app import app
 
-__all__ = ["app", "exit_status", "home", "images", "lightcurve", "main", "nights", "sessions", "solve"]
+__all__ = ["app", "exit_status", "home", "images", "lightcurve", "machine", "main", "nights", "sessions", "solve"]
 
 WrongWords: type[Exception] = typer.BadParameter.__mro__[1]
 """Any mistake in the words of a command line; Typer has it from Click, or from a Click of its own, by version."""
@@ -34,6 +35,9 @@ def exit_status(error: LivestackError) -> int:
 
 def main() -> None:
     """Entry point: run the command, turn our errors into one sentence on stderr and an exit status."""
+    # before numpy is loaded: our loops have threads of their own, and those of linear algebra, which spin while they
+    # wait, made a fit of small matrices ten times slower on a machine that had other work, and nothing faster
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     if not arguments:  # started by a click, from a menu, or by somebody who is new here

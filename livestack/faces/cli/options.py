@@ -57,20 +57,23 @@ Photometry = Annotated[
     choices.Switch | None, typer.Option(help="measure the stars of each frame: light curves", show_default=False)
 ]
 Passages = Annotated[
-    choices.Switch | None,
-    typer.Option(help="tell of satellites, aircraft, meteors, asteroids, new stars", show_default=False),
+    choices.Looking | None,
+    typer.Option(
+        help="tell of satellites, aircraft, meteors, asteroids, new stars; on: faint ones in long nights, too",
+        show_default=False,
+    ),
 ]
 Tle = Annotated[
     Path | None,
-    typer.Option(help="two-line elements that name satellites (--passages on; needs sgp4)", show_default=False),
+    typer.Option(help="two-line elements that name satellites (needs sgp4)", show_default=False),
 ]
 Mpcorb = Annotated[
     Path | None,
-    typer.Option(help="asteroids' elements, as MPCORB.DAT, that name what moves (--passages on)", show_default=False),
+    typer.Option(help="asteroids' elements, as MPCORB.DAT, that name what moves", show_default=False),
 ]
 CometElements = Annotated[
     Path | None,
-    typer.Option(help="comets' elements, as CometEls.txt, that name what moves (--passages on)", show_default=False),
+    typer.Option(help="comets' elements, as CometEls.txt, that name what moves", show_default=False),
 ]
 FinalPass = Annotated[
     bool | None,
@@ -122,7 +125,8 @@ Solve = Annotated[
 Follow = Annotated[
     str | None,
     typer.Option(
-        help="also stack a comet or an asteroid on itself: auto (it is found), X,Y of the reference, RA,+DEC, none",
+        help="also stack a comet or an asteroid on itself: auto (it is found), X,Y of the reference, RA,+DEC, "
+        "its name in the file of --comets or --mpcorb, none",
         show_default=False,
     ),
 ]

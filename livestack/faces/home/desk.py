@@ -70,7 +70,10 @@ class Desk:
 
     def folder(self, asked: str | None) -> dict[str, Any]:
         """What a folder holds; None: the roots."""
-        roots = [{"name": root.name, "path": str(root.path)} for root in self.roots.roots]
+        roots = [
+            {"name": root.name, "path": str(root.path), "writable": os.access(root.path, os.W_OK)}
+            for root in self.roots.roots
+        ]
         if not asked:
             return {"path": None, "above": None, "roots": roots, "folders": []}
         path = self.roots.admit(asked)

@@ -80,7 +80,7 @@ $("now-past").addEventListener("click", (e) => busily(e.currentTarget, async () 
 $("now-resume").addEventListener("click", (e) => { const button = e.currentTarget; busily(button, async () => { const past = await pastOf(); if (past) await resume(past, button); }); });
 $("begin").addEventListener("click", (e) => busily(e.currentTarget, async () => {
   say("Beginning…");
-  say(await act("start", { folder: folder.chosen, preset: settings.preset, settings: wishes(), masters: $("masters").value || null, on: $("goes-on").value || null, once: $("once").checked }));
+  say(await act("start", { folder: folder.chosen, preset: settings.preset, settings: wishes(), masters: $("masters").value || null, output: $("output").value || null, on: $("goes-on").value || null, once: $("once").checked }));
   await watch();
   if (latest.session && latest.session.running) window.location.href = "/host";
 }));

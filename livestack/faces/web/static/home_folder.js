@@ -81,6 +81,10 @@ const show = (found) => {
   }
   fill($("masters"), el("option", { value: "" }, "none"), ...found.masters.map((one) => el("option", { value: one.path }, one.kinds.join(", ") + ": " + one.path)));
   if (found.masters.length) $("masters").selectedIndex = 1;
+  const places = listed.roots.filter((root) => root.writable && root.path !== found.path);
+  fill($("output"), found.writable ? el("option", { value: "" }, "in the folder livestack inside it") : null,
+    ...places.map((root) => el("option", { value: root.path }, "in " + root.path)));
+  if (!found.writable && !places.length) $("begin").disabled = true;
   const earlier = found.sessions.filter((one) => one.stacks && one.state === "saved");
   fill($("goes-on"), el("option", { value: "" }, "no, a picture of its own"),
     ...earlier.map((one) => el("option", { value: one.key }, (one.objects.join(", ") || one.name) + ", " + when(one.began) + ", " + duration(one.light_s))));
