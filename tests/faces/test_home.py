@@ -326,10 +326,10 @@ def test_a_session_is_begun_lost_resumed_and_stopped(tmp_path: Path) -> None:
             begun = do("start", folder=str(night), settings=quick)
             assert begun.status_code == 200, begun.text
             assert do("start", folder=str(night)).status_code == 409  # one at a time
-            until(lambda: frames() == 6)
+            until(lambda: frames() == 6, timeout_s=240)  # where the loops are not compiled yet
             assert you.get("/host/state.json").status_code == 403  # the session's own guard, behind home's
             assert host.get("/host/state.json", headers=ours).json()["home"] == "/home"
-            picture = you.get("/status.json").json()["small"]
+            picture = until(lambda: you.get("/status.json").json()["small"])
             first, again = you.get(f"/{picture}"), you.get(f"/{picture}")
             assert first.content == again.content
             assert first.headers["content-type"] == "image/jpeg"
