@@ -1,14 +1,15 @@
 """livestack as a service of systemd: home in the browser from the moment that a Raspberry Pi has started.
 
 A user's own service (`systemctl --user`), which needs no rights; lingering lets it begin without anybody logging in. As
-the superuser a service of the machine, which runs as the person who called sudo. SIGTERM drains and saves, as Ctrl-C
-does; systemd waits for that.
+the superuser a service of the machine, which runs as the person who called sudo. SIGTERM goes to home, which lets its
+session drain and save, as Ctrl-C does; systemd waits for that.
 """
 
 from __future__ import annotations
 
 import getpass
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from livestack.base.durable import write_atomically
 from livestack.base.errors import SessionError, UsageError
+from livestack.faces.home.memory import Memory, state_folder
+from livestack.faces.web.serving import find_lan_address
 
 NAME = "livestack.service"
 SAVE_TIMEOUT_S = 300
@@ -33,6 +36,7 @@ Type=simple
 ExecStart={command}
 {person}Restart=on-failure
 RestartSec=5
+KillMode=mixed
 KillSignal=SIGTERM
 TimeoutStopSec={patience}
 Nice=5
@@ -102,7 +106,18 @@ class Service:
         asked = self._systemctl("is-active", NAME)
         state = asked.stdout.strip() or "unknown"
         log = "journalctl " + ("" if self.for_machine else "--user ") + "-u livestack"
-        return [f"{self.unit}: {state}; what it told: `{log}`."], state == "active"
+        told = [f"{self.unit}: {state}; what it told: `{log}`."]
+        if state == "active" and not self.for_machine:
+            told.append(f"Home (keep it to yourself): {self._address()}")
+        return told, state == "active"
+
+    def _address(self) -> str:
+        """Home's secret link, by what the unit says and the secret that this user's homes share."""
+        said = dict(re.findall(r'"--(host|port)" "([^"]*)"', self.unit.read_text(encoding="utf-8")))
+        host = said.get("host", "127.0.0.1")
+        name = find_lan_address() if host in ("0.0.0.0", "::") else host
+        token = Memory(state_folder()).token()
+        return f"http://{f'[{name}]' if ':' in name else name}:{said.get('port', '8765')}/enter/{token}"
 
     def _text(self, words: list[str]) -> str:
         command = " ".join(_quoted(word) for word in (sys.executable, "-m", "livestack", "app", "--no-browser", *words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="systemd is Linux")
 def test_a_service_is_installed_told_and_removed(
-    systemd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    systemd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("service", "status") == 1
     assert run("service", "install", "--port", "8901", "--root", str(tmp_path / "my 100% $nights")) == 0
@@ -47,7 +48,12 @@ def test_a_service_is_installed_told_and_removed(
     assert f'ExecStart="{sys.executable}" "-m" "livestack" "app" "--no-browser" "--host" "0.0.0.0"' in text
     assert text.rstrip().split("\n")[-1] == "WantedBy=default.target"
     assert f'"--root" "{tmp_path}/my 100%% $$nights"' in text
+    monkeypatch.setenv("LIVESTACK_STATE", str(tmp_path / "state"))
+    capsys.readouterr()
     assert run("service", "status") == 0
+    link = re.search(r"http://[^ ]+:8901/enter/([\w-]{20,})", capsys.readouterr().out)
+    assert link is not None
+    assert link[1] == (tmp_path / "state" / "token").read_text()
     assert run("service", "remove") == 0
     assert not unit.exists()
     asked = [line.split() for line in systemd.read_text().splitlines()]
@@ -60,7 +66,6 @@ def test_a_service_is_installed_told_and_removed(
         "daemon-reload",
     ]
     assert ["loginctl", "enable-linger"] in asked
-    assert "active" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
