@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from astropy.io import fits
 from starlette.routing import Route
 
 from livestack.base.errors import UsageError
@@ -25,7 +26,7 @@ from livestack.faces import cli
 from livestack.faces.home.form import HIDDEN, make_form, read_wishes
 from livestack.faces.home.gallery import Gallery
 from livestack.faces.home.memory import Memory
-from livestack.faces.home.presets import PRESETS
+from livestack.faces.home.presets import PRESETS, find_preset
 from livestack.faces.home.roots import OutsideRoots, Root, Roots, check_form
 from livestack.faces.home.runner import Runner
 from livestack.faces.home.server import HomeServer
@@ -33,6 +34,7 @@ from livestack.faces.home.survey import survey
 from livestack.faces.web.app import make_app
 from livestack.faces.web.server import WebServer
 from livestack.faces.web.static_files import STATIC
+from livestack.session.session import Session
 from tests.fake_session import FakeSession
 from tests.small_sessions import simulate_night
 from tests.waiting import until
@@ -260,6 +262,18 @@ class TestSettings:
                 assert getattr(getattr(settings, section), name) == value
                 assert getattr(getattr(Settings(), section), name) != value or name == "recursive"
         assert preset.why.endswith(".")
+
+    @pytest.mark.parametrize("name", ["smart", "trails"])
+    def test_presets_run(self, name: str, roots: Roots, place: Path) -> None:
+        """Those that differ most; what is left out is what takes time and differs in none of them."""
+        simulate_night(place / "night", frames=3)
+        quick = {"save": {"final_pass": False, "solve": "off", "formats": ["fits"]}, "photometry": {"enabled": False}}
+        settings = read_wishes(find_preset(name).changes, quick, roots)
+        end = Session([place / "night"], settings, place / "out", one_shot=True).run()
+        assert end.status == 0
+        with fits.open(next((place / "out").glob("*/stack.fits"))) as stack:
+            assert stack[0].header["NCOMBINE"] == 3
+            assert stack[0].header.get("STACKMOD", "mean") == ("maximum" if name == "trails" else "mean")
 
 
 class TestSurvey:
