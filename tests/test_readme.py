@@ -48,7 +48,7 @@ def test_commands_exist(command: str) -> None:
 
 
 def test_options_exist() -> None:
-    shown = "".join(run(command, "--help").stdout for command in ("watch", "masters", "simulate", "lightcurve"))
+    shown = "".join(run(command, "--help").stdout for command in ("watch", "masters", "simulate", "lightcurve", "app"))
     for option in set(re.findall(r"--[a-z][a-z-]+", README)):
         assert option in shown or option in ("--help",), option
 

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from livestack.base.errors import UsageError
 from livestack.base.journal import FrameRecord, Journal, RemovedRecord, SessionStart, SessionStop
 from livestack.base.settings import Settings
+from livestack.faces import cli
 from livestack.faces.home.form import HIDDEN, make_form, read_wishes
 from livestack.faces.home.gallery import Gallery
 from livestack.faces.home.memory import Memory
@@ -326,10 +327,10 @@ def test_a_session_is_begun_lost_resumed_and_stopped(tmp_path: Path) -> None:
             begun = do("start", folder=str(night), settings=quick)
             assert begun.status_code == 200, begun.text
             assert do("start", folder=str(night)).status_code == 409  # one at a time
-            until(lambda: frames() == 6)
+            until(lambda: frames() == 6, timeout_s=240)  # where the loops are not compiled yet
             assert you.get("/host/state.json").status_code == 403  # the session's own guard, behind home's
             assert host.get("/host/state.json", headers=ours).json()["home"] == "/home"
-            picture = you.get("/status.json").json()["small"]
+            picture = until(lambda: you.get("/status.json").json()["small"])
             first, again = you.get(f"/{picture}"), you.get(f"/{picture}")
             assert first.content == again.content
             assert first.headers["content-type"] == "image/jpeg"
@@ -408,3 +409,19 @@ def test_memory_is_for_the_user_alone(tmp_path: Path) -> None:
     assert memory.recent() == [str(tmp_path / "a"), str(tmp_path / "b")]
     memory.forget(str(tmp_path / "a"))
     assert memory.recent() == [str(tmp_path / "b")]
+
+
+def test_livestack_alone_opens_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def note(*words: Any) -> int:
+        asked.append(words)
+        return 0
+
+    monkeypatch.setattr("livestack.faces.home.server.run_home", note)
+    for line in (["livestack"], ["livestack", "app", "--no-browser", "--host", "0.0.0.0", "--port", "0"]):
+        monkeypatch.setattr("sys.argv", line)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+    assert asked == [("127.0.0.1", 8765, [], True), ("0.0.0.0", 0, [], False)]

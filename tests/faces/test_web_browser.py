@@ -74,6 +74,7 @@ def test_page_follows_the_session_at_every_size(
         if button.is_displayed() and button.rect["x"] >= 0:
             assert button.rect["height"] >= 34
     page.shoot(size)
+    assert page.faults() == []
     assert page.complaints() == []
 
 

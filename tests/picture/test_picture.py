@@ -29,7 +29,7 @@ from livestack.picture import (
     shrink,
     shrink_stack,
 )
-from livestack.picture.picture import stretch_curve
+from livestack.picture.picture import count_levels, stretch_curve
 
 HEIGHT, WIDTH = 360, 520
 SKY = np.array([900.0, 1500.0, 1100.0])
@@ -165,13 +165,13 @@ class TestColour:
 
 
 class TestStretch:
-    @pytest.mark.parametrize("stretch", ["auto", "asinh"])
+    @pytest.mark.parametrize("stretch", ["auto", "asinh", "log", "gamma"])
     @pytest.mark.parametrize("background", [0.06, 0.12, 0.25])
     def test_the_sky_comes_to_the_asked_brightness(self, stretch, background):
         rgb = draw(star_field(), RenderSettings(stretch=stretch, background=background))
         assert np.median(rgb) / 255 == pytest.approx(background, abs=0.012)
 
-    @pytest.mark.parametrize("stretch", ["auto", "asinh", "linear"])
+    @pytest.mark.parametrize("stretch", ["auto", "asinh", "log", "gamma", "linear"])
     def test_more_light_is_never_darker(self, stretch):
         look = measure_look(star_field(), RenderSettings(stretch=stretch))
         curve, _, _ = stretch_curve(look, 1.0)
@@ -183,6 +183,39 @@ class TestStretch:
         row = render(ramp, mono, depth=16).rgb[0, :, 0].astype(int)
         assert (np.diff(row) >= 0).all()
         assert row[-1] > 30000
+
+    def test_black_middle_and_white_cut_the_stretched_picture(self):
+        """Levels as an image editor has them, on the stretched picture."""
+        plain = draw(star_field(), RenderSettings(saturation=0))[..., 0] / 255
+        cut = draw(star_field(), RenderSettings(saturation=0, black=0.1, midtone=0.3, white=0.8))[..., 0] / 255
+        x = np.clip((plain - 0.1) / 0.7, 0, 1)
+        expected = (0.3 - 1) * x / ((2 * 0.3 - 1) * x - 0.3)
+        assert np.abs(cut - expected).max() < 0.02
+        with pytest.raises(ValueError, match="must lie below white"):
+            RenderSettings(black=0.5, white=0.4)
+
+    def test_a_single_frame_as_the_norm_keeps_the_brightness(self):
+        """Where a frame sets the stretch, a deep stack of the same sky looks the same, with less noise."""
+        x, y = round(0.6 * WIDTH), round(0.4 * HEIGHT)
+        here = np.s_[y - 5 : y + 6, x - 5 : x + 6]
+        one = draw(star_field(noise=40.0), RenderSettings())
+        deep = star_field(noise=5.0)
+        look = measure_look(deep, RenderSettings(norm="frame"))
+        normed = render(deep, look.normed(8.0)).rgb
+        assert np.median(normed[here]) == pytest.approx(np.median(one[here]), abs=6)
+        assert np.median(render(deep, look).rgb[here]) > np.median(one[here]) + 20
+        rough = [np.median(np.abs(np.diff(rgb[..., 1].astype(int), axis=1))) for rgb in (normed, one)]
+        assert rough[0] < 0.3 * rough[1]
+
+    def test_the_histogram_is_that_of_the_picture(self):
+        image = star_field()
+        look = measure_look(image, RenderSettings(saturation=1, black=0.2))
+        counted = count_levels(shrink(image), look)
+        assert counted.shape == (3, 64)
+        plain = render(image, measure_look(image, RenderSettings(saturation=1))).rgb
+        for channel in range(3):
+            middle = (np.arange(64) + 0.5) @ counted[channel] / counted[channel].sum() / 64
+            assert middle == pytest.approx(plain[..., channel].mean() / 255, abs=0.03)
 
     def test_the_gradient_is_gone_unless_asked_for(self):
         image = star_field(tilt=0.3)

@@ -17,6 +17,8 @@ from livestack.faces.web.streaming import SEND_TIMEOUT_S
 PIECE_BYTES = 64 * 1024
 LONGEST_HEAD = 32 * 1024
 KEPT_BYTES = 48 << 20
+MOST_BODY = 64 * 1024
+"""No control of a session takes more."""
 _NOT_OURS = {b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer", b"proxy-connection",
              b"x-forwarded-for", b"x-forwarded-proto", b"forwarded", b"expect"}  # fmt: skip
 
@@ -66,10 +68,14 @@ class Forward:
         gone: asyncio.Task[None] | None = None
         try:
             writer.write(_head(scope, path))
-            more = scope["method"] not in ("GET", "HEAD")
+            more, taken = scope["method"] not in ("GET", "HEAD"), 0
             while more:
                 message = await receive()
+                taken += len(message.get("body", b""))
                 if message["type"] == "http.disconnect":
+                    return
+                if taken > MOST_BODY:
+                    await _answer(send, 413, [], b"")
                     return
                 writer.write(message.get("body", b""))
                 more = message.get("more_body", False)

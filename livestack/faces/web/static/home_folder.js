@@ -1,4 +1,5 @@
 /* Choosing the folder: roots, recent ones, a way down and up; and what lies in the one that was chosen. */
+import { settings, valueOf } from "./home_settings.js";
 import { $, count, duration, el, fill, get, say, when } from "./home_kit.js";
 
 export const folder = { chosen: null, found: null, recent: [], onchoose: () => {}, onresume: () => {} };
@@ -54,13 +55,22 @@ const choose = async (path) => {
   show(found);
 };
 
-const show = (found) => {
-  if (found.error) { $("found-lead").textContent = found.error; return; }
+const lead = () => {
+  const found = folder.found;
+  if (!found || found.error) return;
   const estimate = found.read < found.frames ? " (told by " + found.read + " of them)" : "";
+  const here = (found.more ? "more than " : "") + count(found.frames, "frame") + estimate;
   $("found-lead").textContent = found.is_session
     ? "This is the folder of a session: its results look like frames. Choose the folder that the camera writes into."
-    : found.frames ? (found.more ? "more than " : "") + count(found.frames, "frame") + estimate + " would be stacked or judged, then what comes."
-      : "No frames yet: the session waits for the first one.";
+    : !found.frames ? "No frames yet: the session waits for the first one."
+      : valueOf("ingest", "existing") === false ? here + " are there and stay out; what comes from now on is stacked."
+        : here + " would be stacked or judged, then what comes.";
+};
+settings.onchange = lead;
+
+const show = (found) => {
+  if (found.error) { $("found-lead").textContent = found.error; return; }
+  lead();
   $("begin").disabled = found.is_session;
   $("found-table").hidden = !found.lights.length;
   fill($("found-rows"), ...found.lights.map((row) => el("tr", {}, ...[

@@ -1,7 +1,7 @@
 /* Presets and settings: made from what the program itself says of them; only what was changed is sent. */
 import { $, el, fill } from "./home_kit.js";
 
-export const settings = { preset: "any" };
+export const settings = { preset: "any", onchange: () => {} };
 
 let sections = [], presets = [];
 const changed = new Map();
@@ -48,6 +48,13 @@ const draw = () => {
 const tell = () => {
   $("changed-word").textContent = changed.size ? changed.size + (changed.size === 1 ? " is changed." : " are changed.") : "";
   $("reset").hidden = !changed.size;
+  settings.onchange();
+};
+
+/* What a setting will be: changed by hand, else by the preset, else its default. */
+export const valueOf = (section, name) => {
+  const found = sections.find((one) => one.name === section), field = found && found.fields.find((one) => one.name === name);
+  return changed.has(section + "." + name) ? changed.get(section + "." + name) : field ? inForce(found, field) : null;
 };
 
 const sayValue = (value) => value === null || value === "" ? "empty" : Array.isArray(value) ? value.join(", ") : value === true ? "on" : value === false ? "off" : String(value);

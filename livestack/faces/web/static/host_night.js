@@ -117,6 +117,7 @@
     ["fwhm_px", "Star size (FWHM), px"], ["sky_adu", "Sky, ADU"], ["transparency", "Transparency"], ["stars", "Stars"],
     ["dx_px", "Drift, px", "dy_px"],
   ];
+  const MOST_POINTS = 500;
   const drawCharts = () => {
     if (rows.length < 3) return;
     const list = $("host-chart-list");
@@ -133,17 +134,19 @@
         return figure;
       }));
     }
-    const all = list.querySelectorAll("svg"), timed = rows.every((row) => value(row, "time") !== null);
-    const x = rows.map((row, k) => (timed ? value(row, "time") : k + 1));
+    // A long night is thinned: what was left out stays, and every so many of the rest.
+    const every = Math.ceil(rows.length / MOST_POINTS), shown = rows.filter((row, k) => k % every === 0 || !value(row, "stacked") || k === rows.length - 1);
+    const all = list.querySelectorAll("svg"), timed = shown.every((row) => value(row, "time") !== null);
+    const x = shown.map((row, k) => (timed ? value(row, "time") : k + 1));
     const first = Math.min(...x), span = Math.max(...x) - first || 1;
     const place = (v) => 46 + 266 * (v - first) / span;
-    CHARTS.forEach(([name, title, second], k) => trend(all[k], title, x, place, timed, [name, second].filter(Boolean)));
+    CHARTS.forEach(([name, title, second], k) => trend(all[k], shown, title, x, place, timed, [name, second].filter(Boolean)));
     reasons(all[CHARTS.length]);
   };
 
-  const trend = (svg, title, x, place, timed, names) => {
+  const trend = (svg, shown, title, x, place, timed, names) => {
     const put = window.livestackDraw(svg), top = 8, bottom = 84;
-    const points = names.map((name) => rows.map((row, k) => [x[k], value(row, name), value(row, "stacked")]).filter((p) => p[1] !== null));
+    const points = names.map((name) => shown.map((row, k) => [x[k], value(row, name), value(row, "stacked")]).filter((p) => p[1] !== null));
     const all = points.flat().map((p) => p[1]);
     if (!all.length) { put("text", { x: 160, y: 50, "text-anchor": "middle" }, "not measured"); svg.setAttribute("aria-label", title + ": not measured"); return; }
     const low = Math.min(...all), high = Math.max(...all), room = (high - low) * 0.08 || Math.abs(high) * 0.05 || 1;

@@ -190,7 +190,7 @@
   let source = null, heard = 0, retry = null, poll = null;
   const lost = (words) => { say("link", words); $("link").hidden = false; };
   const found = () => { heard = Date.now(); if (!$("link").hidden) $("link").hidden = true; };
-  const take = (text) => { found(); show(JSON.parse(text)); };
+  const take = (text) => { found(); return ready.then(() => show(JSON.parse(text))); };
 
   const listen = () => {
     window.clearTimeout(retry);
@@ -209,8 +209,7 @@
     .then((answer) => { if (!answer.ok) throw new Error(answer.status); return answer.text(); }).then(take);
   const quiet = () => { window.clearTimeout(retry); if (source) source.close(); source = null; };
 
-  ready.then(() => {
-  say("more", $("host") ? "Host" : T("About"));
+  ready.then(() => say("more", $("host") ? "Host" : T("About")));
   if (isStatic) {
     const look = () => ask().catch(() => lost(T("Reconnecting…")));
     look();
@@ -223,7 +222,6 @@
     window.addEventListener("pagehide", quiet);
     window.addEventListener("pageshow", (e) => { if (e.persisted) listen(); });
   }
-  });
 
   // --- buttons ---
 
