@@ -20,7 +20,7 @@ from livestack.kernels import match as kernel
 from livestack.registration import transform as tf
 from livestack.registration.asterisms import ASTERISM_STARS, asterisms
 from livestack.registration.distortion import Distortion
-from livestack.registration.few import PAIR_STARS, Witness, by_few, by_solid_stars, by_stars_of_one_width
+from livestack.registration.few import PAIR_STARS, Witness, by_few, by_solid_stars, by_stars_of_one_width, hold_scale
 from livestack.registration.lens import bend, straightened
 from livestack.registration.reference import StarReference
 from livestack.registration.transform import Registration, Unregistered
@@ -134,7 +134,7 @@ def _by_prediction(
     found = verify(reference, stars, predicted, settings, PREDICT_RADIUS_PX, 2)
     if found is None or found.hits < 4 or found.log_chance > LOG_CHANCE or found.hits < 0.3 * found.expected:
         return None
-    return found.named("predicted")
+    return hold_scale(reference, stars, found, predicted).named("predicted")
 
 
 def _by_shift(

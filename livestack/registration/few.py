@@ -29,8 +29,10 @@ TWO_STARS_OVERLAP = 0.4
 ONE_STAR_FLUX = math.log(3.0)
 """A single star fainter than this factor is behind a cloud, or another star."""
 HINT_TURN_RAD = math.radians(2.0)
-SAME_SCALE = 1e-3
-"""How far, in ln, the scale of a telescope wanders through a night: focus, temperature, refraction near the horizon."""
+SAME_SCALE, TOLD_WELL, OTHER_SCALE = 1.5e-4, 0.95, 4.0
+"""How far, in ln, the scale of a telescope wanders from one frame to the next: focus, temperature; refraction near the
+horizon changes it by a thousandth in an hour. Where the stars tell it so much better, or clearly tell another
+(by so many sigma: focus was moved), it is theirs alone."""
 WIDE_REACH, NEAR_REACH = 0.25, 0.08
 """Farthest believed move of a field with one star or two, as a share of it: with the pixels' word and without."""
 LEAST_ALIKE = 3
@@ -163,7 +165,7 @@ def _by_pairs(
                 if _two_stars_hold(reference, stars, found, tried, max_turn) and _believed(
                     reference, found.matrix, hint, witness
                 ):
-                    return _scale_held(reference, stars, found, near).named("two stars")
+                    return hold_scale(reference, stars, found, near).named("two stars")
                 continue
             if not _fluxes_agree(reference, stars, found):
                 continue
@@ -171,11 +173,11 @@ def _by_pairs(
                 max(found.in_overlap, found.hits), found.hits, max(2 * found.spread_px, 0.15), 2, FLUX_SHARE
             )
             if chance + math.log(max(1, tried)) < LOG_CHANCE_FEW:
-                return _scale_held(reference, stars, found, near).named("pairs")
+                return hold_scale(reference, stars, found, near).named("pairs")
     return None
 
 
-def _scale_held(reference: StarReference, stars: StarCatalog, found: Candidate, near: np.ndarray | None) -> Candidate:
+def hold_scale(reference: StarReference, stars: StarCatalog, found: Candidate, near: np.ndarray | None) -> Candidate:
     """The candidate with the scale that its stars and the frame before (`near`) tell together.
 
     A few soft stars close to each other say little of the scale, and the corners of the frame would be off by pixels.
@@ -187,8 +189,11 @@ def _scale_held(reference: StarReference, stars: StarCatalog, found: Candidate, 
     noise2 = centroid_noise2(stars.snr[found.frame_index], reference.stars.snr[found.reference_index])
     arms2 = float(np.sum((target - target.mean(axis=0)) ** 2))
     scatter2 = max(found.spread_px**2, float(np.mean(noise2)))
-    trust = SAME_SCALE**2 / (SAME_SCALE**2 + scatter2 / max(arms2, 1e-9))
+    told2 = scatter2 / max(arms2, 1e-9)
+    trust = SAME_SCALE**2 / (SAME_SCALE**2 + told2)
     off = 0.5 * math.log(abs(float(np.linalg.det(found.matrix[:2, :2]) / np.linalg.det(near[:2, :2]))))
+    if trust > TOLD_WELL or abs(off) > OTHER_SCALE * math.sqrt(SAME_SCALE**2 + told2):
+        return found
     matrix, middle = found.matrix.copy(), source.mean(axis=0)
     matrix[:2, :2] *= math.exp((trust - 1.0) * off)
     matrix[:2, 2] += tf.apply(found.matrix, middle[None])[0] - tf.apply(matrix, middle[None])[0]

@@ -175,6 +175,21 @@ def test_a_few_soft_stars_keep_the_scale_of_the_frame_before() -> None:
     assert np.sqrt(np.mean((np.array(scales) - 1) ** 2)) < 1.5e-3, "by the stars alone it is 2.5e-3"
 
 
+def test_soft_stars_that_are_predicted_keep_it_too() -> None:
+    truth, scales = move(1.0, 0.002, 12, -5), []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        xy = 500.0 + rng.normal(0, 90, (14, 2))
+        flux = rng.uniform(4000, 9000, 14)
+        known = StarReference(catalog(xy, flux, rng, 0.6), WIDTH, HEIGHT)
+        stars = catalog(tf.apply(np.linalg.inv(truth), xy), flux, rng, 0.6)
+        found = register_stars(known, stars, [move(1.0, 0.002, 11, -5)], SETTINGS)
+        assert isinstance(found, Registration)
+        assert found.method == "predicted"
+        scales.append(tf.decompose(found.matrix, WIDTH, HEIGHT).scale)
+    assert np.sqrt(np.mean((np.array(scales) - 1) ** 2)) < 3e-4, "by the stars alone it is 2e-3"
+
+
 def test_a_few_sharp_stars_tell_another_scale() -> None:
     truth = move(1.006, 0.002, 12, -5)
     known, stars = three(np.random.default_rng(3), truth, 0.03, apart=500)
