@@ -292,6 +292,8 @@ def _measure(
         return None
     level = float(np.mean(capped[first:last]))
     first = _refine_end(capped, valid, first, last, level, True)
+    if last - first < CHUNKS:
+        return None
     last = _refine_end(capped, valid, first, last, level, False)
     if last - first < CHUNKS:
         return None

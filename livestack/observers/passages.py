@@ -30,6 +30,7 @@ from livestack.movers.streaks import Streak, find_streaks
 from livestack.movers.tracking import find_tracks
 from livestack.registration import transform as tf
 from livestack.registration.distortion import to_reference
+from livestack.stacking.canvas import Canvas
 
 MOST_HELD = 12
 """Frames that wait at most, however long the warm-up is."""
@@ -37,6 +38,11 @@ DEFECT_REACH = 2
 """Reduced pixels around a bad one that the filter for points smears its light over."""
 LONG_PX, AUTO_PX, PX_A_MINUTE = 3_000_000, 30_000_000, 100_000_000
 """Reduced pixels of all frames that take seconds to search; that are searched without being asked to; in a minute."""
+LEAST_ELONGATION = 8.0
+"""A streak within a frame is longer than so many times what it is wider than stars: else it is a comet's, a halo's."""
+SHORT_FWHM, LINGERS_PX, LINGERS_FRAMES = 30.0, 25.0, 20
+"""Shorter streaks whose middles are nearer than so much are of one thing that stays; for so many frames it is
+remembered where."""
 ALERTS = {"meteor": "A meteor", "newcomer": "A star that was not there before"}
 
 Tell = Callable[[str, Passage], None]
@@ -96,6 +102,12 @@ class _Watch:
     """Of a frame, px."""
     is_full: bool = False
     """It was told that no more residuals are kept."""
+    waiting: list[Passage] = field(default_factory=list)
+    """Streaks of the last frame that lie within it: told when the next one shows none there."""
+    followed: tuple[float, float, float, float] | None = None
+    """Left, top, right, bottom of all places on the reference that the light of what is followed has reached."""
+    lingering: list[tuple[float, float, int]] = field(default_factory=list)
+    """Where light stayed from frame to frame (x, y of the reference), and how many frames ago."""
 
 
 class Passages:
@@ -111,7 +123,7 @@ class Passages:
     """
 
     name: ClassVar[str] = "passages"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __init__(
         self, settings: PassageSettings, bands: Bands, tell: Tell, alert: Callable[[str], None],
@@ -133,6 +145,8 @@ class Passages:
             self._lay(event)
         elif isinstance(event, FrameDone):
             self._take(event.outcome)
+            if event.view is not None and event.view.moving is not None:
+                self._note_followed(event.view.group, event.view.moving.canvas)
 
     def state(self) -> Mapping[str, Any]:
         """All that was found, and what later frames are compared with."""
@@ -142,6 +156,9 @@ class Passages:
                 [one.state() for one in watch.held],
                 [one.state() for one in watch.found],
                 [one.state() for one in watch.seen],
+                [one.state() for one in watch.waiting],
+                list(watch.lingering),
+                watch.followed,
             )
             for name, watch in self._groups.items()
         }
@@ -150,7 +167,7 @@ class Passages:
         """Go on from what `state` returned."""
         if not self._settings.enabled:
             return
-        for name, (saved, held, found, seen) in state.items():
+        for name, (saved, held, found, seen, waiting, lingering, followed) in state.items():
             night = ReducedNight.restored(saved)
             shape = night.mean.shape
             maps = MapStore.restored(self._file(name), shape, len(seen))
@@ -162,6 +179,9 @@ class Passages:
                 [_Seen(*one) for one in seen],
                 [_Laid(*one) for one in held],
                 [Passage(**one) for one in found],
+                waiting=[Passage(**one) for one in waiting],
+                lingering=[tuple(one) for one in lingering],
+                followed=None if followed is None else tuple(followed),
             )
 
     def passages(self, group: str) -> tuple[Passage, ...]:
@@ -175,6 +195,7 @@ class Passages:
         if watch is None:
             return ()
         self._start(group, watch, LEAST_FRAMES)
+        self._tell_waiting(group, watch)
         self._find_movers(group, watch)
         return tuple(join_satellites(watch.found, [one.file for one in watch.seen]))
 
@@ -260,8 +281,16 @@ class Passages:
         night = watch.night
         gain = night.gain if learn else 0.0
         residual = night.add(laid.reduced, laid.factor, self._bands, learn)
-        for streak in find_streaks(residual, night.grid, night.fwhm_px, laid.footprint):
-            self._found(group, watch, _as_passage(streak, laid))
+        streaks = find_streaks(residual, night.grid, night.fwhm_px, laid.footprint)
+        within = [one for one in streaks if not (one.cut0 or one.cut1)]
+        fat = [one for one in within if one.length_px < LEAST_ELONGATION * (one.width_px - night.fwhm_px)]
+        short = [one for one in within if one not in fat and one.length_px < SHORT_FWHM * night.fwhm_px]
+        self._wait_with(
+            group, watch, [_as_passage(one, laid) for one in short], [_as_passage(one, laid) for one in fat]
+        )
+        for streak in streaks:
+            if streak not in short and streak not in fat:
+                self._found(group, watch, _as_passage(streak, laid))
             ends = night.grid.from_reference(np.array([[streak.x0, streak.y0], [streak.x1, streak.y1]]))
             reach = (1.5 * streak.width_px + 3.0) / night.grid.bin
             night.keep_trail(residual, ends, reach)
@@ -271,6 +300,37 @@ class Passages:
         elif not watch.is_full:
             watch.is_full = True
             self._say(f"{group}: what moves is looked for in its first {len(watch.seen)} frames; no more can be kept.")
+
+    def _note_followed(self, group: str, canvas: Canvas) -> None:
+        watch = self._groups.get(group)
+        if watch is not None:
+            box = (canvas.left, canvas.top, canvas.left + canvas.width, canvas.top + canvas.height)
+            known = watch.followed or box
+            watch.followed = (*map(min, known[:2], box[:2]), *map(max, known[2:], box[2:]))  # type: ignore[assignment]
+
+    def _wait_with(self, group: str, watch: _Watch, streaks: list[Passage], fat: list[Passage]) -> None:
+        """Tell the streaks of the frame before, but for those that are still there, or where there is broad light now:
+        that is a comet's beside the mean, which holds it where it was."""
+        stays = [(x, y, age + 1) for x, y, age in watch.lingering if age < LINGERS_FRAMES]
+        before, watch.waiting = watch.waiting, []
+        stays += [(*_middle(one), 0) for one in fat]
+        for one in streaks:
+            if any(math.dist(_middle(one), _middle(other)) < LINGERS_PX for other in before) or any(
+                math.dist(_middle(one), place[:2]) < LINGERS_PX for place in stays
+            ):
+                stays.append((*_middle(one), 0))
+            else:
+                watch.waiting.append(one)
+        watch.lingering = stays
+        for other in before:
+            if all(math.dist(_middle(other), place[:2]) >= LINGERS_PX for place in stays):
+                self._found(group, watch, other)
+
+    def _tell_waiting(self, group: str, watch: _Watch) -> None:
+        """No other frame comes."""
+        waiting, watch.waiting = watch.waiting, []
+        for one in waiting:
+            self._found(group, watch, one)
 
     def _find_movers(self, group: str, watch: _Watch) -> None:
         """What moves through all frames so far; those that were told before are told anew as they are now."""
@@ -338,7 +398,7 @@ class Passages:
         watch.found = [one for one in watch.found if one.kind != "newcomer"]
         for star in find_newcomers(night, watch.maps.maps(), gains):
             x, y = night.grid.to_reference(np.array([[star.x, star.y]]))[0].tolist()
-            if any(one.distance_px(x, y) < 2 * night.fwhm_px for one in moving):
+            if any(one.distance_px(x, y) < 2 * night.fwhm_px for one in moving) or _is_within(watch.followed, x, y):
                 continue
             first, last = seen[star.first], seen[-1]
             came = Passage(
@@ -351,6 +411,19 @@ class Passages:
         self._tell(group, passage)
         if passage.kind in ALERTS:
             self._alert(f"{ALERTS[passage.kind]} ({group}): {passage.sentence}.")
+
+
+def _is_within(box: tuple[float, float, float, float] | None, x: float, y: float) -> bool:
+    """Whether a place lies in a box, or nearer to it than half of its size: it was elsewhere before it was followed."""
+    if box is None:
+        return False
+    x0, y0, x1, y1 = box
+    return abs(2 * x - x0 - x1) < 2 * (x1 - x0) and abs(2 * y - y0 - y1) < 2 * (y1 - y0)
+
+
+def _middle(one: Passage) -> tuple[float, float]:
+    """Of a streak, px of the reference."""
+    return (one.x0 + one.x1) / 2, (one.y0 + one.y1) / 2
 
 
 def _as_passage(streak: Streak, laid: _Laid) -> Passage:

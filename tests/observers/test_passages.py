@@ -126,3 +126,15 @@ def test_hot_pixels_that_are_known_later_do_not_move_through_the_first_frames(mo
     assert [one for one in run(night)[0] if one.kind == "mover"] == []
     monkeypatch.setattr(Passages, "_forget_defects", staticmethod(lambda watch, maps: None))
     assert [one for one in run(night)[0] if one.kind == "mover"] != []
+
+
+def test_a_comet_s_light_beside_the_mean_is_no_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays from frame to frame, and is wide: both are told from a meteor by that."""
+    night = named_scenario("comet", frames=13, width=560, height=440)
+    told, alerts, _ = run(night)
+    assert {one.kind for one in told} <= {"mover"}
+    assert not [said for said in alerts if "meteor" in said]
+    monkeypatch.setattr(passages, "LEAST_ELONGATION", 0.0)
+    assert {one.kind for one in run(night)[0]} <= {"mover"}, "that it stays tells enough"
+    monkeypatch.setattr(passages, "LINGERS_PX", -1.0)
+    assert [one for one in run(night)[0] if one.kind != "mover"], "without either, streaks are told"
