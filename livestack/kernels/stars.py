@@ -349,7 +349,7 @@ def measure_stars(
             continue
         table[k, X] = cx - radius + ix + shift
         table[k, Y] = cy - radius + iy + shift
-        table[k, FLUX] = _aperture_sum(cut, cx, cy) * (4.0 if box else 1.0)
+        table[k, FLUX] = _aperture_sum(cut, cx, cy)
         table[k, PEAK] = raw_peak
         table[k, SKY] = sky
         # matched-filter signal to noise: sum(w v) / (noise sqrt(sum w^2)); sum w^2 = pi sigma^2 for this window

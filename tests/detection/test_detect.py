@@ -297,3 +297,20 @@ def test_rounding_says_nothing_of_a_noisy_sky_and_nothing_of_fractions() -> None
     assert whole.rounding[0] == pytest.approx(12**-0.5, rel=1e-3)
     assert whole.noise[0] == pytest.approx(5.0, rel=0.15)  # to a whole number, by median and MAD
     assert measure_sky(np.full((320, 480), 7.0, np.float32), None, BANDS).noise[0] == 0
+
+
+def test_a_mosaic_has_the_fluxes_of_its_colours(bands: Bands) -> None:
+    """A stack in colour may be the reference of a night of mosaics: the same sky has the same fluxes in both."""
+    draw = np.random.default_rng(2)
+    y, x = np.mgrid[:240, :320]
+    sky = np.full(y.shape, 300.0)
+    for px, py in draw.uniform(30, 210, (12, 2)):
+        sky += 4000 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / 6.0)
+    mosaic = (sky + draw.normal(0, 5, sky.shape)).astype(np.float32)
+    planes = (sky + draw.normal(0, 5, (3, *sky.shape))).astype(np.float32)
+    flux = []
+    for data, bayer in ((mosaic, "RGGB"), (planes, None)):
+        stars = find_stars(data, bayer, measure_sky(data, bayer, bands), None, DetectionSettings(), bands)
+        assert len(stars) >= 8
+        flux.append(np.sort(stars.flux)[-8:])
+    np.testing.assert_allclose(flux[0], flux[1], rtol=0.03)
