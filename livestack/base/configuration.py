@@ -29,6 +29,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "rejection": ("stack", "rejection"),
     "mode": ("stack", "mode"),
     "window_minutes": ("stack", "window_minutes"),
+    "scale": ("stack", "scale"),
+    "pixfrac": ("stack", "pixfrac"),
     "canvas": ("stack", "canvas"),
     "quality": ("quality", "enabled"),
     "photometry": ("photometry", "enabled"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from livestack.base.settings import Settings
 from livestack.engine.accumulation import Accumulation, Keep
-from livestack.engine.developer import Developer
+from livestack.engine.developer import Developer, Pixels
 from livestack.engine.events import Events, ReferenceChanged
 from livestack.engine.following import Following
 from livestack.engine.grid import Family, GridPlace
@@ -94,6 +94,10 @@ class Group:
         own = self.reference.stars.stars.fwhm_px if self.reference is not None else None
         return stacked_fwhm_px(self.ledger.members) or own or 3.0
 
+    def pixels(self, developer: Developer) -> Pixels:
+        """What of a frame goes into the stack."""
+        return developer.pixels(self.accumulation.drop is not None, self.defects.known, self.bands)
+
     def luminance(self, developer: Developer) -> np.ndarray:
         """(H, W) float32, the mean of a frame's planes."""
         return np.asarray(np.mean(developer.whole(self.defects.known, self.bands), axis=0, dtype=np.float32))
@@ -138,20 +142,26 @@ class Group:
         )  # fmt: skip
         sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in detected.sky.level]
         others = [peer.stack for peer in self.family.on_grid_of(self.name) if peer is not self]
-        canvas = next((stack.canvas for stack in others if stack is not None), None)
+        canvas = next((stack.canvas.scaled(1.0) for stack in others if stack is not None), None)
         self.accumulation.stack = Stack(
             detected.frame.channels, *self.reference.shape, origin=np.array(sky), canvas=canvas
         )
         self.events.publish(ReferenceChanged(self.name, self.reference, why))
 
-    def limits_for(self, member: Member, width_px: float | None = None) -> Limits:
-        """What this frame's samples are tested with, against stars of that FWHM (default: the stack's)."""
+    def limits_for(self, member: Member, width_px: float | None = None, interpolated: bool = False) -> Limits:
+        """What this frame's samples are tested with, against stars of that FWHM (default: the stack's).
+
+        Parameters
+        ----------
+        interpolated : its samples are interpolated, though the stack is drizzled.
+        """
         assert self.stack is not None
         usual = self.judge.usual("rms_px") or 0.0
         width = width_px or stacked_fwhm_px(self.ledger.members)
         members = self.ledger.members
+        own = self.accumulation.drop is not None and not interpolated
         return limits_for(
-            member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width, members
+            member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width, members, own
         )
 
     # Going on after an interruption
@@ -166,6 +176,9 @@ class Group:
         if self.stack is not None:
             arrays = {} if self.warmup.active else self.stack.arrays()
             state["stack"] = (self.stack.shape[0], self.stack.canvas, self.stack.origin, self.stack.n_frames, arrays)
+        state["drop"], filler = self.accumulation.drop, self.accumulation.filler
+        if filler is not None:
+            state["filler"] = (filler.canvas, filler.origin, filler.n_frames, filler.arrays())
         return state
 
     def restore(self, state: Mapping[str, Any], fetch: Callable[[Member], Detected]) -> None:
@@ -186,11 +199,14 @@ class Group:
         channels, canvas, origin, n_frames, arrays = state["stack"]
         if not self.warmup.active:
             self.accumulation.stack = Stack.restore(arrays, origin, n_frames, canvas)
+            self.accumulation.drop = state["drop"]
+            if "filler" in state:
+                canvas, origin, n_frames, arrays = state["filler"]
+                self.accumulation.filler = Stack.restore(arrays, origin, n_frames, canvas)
             return
         self.accumulation.stack = stack = Stack(channels, canvas.field[0], canvas.field[1], origin, canvas)
         for member, measures in state["warmup"]["held"]:
             detected = fetch(member)
-            developer = Developer(detected, self.settings.calibration.debayer, keep_raw=True)
-            planes = developer.whole(None, self.bands)
-            self.accumulation.put(stack, planes, member, None)
+            developer = Developer(detected, self.settings.calibration.interpolation, keep_raw=True)
+            self.accumulation.put(stack, Pixels(developer.whole(None, self.bands)), member, None)
             self.warmup.held.append(Held(member, developer, measures, without_pixels(detected)))

@@ -16,6 +16,7 @@ from livestack.engine.targets import Targets
 from livestack.picture.composite import Composite, Part, plan_composite
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas
+from livestack.stacking.drizzle import Drop
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,9 @@ class Result:
     weight, coverage, rejected_low, rejected_high : same shape: sum of weights, accepted and rejected samples.
     members : the stacked frames; reference : what they were registered to.
     canvas : where the pixels lie on the grid; grid_frame : the frame that set it, of another filter perhaps.
+    drop : how the frames were drizzled; None where they were interpolated.
+    filling : (C, H, W) float32, the mean with its holes filled from the debayered frames of the warm-up, for pictures
+        only; None where nothing is to be filled.
     """
 
     group: str
@@ -43,6 +47,8 @@ class Result:
     n_refused: int
     canvas: Canvas
     grid_frame: str
+    drop: Drop | None = None
+    filling: np.ndarray | None = None
 
     @property
     def rejected(self) -> np.ndarray:
@@ -89,7 +95,7 @@ def as_result(
         variance[:] = np.nan
     return Result(
         group.name, flat(image, True), flat(variance, True), flat(stack.weight), flat(stack.count), flat(stack.low),
-        flat(stack.high), tuple(members), group.reference, n_refused, stack.canvas, grid.name,
+        flat(stack.high), tuple(members), group.reference, n_refused, stack.canvas, grid.name, group.accumulation.drop,
     )  # fmt: skip
 
 

@@ -23,6 +23,9 @@ from livestack.engine.reference import carry_over, find_better, refine_positions
 from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.drizzle import Drop, for_scatter, start_from
+from livestack.stacking.rejected_samples import Added
 from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
 if TYPE_CHECKING:
@@ -75,21 +78,58 @@ def finish_warmup(group: Group) -> None:
         warmup.held = weigh_anew(warmup.held, own)
     group.reference = refine_positions(group.reference, warmup.held)
     held = [(one.member, one.developer) for one in warmup.held]
-    rejects = group.settings.stack.rejects
-    samples = warm_samples(group, held)
-    if rejects:
-        fitted = fit_noise(group.stack, samples, group.bands)
+    if group.settings.stack.rejects:
+        fitted = fit_noise(group.stack, warm_samples(group, held), group.bands)
         if fitted is not None:
             # the frames' floors were what interpolation leaves of their noise, as long as it was not measured
             accumulation.noise = replace(fitted, floor=fitted.floor * INTERPOLATION_GAIN)
-            samples = warm_samples(group, held)
-    added = start_robustly(group.stack, samples, rejects, group.bands)
+    added = start_robustly(group.stack, warm_samples(group, held), group.settings.stack.rejects, group.bands)
+    drop = drop_of(group, held[0][1])
+    if drop is not None:
+        debayered = accumulation.drizzle_from(drop)
+        added = _drizzle(group, debayered, group.stack, held)
+        accumulation.drop_filler()
     group.ledger.members = [
         replace(one.member, rejected=accumulation.keep(its.rejected), rejected_fraction=its.rejected_fraction)
         for one, its in zip(warmup.held, added, strict=True)
     ]
     warmup.held.clear()
     warmup.active = False
+
+
+def begin_stack(group: Group, held: Sequence[tuple[Member, Developer]]) -> Stack:
+    """A stack of some frames on a group's grid by themselves, robustly combined; drizzled if the group's is."""
+    assert group.stack is not None
+    rejects, debayered = group.settings.stack.rejects, group.stack.empty(1.0)
+    start_robustly(debayered, warm_samples(group, held), rejects, group.bands)
+    if group.accumulation.drop is None:
+        return debayered
+    stack = group.stack.empty()
+    _drizzle(group, debayered, stack, held)
+    return stack
+
+
+def drop_of(group: Group, developer: Developer) -> Drop | None:
+    """How the frames of a group are to be drizzled; None where they are to be interpolated."""
+    settings = group.settings
+    if not settings.drizzles or group.following.active:
+        return None
+    return Drop(settings.stack.pixfrac, developer.bayer)
+
+
+def _drizzle(group: Group, debayered: Stack, stack: Stack, held: Sequence[tuple[Member, Developer]]) -> list[Added]:
+    """Each frame's own pixels tested against the robust mean of the debayered ones, and dropped on a stack."""
+    accumulation, rejects = group.accumulation, group.settings.stack.rejects
+    assert accumulation.drop is not None
+    noise, width = accumulation.noise, stacked_fwhm_px([member for member, _ in held])
+    added = []
+    for member, developer in held:
+        pixels = group.pixels(developer)
+        limits = group.limits_for(member, width) if rejects else None
+        if limits is not None and noise is not None:
+            limits = for_scatter(limits, noise.floor)
+        added.append(start_from(debayered, stack, accumulation.shot(member, pixels), limits, group.bands))
+    return added
 
 
 def warm_samples(
@@ -117,8 +157,8 @@ def warm_samples(
             lies.matrix,
             lies.normalisation,
             member.weight,
-            group.limits_for(member, stacked),
-            group.limits_for(member, middle),
+            group.limits_for(member, stacked, interpolated=True),
+            group.limits_for(member, middle, interpolated=True),
             lies.distortion,
         )
 

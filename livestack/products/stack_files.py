@@ -86,6 +86,12 @@ def build_header(
     header["NREFUSED"] = (int(numbers["NREFUSED"]), "frames refused")
     header["EXPTIME"] = (float(numbers["EXPTIME"]), "[s] exposure of one frame")
     header["EXPTOTAL"] = (float(numbers["EXPTOTAL"]), "[s] exposure of all stacked frames")
+    if result.drop is not None:
+        header["DEBAYER"] = ("drizzle", "each pixel was dropped in its own colour")
+        header["SCALE"] = (result.canvas.scale, "pixels along each pixel of the camera")
+        header["PIXFRAC"] = (result.drop.pixfrac, "side of a drop over that of a pixel")
+    elif result.reference.info.bayer is not None:
+        header["DEBAYER"] = (settings.calibration.interpolation, "how the mosaic became a picture")
     terraces = result.reference.terraces
     if terraces is not None and terraces.any():
         header[STEP_CARD] = (2 * float(terraces.max()), "[adu] step of the sky, wider than its noise")

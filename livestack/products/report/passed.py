@@ -92,7 +92,7 @@ def _cut(night: Night, group: Group, one: Passage) -> np.ndarray | None:
         return None
     how = night.settings.calibration
     try:
-        planes = read_planes(night.source(frame), frame.index, how.debayer, how.bayer)
+        planes = read_planes(night.source(frame), frame.index, how.interpolation, how.bayer)
     except (FrameError, OSError, ValueError):
         return None
     to_frame = np.linalg.inv(np.array(frame.transform, dtype=float))

@@ -1,0 +1,337 @@
+"""Live drizzle: the camera's own pixels are tested against the stack and dropped on its grid, each in its own colour.
+
+No colour is interpolated before it is stacked, and no pixel of a frame: what is refused, is refused where it was
+measured. The accumulators are those of `accumulators.Stack`: weight sums the pieces of drops times their frame's
+weight, count the drops that touched a pixel, mean and M2 are those of the drops. How it is done is said in
+`kernels.drizzle`; when it is chosen is the engine's business.
+
+Which samples of a frame were refused is kept as flat indices of the *frame's* pixels: (H, W) of a mosaic, else (C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from livestack.calibration.debayer import red_position
+from livestack.kernels import drizzle as kernel
+from livestack.kernels.bands import Bands
+from livestack.kernels.sample_rows import HIGH
+from livestack.registration.distortion import Distortion, to_frame, to_reference
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.canvas import EDGE_POINTS, Canvas
+from livestack.stacking.laying import surfaces_above
+from livestack.stacking.noise_model import Limits
+from livestack.stacking.normalisation import Normalisation
+from livestack.stacking.rejected_samples import Added, RejectedSamples, codes_of, entries_of
+
+TILE_ROWS, TILE_COLUMNS = 64, 1024
+Planes = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What becomes of a camera pixel.
+
+    Attributes
+    ----------
+    pixfrac : side of the drop over that of the pixel, above 0, at most 1.
+    bayer : colours of the mosaic's cell, e.g. "RGGB"; None where all channels see all pixels.
+    """
+
+    pixfrac: float = 1.0
+    bayer: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A frame to be drizzled.
+
+    Attributes
+    ----------
+    samples : (h, w) mosaic or mono, or (C, h, w), float32, ADU, calibrated, NaN = bad.
+    matrix, normalisation, weight, distortion : as in `Stack.add`.
+    defects : flat indices of pixels that are not to be trusted; they count as refused.
+    """
+
+    samples: np.ndarray
+    drop: Drop
+    matrix: np.ndarray
+    normalisation: Normalisation
+    weight: float
+    distortion: Distortion | None = None
+    defects: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """How a frame lies on a stack's canvas, in the form that the kernels want.
+
+    Attributes
+    ----------
+    nodes, half : see `kernels.drizzle`.
+    """
+
+    source: np.ndarray
+    colours: np.ndarray
+    nodes: np.ndarray
+    factor: np.ndarray
+    half: float
+    tiles: list[tuple[np.ndarray, np.ndarray]]
+
+    def layers(self, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray, slice, slice]]:
+        """(plane, nodes, its channels, its rows among all planes' rows) one after the other."""
+        height = self.source.shape[-2]
+        if self.source.ndim == 2:
+            yield self.source, self.nodes, slice(0, channels), slice(0, height)
+            return
+        for c in range(channels):
+            nodes = np.ascontiguousarray(self.nodes[..., [0, 1, 2 + c]])
+            yield self.source[c], nodes, slice(c, c + 1), slice(c * height, (c + 1) * height)
+
+
+def lay(shot: Shot, canvas: Canvas, origin: np.ndarray) -> Laid:
+    """A frame's pixels on a canvas whose values are relative to `origin` (C,)."""
+    samples, drop, matrix, distortion = shot.samples, shot.drop, shot.matrix, shot.distortion
+    if samples.ndim == 3 and len(samples) == 1:
+        samples = samples[0]
+    height, width = samples.shape[-2:]
+    channels = len(origin)
+    colours = np.zeros((2, 2), dtype=np.int64)
+    if drop.bayer is not None:
+        red_y, red_x = red_position(drop.bayer)
+        colours[:] = 1
+        colours[red_y, red_x], colours[1 - red_y, 1 - red_x] = 0, 2
+    if (channels == 1) != (samples.ndim == 2 and drop.bayer is None):
+        raise ValueError(f"samples: found {samples.shape} of {drop.bayer or 'no mosaic'} for {channels} channel(s).")
+    step = kernel.NODE
+    x = np.arange((width - 1) // step + 2) * step
+    y = np.arange((height - 1) // step + 2) * step
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(float)
+    there = to_reference(matrix, distortion, points)
+    on_canvas = there @ canvas.from_reference[:2, :2].T + canvas.from_reference[:2, 2]
+    nodes = np.empty((len(points), 2 + channels))
+    nodes[:, :2] = on_canvas
+    nodes[:, 2:] = _surface(shot.normalisation, origin, canvas, on_canvas)
+    scale = canvas.scale * abs(float(np.linalg.det(matrix[:2, :2]))) ** 0.5
+    half = 0.5 * drop.pixfrac * scale
+    return Laid(
+        np.ascontiguousarray(samples, dtype=np.float32), colours, nodes.reshape(len(y), len(x), -1),
+        np.asarray(shot.normalisation.factor, dtype=np.float32), half,
+        list(_tiles(canvas, matrix, distortion, height, half + 0.5)),
+    )  # fmt: skip
+
+
+def _surface(normalisation: Normalisation, origin: np.ndarray, canvas: Canvas, points: np.ndarray) -> np.ndarray:
+    """(n, C) additive surfaces relative to the origin at pixels of the canvas (n, 2)."""
+    u0, du, v0, dv = canvas.ruler
+    reach = normalisation.reach
+    u = np.clip(u0 + points[:, 0] * du, *reach[:2])
+    v = np.clip(v0 + points[:, 1] * dv, *reach[2:])
+    powers = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, u**3, u * u * v, u * v * v, v**3], axis=1)
+    return np.asarray(powers @ surfaces_above(normalisation, origin).T)
+
+
+def _tiles(
+    canvas: Canvas, matrix: np.ndarray, distortion: Distortion | None, height: int, reach: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(first and last row, first and last column; rows of the frame that may reach it) of each tile it reaches."""
+    back = np.linalg.inv(canvas.from_reference)
+    slack = 2 if distortion is None else 4
+    steps = np.linspace(0, 1, 2 if distortion is None else EDGE_POINTS)
+    for y0 in range(0, canvas.height, TILE_ROWS):
+        y1 = min(canvas.height, y0 + TILE_ROWS)
+        for x0 in range(0, canvas.width, TILE_COLUMNS):
+            x1 = min(canvas.width, x0 + TILE_COLUMNS)
+            x, y = np.meshgrid(x0 - reach + steps * (x1 - x0 + 2 * reach), y0 - reach + steps * (y1 - y0 + 2 * reach))
+            edge = np.stack([x.ravel(), y.ravel()], axis=1) @ back[:2, :2].T + back[:2, 2]
+            rows = to_frame(matrix, distortion, edge)[:, 1]
+            first, last = max(0, int(rows.min()) - slack), min(height, int(rows.max()) + slack + 1)
+            if first < last:
+                yield np.array([y0, y1, x0, x1]), np.array([first, last])
+
+
+def pack(codes: np.ndarray) -> RejectedSamples:
+    """From the codes (rows of all planes, w) of a frame's pixels."""
+    return RejectedSamples.pack(entries_of(codes, 0))
+
+
+def unpack(rejected: RejectedSamples, samples: np.ndarray) -> np.ndarray:
+    """The codes again, for a frame's samples (h, w) or (C, h, w)."""
+    width = samples.shape[-1]
+    return codes_of(rejected.unpack(), 0, (samples.size // width, width))
+
+
+def _limits(limits: Limits, channels: int, scale: float) -> np.ndarray:
+    rows = np.stack([limits.of_channel(c) for c in range(channels)])
+    rows[:, 6] *= scale**2  # a Laplacian per pixel of the grid is so much smaller
+    return rows
+
+
+def _test(
+    stack: Stack, laid: Laid, limits: Limits, sharpen: float, weight: float, held: np.ndarray | None, bands: Bands
+) -> tuple[np.ndarray, int]:
+    """Codes of a frame's pixels, and how many of them lie on the canvas."""
+    channels = stack.shape[0]
+    width = laid.source.shape[-1]
+    codes = np.zeros((laid.source.size // width, width), dtype=np.uint8)
+    tested = _limits(limits, channels, stack.canvas.scale)
+    arrays = tuple(stack.arrays().values())
+    seen = 0
+    for plane, nodes, some, rows in laid.layers(channels):
+        planes = tuple(array[some] for array in arrays)
+        mine = codes[rows]
+        refused = mine if held is None else held[rows]
+        counted = np.zeros(len(plane), dtype=np.int64)
+
+        def part(
+            first: int, last: int, plane: np.ndarray = plane, nodes: np.ndarray = nodes, some: slice = some,
+            planes: Planes = planes, mine: np.ndarray = mine, refused: np.ndarray = refused,
+            counted: np.ndarray = counted,
+        ) -> None:  # fmt: skip
+            counted[first], _ = kernel.test_rows(
+                plane, laid.colours, nodes, laid.factor[some], tested[some], planes, held is not None, refused,
+                np.float32(weight), laid.half, np.float32(sharpen), first, last, mine,
+            )  # fmt: skip
+
+        bands.run(part, len(plane))
+        seen += int(counted.sum())
+    return codes, seen
+
+
+def _drop(stack: Stack, laid: Laid, codes: np.ndarray, weight: float, sign: int, bands: Bands) -> int:
+    """Drop a frame's pixels, or take them away; how many landed."""
+    channels = stack.shape[0]
+    arrays = tuple(stack.arrays().values())
+    landed = np.zeros(max(1, len(laid.tiles)), dtype=np.int64)
+    for plane, nodes, some, rows in laid.layers(channels):
+        planes = tuple(array[some] for array in arrays)
+
+        def part(
+            first: int, last: int, plane: np.ndarray = plane, nodes: np.ndarray = nodes, some: slice = some,
+            planes: Planes = planes, mine: np.ndarray = codes[rows],
+        ) -> None:  # fmt: skip
+            sums = np.zeros((4, some.stop - some.start, TILE_ROWS, TILE_COLUMNS), dtype=np.float32)
+            for t in range(first, last):
+                bounds, reached = laid.tiles[t]
+                landed[t] += kernel.drop_tile(
+                    plane, laid.colours, nodes, laid.factor[some], mine, True, np.float32(weight), laid.half, planes,
+                    sign, bounds, reached, sums,
+                )  # fmt: skip
+
+        bands.run(part, len(laid.tiles))
+    return int(landed.sum())
+
+
+def blurred(drop: Drop, canvas: Canvas) -> float:
+    """Half of what drop and pixel of the grid add to a star's variance, px^2 of the grid."""
+    return ((drop.pixfrac * canvas.scale) ** 2 + 1.0) / 24.0
+
+
+def add(stack: Stack, shot: Shot, limits: Limits | None, bands: Bands) -> Added:
+    """Test a frame's pixels and drop those that are believed; `limits` None believes all."""
+    laid = lay(shot, stack.canvas, stack.origin)
+    if limits is None:
+        codes, seen = _no_codes(shot), None
+    else:
+        codes, seen = _test(stack, laid, limits, blurred(shot.drop, stack.canvas), shot.weight, None, bands)
+    return _add(stack, shot, laid, codes, seen, bands)
+
+
+def start_from(debayered: Stack, stack: Stack, shot: Shot, limits: Limits | None, bands: Bands) -> Added:
+    """Test a frame of the warm-up against the robust mean of its debayered frames, and drop it on `stack`."""
+    laid = lay(shot, stack.canvas, stack.origin)
+    if limits is None:
+        codes, seen = _no_codes(shot), None
+    else:
+        codes, seen = _test(debayered, lay(shot, debayered.canvas, debayered.origin), limits, 0.0, 0.0, None, bands)
+    return _add(stack, shot, laid, codes, seen, bands)
+
+
+def _add(stack: Stack, shot: Shot, laid: Laid, codes: np.ndarray, seen: int | None, bands: Bands) -> Added:
+    out = int(np.count_nonzero(codes))
+    _leave_out(codes, shot.defects)
+    landed = _drop(stack, laid, codes, shot.weight, 1, bands)
+    stack.n_frames += 1
+    return Added(landed if seen is None else seen, out, pack(codes))
+
+
+def _no_codes(shot: Shot) -> np.ndarray:
+    width = shot.samples.shape[-1]
+    return np.zeros((shot.samples.size // width, width), dtype=np.uint8)
+
+
+def _leave_out(codes: np.ndarray, defects: np.ndarray | None) -> None:
+    """Mark defective pixels as refused."""
+    if defects is not None and len(defects):
+        flat = codes.ravel()
+        flat[defects] = np.where(flat[defects] == 0, HIGH, flat[defects])
+
+
+def remove(stack: Stack, shot: Shot, rejected: RejectedSamples, bands: Bands) -> None:
+    """Take a frame out again, with what `add` was given and what it returned: as if it had never come."""
+    laid = lay(shot, stack.canvas, stack.origin)
+    _drop(stack, laid, unpack(rejected, shot.samples), shot.weight, -1, bands)
+    stack.n_frames -= 1
+
+
+@dataclass(frozen=True, eq=False)
+class Revision:
+    """What the final test says otherwise than the one while streaming.
+
+    Attributes
+    ----------
+    shape : of the frame's samples.
+    places : (n,) flat indices of the samples of which the other is said; values : (n,) float32, their ADU.
+    """
+
+    shape: tuple[int, ...]
+    places: np.ndarray
+    values: np.ndarray
+
+
+def test_again(
+    finished: Stack, shot: Shot, limits: Limits, rejected: RejectedSamples, bands: Bands
+) -> tuple[Added, Revision]:
+    """Test a frame's pixels against the finished stack without themselves; changes nothing.
+
+    Parameters
+    ----------
+    rejected : what was refused before: those samples the finished stack does not hold.
+    """
+    laid = lay(shot, finished.canvas, finished.origin)
+    held = unpack(rejected, shot.samples)
+    codes, seen = _test(finished, laid, limits, blurred(shot.drop, finished.canvas), shot.weight, held, bands)
+    out = int(np.count_nonzero(codes))
+    _leave_out(codes, shot.defects)
+    places = np.flatnonzero((codes != 0) != (held != 0))
+    return Added(seen, out, pack(codes)), Revision(shot.samples.shape, places, shot.samples.reshape(-1)[places])
+
+
+def revise(stack: Stack, shot: Shot, revision: Revision, rejected: RejectedSamples, bands: Bands) -> None:
+    """Let a frame have in the stack what the final test has left of it, where that is something else.
+
+    Parameters
+    ----------
+    stack : whose counts of refused samples were set to zero before the first frame is revised.
+    shot : without its samples; rejected : what the final test refuses.
+    """
+    samples = np.full(revision.shape, np.nan, dtype=np.float32)
+    codes = unpack(rejected, samples)
+    flat, refused = samples.reshape(-1), codes.reshape(-1)
+    goes = refused[revision.places] != 0
+    flat[revision.places[goes]] = revision.values[goes]
+    laid = lay(replace(shot, samples=samples), stack.canvas, stack.origin)
+    _drop(stack, laid, np.zeros_like(codes), shot.weight, -1, bands)
+    flat[revision.places[goes]] = np.nan
+    flat[revision.places[~goes]] = revision.values[~goes]
+    flat[refused != 0] = 0.0  # to be counted
+    _drop(stack, replace(laid, source=samples), codes, shot.weight, 1, bands)
+
+
+def for_scatter(limits: Limits, gain: np.ndarray) -> Limits:
+    """Limits for a stack whose own scatter is `gain` (C,) times that of the samples that are tested."""
+    louder = np.ones_like(gain) if limits.louder is None else limits.louder
+    return replace(limits, louder=louder / np.maximum(gain, 0.05))
