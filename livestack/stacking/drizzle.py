@@ -5,7 +5,7 @@ measured. The accumulators are those of `accumulators.Stack`: weight sums the pi
 weight, count the drops that touched a pixel, mean and M2 are those of the drops. How it is done is said in
 `kernels.drizzle`; when it is chosen is the engine's business.
 
-Which samples of a frame were refused is kept as flat indices of the *frame's* pixels: (H, W) of a mosaic, else (C, H, W).
+Which samples of a frame were refused is kept as flat indices of the frame's pixels: (H, W) of a mosaic, else (C, H, W).
 """
 
 from __future__ import annotations
@@ -17,17 +17,25 @@ import numpy as np
 
 from livestack.calibration.debayer import red_position
 from livestack.kernels import drizzle as kernel
+from livestack.kernels import drizzle_rows as rows_kernel
 from livestack.kernels.bands import Bands
+from livestack.kernels.drizzle_test import test_rows
 from livestack.kernels.sample_rows import HIGH
 from livestack.registration.distortion import Distortion, to_frame, to_reference
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import EDGE_POINTS, Canvas
-from livestack.stacking.laying import surfaces_above
+from livestack.stacking.laying import ruler_on, surfaces_above
 from livestack.stacking.noise_model import Limits
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.rejected_samples import Added, RejectedSamples, codes_of, entries_of
 
 TILE_ROWS, TILE_COLUMNS = 64, 1024
+PITCH = 256
+"""Pixels of a frame between two places that are computed; a quarter of it through a lens that distorts."""
+STRAIGHT = 1 / 12
+"""A frame that is turned, and scaled, by no more than this lies as the grid does."""
+MOST_HALF = 0.55
+"""Largest half side of a drop for which 3 x 3 pixels of such a frame hold all that reach a pixel of the grid."""
 Planes = tuple[np.ndarray, ...]
 
 
@@ -71,14 +79,21 @@ class Laid:
 
     Attributes
     ----------
-    nodes, half : see `kernels.drizzle`.
+    nodes, pitch, half : see `kernels.drizzle`.
+    straight : (2, 3) frame -> canvas, with `surface` (C, 10) and `ruler` (8,), where whole rows can be dropped
+        (`kernels.drizzle_rows`); None where the frame lies otherwise.
+    tiles : of the canvas, else.
     """
 
     source: np.ndarray
     colours: np.ndarray
     nodes: np.ndarray
+    pitch: int
     factor: np.ndarray
     half: float
+    straight: np.ndarray | None
+    surface: np.ndarray
+    ruler: np.ndarray
     tiles: list[tuple[np.ndarray, np.ndarray]]
 
     def layers(self, channels: int) -> Iterator[tuple[np.ndarray, np.ndarray, slice, slice]]:
@@ -106,7 +121,7 @@ def lay(shot: Shot, canvas: Canvas, origin: np.ndarray) -> Laid:
         colours[red_y, red_x], colours[1 - red_y, 1 - red_x] = 0, 2
     if (channels == 1) != (samples.ndim == 2 and drop.bayer is None):
         raise ValueError(f"samples: found {samples.shape} of {drop.bayer or 'no mosaic'} for {channels} channel(s).")
-    step = kernel.NODE
+    step = PITCH if distortion is None else PITCH // 4
     x = np.arange((width - 1) // step + 2) * step
     y = np.arange((height - 1) // step + 2) * step
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(float)
@@ -117,10 +132,14 @@ def lay(shot: Shot, canvas: Canvas, origin: np.ndarray) -> Laid:
     nodes[:, 2:] = _surface(shot.normalisation, origin, canvas, on_canvas)
     scale = canvas.scale * abs(float(np.linalg.det(matrix[:2, :2]))) ** 0.5
     half = 0.5 * drop.pixfrac * scale
+    forward = np.ascontiguousarray((canvas.from_reference @ matrix)[:2])
+    turned = abs(forward[0, 0] - 1.0) + abs(forward[1, 0])
+    straight = distortion is None and turned <= STRAIGHT and forward[1, 1] > 0 and half <= MOST_HALF
     return Laid(
-        np.ascontiguousarray(samples, dtype=np.float32), colours, nodes.reshape(len(y), len(x), -1),
-        np.asarray(shot.normalisation.factor, dtype=np.float32), half,
-        list(_tiles(canvas, matrix, distortion, height, half + 0.5)),
+        np.ascontiguousarray(samples, dtype=np.float32), colours, nodes.reshape(len(y), len(x), -1), step,
+        np.asarray(shot.normalisation.factor, dtype=np.float32), half, forward if straight else None,
+        surfaces_above(shot.normalisation, origin), ruler_on(canvas, shot.normalisation),
+        [] if straight else list(_tiles(canvas, matrix, distortion, height, half + 0.5)),
     )  # fmt: skip
 
 
@@ -191,9 +210,9 @@ def _test(
             planes: Planes = planes, mine: np.ndarray = mine, refused: np.ndarray = refused,
             counted: np.ndarray = counted,
         ) -> None:  # fmt: skip
-            counted[first], _ = kernel.test_rows(
-                plane, laid.colours, nodes, laid.factor[some], tested[some], planes, held is not None, refused,
-                np.float32(weight), laid.half, np.float32(sharpen), first, last, mine,
+            counted[first], _ = test_rows(
+                plane, laid.colours, nodes, laid.pitch, laid.factor[some], tested[some], planes, held is not None,
+                refused, np.float32(weight), laid.half, np.float32(sharpen), first, last, mine,
             )  # fmt: skip
 
         bands.run(part, len(plane))
@@ -201,28 +220,55 @@ def _test(
     return codes, seen
 
 
-def _drop(stack: Stack, laid: Laid, codes: np.ndarray, weight: float, sign: int, bands: Bands) -> int:
-    """Drop a frame's pixels, or take them away; how many landed."""
-    channels = stack.shape[0]
+def _drop(stack: Stack, laid: Laid, codes: np.ndarray, weight: float, sign: int, bands: Bands) -> None:
+    """Drop a frame's pixels, or (`sign` -1) take them away; what `codes` refuse is only counted."""
     arrays = tuple(stack.arrays().values())
-    landed = np.zeros(max(1, len(laid.tiles)), dtype=np.int64)
-    for plane, nodes, some, rows in laid.layers(channels):
-        planes = tuple(array[some] for array in arrays)
+    for plane, nodes, some, rows in laid.layers(stack.shape[0]):
+        planes, mine = tuple(array[some] for array in arrays), codes[rows]
+        if laid.straight is None:
+            _drop_tiles(laid, plane, nodes, some, planes[:4], mine, weight, sign, bands)
+        else:
+            _drop_rows(laid, plane, some, planes[:4], mine, weight, sign, bands)
+        places = np.flatnonzero(mine)
+        places = places[np.isfinite(plane.reshape(-1)[places])]
+        high_ones = (mine.reshape(-1)[places] == HIGH).astype(np.uint8)
+        kernel.count_refused(
+            places, high_ones, laid.colours, nodes, laid.pitch, plane.shape[1], laid.half, *planes[4:], sign
+        )
 
-        def part(
-            first: int, last: int, plane: np.ndarray = plane, nodes: np.ndarray = nodes, some: slice = some,
-            planes: Planes = planes, mine: np.ndarray = codes[rows],
-        ) -> None:  # fmt: skip
-            sums = np.zeros((4, some.stop - some.start, TILE_ROWS, TILE_COLUMNS), dtype=np.float32)
-            for t in range(first, last):
-                bounds, reached = laid.tiles[t]
-                landed[t] += kernel.drop_tile(
-                    plane, laid.colours, nodes, laid.factor[some], mine, True, np.float32(weight), laid.half, planes,
-                    sign, bounds, reached, sums,
-                )  # fmt: skip
 
-        bands.run(part, len(laid.tiles))
-    return int(landed.sum())
+def _drop_rows(
+    laid: Laid, plane: np.ndarray, some: slice, planes: Planes, codes: np.ndarray, weight: float, sign: int,
+    bands: Bands,
+) -> None:  # fmt: skip
+    height, width = plane.shape
+    pad = rows_kernel.PAD
+    padded = np.empty((height + 2 * pad, width + 2 * pad), dtype=np.float32)
+    padded[:pad] = padded[height + pad :] = np.nan
+    bands.run(lambda first, last: rows_kernel.pad_rows(plane, codes, first, last, padded), height)
+
+    def part(first: int, last: int) -> None:
+        rows_kernel.drop_rows(
+            padded, laid.colours, laid.straight, laid.factor[some], laid.surface[some], laid.ruler, np.float32(weight),
+            laid.half, planes, sign, first, last,
+        )  # fmt: skip
+
+    bands.run(part, planes[0].shape[1])
+
+
+def _drop_tiles(
+    laid: Laid, plane: np.ndarray, nodes: np.ndarray, some: slice, planes: Planes, codes: np.ndarray, weight: float,
+    sign: int, bands: Bands,
+) -> None:  # fmt: skip
+    def part(first: int, last: int) -> None:
+        sums = np.zeros((4, some.stop - some.start, TILE_ROWS, TILE_COLUMNS), dtype=np.float32)
+        for bounds, reached in laid.tiles[first:last]:
+            kernel.drop_tile(
+                plane, laid.colours, nodes, laid.pitch, laid.factor[some], codes, np.float32(weight), laid.half, planes,
+                sign, bounds, reached, sums,
+            )  # fmt: skip
+
+    bands.run(part, len(laid.tiles))
 
 
 def blurred(drop: Drop, canvas: Canvas) -> float:
@@ -253,9 +299,9 @@ def start_from(debayered: Stack, stack: Stack, shot: Shot, limits: Limits | None
 def _add(stack: Stack, shot: Shot, laid: Laid, codes: np.ndarray, seen: int | None, bands: Bands) -> Added:
     out = int(np.count_nonzero(codes))
     _leave_out(codes, shot.defects)
-    landed = _drop(stack, laid, codes, shot.weight, 1, bands)
+    _drop(stack, laid, codes, shot.weight, 1, bands)
     stack.n_frames += 1
-    return Added(landed if seen is None else seen, out, pack(codes))
+    return Added(int(np.isfinite(shot.samples).sum()) if seen is None else seen, out, pack(codes))
 
 
 def _no_codes(shot: Shot) -> np.ndarray:
