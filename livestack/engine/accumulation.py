@@ -20,10 +20,13 @@ from livestack.kernels.bands import Bands
 from livestack.stacking import drizzle
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.drizzle import Drop, Shot
+from livestack.stacking.filling import has_holes
 from livestack.stacking.noise_model import Limits, NoiseModel
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.rejected_samples import Added, RejectedSamples
 
+LOOK_EVERY = 8
+"""Frames after which a stack that had holes is looked at again."""
 Keep = Callable[[RejectedSamples], RejectedSamples]
 """Puts the rejected samples of a frame where they are kept."""
 
@@ -89,14 +92,18 @@ class Accumulation:
         self.newest = None
         added = self.put(self.stack, pixels, member, limits)
         total = member.weight + sum(one.weight for one in others)
+        if self.filler is not None and self.stack.n_frames % LOOK_EVERY == 0:
+            self.drop_filler()
         self.newest = LastFrame(shown, member.matrix, member.normalisation, member.weight / total)
         timings_s["accumulate"] = time.perf_counter() - begin
         return added
 
-    def put(self, stack: Stack, pixels: Pixels, member: Member, limits: Limits | None) -> Added:
-        """Add a member to a stack on our grid."""
+    def put(
+        self, stack: Stack, pixels: Pixels, member: Member, limits: Limits | None, interpolated: bool = False
+    ) -> Added:
+        """Add a member to a stack on our grid; `interpolated` adds planes though our own stack is drizzled."""
         m, planes, bands = member, pixels.data, self._bands
-        if self.drop is not None:
+        if self.drop is not None and not interpolated:
             return drizzle.add(stack, self.shot(member, pixels), limits, bands)
         if self._settings.stack.mode == "maximum" and stack.n_frames:
             return stack.add_largest(planes, m.matrix, m.normalisation, bands, m.distortion)
@@ -139,18 +146,8 @@ class Accumulation:
     def has_holes(self) -> bool:
         """Some pixels hold nothing in some colour, where others beside them do."""
         assert self.stack is not None
-        weight = self.stack.weight
-        return bool(any(has_holes(plane) for plane in weight))
+        return any(has_holes(plane) for plane in self.stack.weight)
 
     def forget_pixels(self) -> None:
         """Give the memory back: nothing more will be stacked or shown."""
         self.stack = self.newest = self.filler = None
-
-
-def has_holes(weight: np.ndarray) -> bool:
-    """Whether places of (H, W) weights have none, though frames have seen what lies on both sides in the row."""
-    seen = weight > 0
-    first = np.argmax(seen, axis=1)
-    last = seen.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)
-    width = np.where(seen.any(axis=1), last - first + 1, 0)
-    return bool((seen.sum(axis=1) < width).any())

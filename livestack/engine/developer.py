@@ -33,6 +33,17 @@ class Pixels:
     defects: np.ndarray | None = None
 
 
+def mosaic_of(planes: np.ndarray, bayer: str | None) -> np.ndarray:
+    """(H, W) of planes (3, H, W): of each pixel the colour that it measured; planes as they are without a pattern."""
+    if bayer is None:
+        return planes
+    mosaic = np.empty(planes.shape[1:], dtype=planes.dtype)
+    for k, letter in enumerate(bayer):
+        cells = np.s_[k // 2 :: 2, k % 2 :: 2]
+        mosaic[cells] = planes["RGB".index(letter)][cells]
+    return mosaic
+
+
 class Developer:
     """Gives the pixels of a frame as linear planes, whole or in part; holds the lighter of raw and calibrated.
 

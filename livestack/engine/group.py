@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 
 from livestack.base.settings import Settings
@@ -106,6 +107,8 @@ class Group:
         """The smoothed details of the stack, on the reference's grid."""
         assert self.stack is not None
         stack, canvas = self.stack, self.stack.canvas
+        if canvas.scale != 1:
+            return self._scaled_details(stack)
         height, width = canvas.field
 
         def read(rows: slice) -> np.ndarray:
@@ -116,6 +119,23 @@ class Group:
                 part = stack.image(slice(y0 - canvas.top, y1 - canvas.top), slice(x0 - canvas.left, x1 - canvas.left))
                 out[y0 - rows.start : y1 - rows.start, x0:x1] = np.mean(part, axis=0)
             return out
+
+        return smooth_rows(read, (height, width))
+
+    def _scaled_details(self, stack: Stack) -> Smoothed:
+        """As `deep_details`, of a stack whose pixels are smaller than the reference's."""
+        height, width = stack.canvas.field
+        back = stack.canvas.from_reference[:2]
+
+        def read(rows: slice) -> np.ndarray:
+            matrix = back.copy()
+            matrix[:, 2] += back[:, 1] * rows.start
+            size, flags = (width, rows.stop - rows.start), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            planes = [
+                cv2.warpAffine(plane, matrix, size, flags=flags, borderValue=float("nan")) + level
+                for plane, level in zip(stack.mean, stack.origin, strict=True)
+            ]
+            return np.asarray(np.mean(planes, axis=0), dtype=np.float32)
 
         return smooth_rows(read, (height, width))
 

@@ -31,7 +31,7 @@ from functools import partial
 import numpy as np
 
 from livestack.base.frame import Frame
-from livestack.engine.developer import Developer, Pixels
+from livestack.engine.developer import Developer, Pixels, mosaic_of
 from livestack.engine.events import FrameRegistered
 from livestack.engine.grid import lands, make_room
 from livestack.engine.group import Group
@@ -191,9 +191,13 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
     begin = time.perf_counter()
     pixels = group.pixels(developer)
     outcome.timings_s["warp"] = time.perf_counter() - begin
-    parted = group.following.part(pixels.data, member) if group.following.active else None
-    alone = pixels if parted is None else Pixels(parted.stars)
-    added = accumulation.add(member, alone, limits, ledger.members, outcome.timings_s, _shown(group, developer, pixels))
+    shown = _shown(group, developer, pixels)
+    parted, alone = None, pixels
+    if group.following.active:
+        parted = group.following.part(shown(), member)
+        bayer = None if accumulation.drop is None else accumulation.drop.bayer
+        alone = replace(pixels, data=mosaic_of(parted.stars, bayer))
+    added = accumulation.add(member, alone, limits, ledger.members, outcome.timings_s, shown)
     if not warmup.active and settings.quality.enabled:
         verdict = group.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
         if not verdict.accepted:
@@ -204,7 +208,8 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
         replace(member, rejected=kept, rejected_fraction=added.rejected_fraction), detected.fingerprint
     )  # fmt: skip
     if parted is not None:
-        add_to_object(group, member, parted.object, limits)
+        of_object = None if limits is None else group.limits_for(member, interpolated=True)
+        add_to_object(group, member, parted.object, of_object)
     group.following.observe(detected, member, developer, group.reference)
     group.judge.accept(measures)
     group.tracker.accept(found)

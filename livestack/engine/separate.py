@@ -52,14 +52,18 @@ def separate(
     """
     following = group.following
     assert following.path is not None
-    before = vars(following) | {"places": dict(following.places)}
+    before, accumulation = vars(following) | {"places": dict(following.places)}, group.accumulation
+    # models of two skies are made of planes and taken off planes: from here on nothing is drizzled
+    drop, accumulation.drop = accumulation.drop, None
+    done = False
     try:
         done = _both_anew(group, fetch, rounds, progress, stopped)
-    except FrameError:
-        vars(following).update(before)
-        raise
-    if not done:
-        vars(following).update(before)
+    finally:
+        if done:
+            accumulation.filler = None
+        else:
+            vars(following).update(before)
+            accumulation.drop = drop
     return done
 
 
@@ -158,7 +162,8 @@ def add_to_object(group: Group, member: Member, planes: np.ndarray, limits: Limi
     """A frame without its stars into the object's stack."""
     following = group.following
     assert following.stack is not None
-    added = group.accumulation.put(following.stack, Pixels(planes), following.on_object(member, group.field), limits)
+    lies = following.on_object(member, group.field)
+    added = group.accumulation.put(following.stack, Pixels(planes), lies, limits, interpolated=True)
     following.rejected[_key(member)] = group.accumulation.keep(added.rejected)
 
 
@@ -171,6 +176,7 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
     """
     following, reference = group.following, group.reference
     unfit = group.settings.stack.mode != "mean" or (reference is not None and reference.starless)
+    unfit = unfit or group.settings.stack.scale != 1  # the two skies are told apart on the reference's own grid
     if following.gave_up or unfit or reference is None or group.warmup.active or group.stack is None:
         return None
     found = following.look(group.members, reference, last)

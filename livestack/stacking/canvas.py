@@ -53,9 +53,9 @@ class Canvas:
     @property
     def from_reference(self) -> np.ndarray:
         """(3, 3) reference (x, y, 1) -> pixel of the canvas."""
-        s = self.scale
-        shift = 0.5 * (s - 1.0)
-        return np.array([[s, 0.0, shift - self.left], [0.0, s, shift - self.top], [0.0, 0.0, 1.0]])
+        matrix = on_scale(self.scale)
+        matrix[:2, 2] -= self.left, self.top
+        return matrix
 
     @property
     def ruler(self) -> tuple[float, float, float, float]:
@@ -102,6 +102,12 @@ class Canvas:
         row += self.top - onto.top
         column += self.left - onto.left
         return np.asarray((channel * onto.height + row) * onto.width + column)
+
+
+def on_scale(scale: float) -> np.ndarray:
+    """(3, 3) pixels (x, y, 1) of a grid -> those of one with `scale` pixels along each, whose outer edges coincide."""
+    shift = 0.5 * (scale - 1.0)
+    return np.array([[scale, 0.0, shift], [0.0, scale, shift], [0.0, 0.0, 1.0]])
 
 
 def in_pixels(box: tuple[int, int, int, int], scale: float) -> tuple[int, int, int, int]:
