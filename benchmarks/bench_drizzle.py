@@ -4,7 +4,7 @@
         [--scale 1] [--pixfrac 1]
 
 A renderer of its own: stars are Gaussians integrated over the camera's pixels, of known and different colours, on an
-even sky; frames are shifted at random (and turned a little), seen through an RGGB mosaic, with photon and read noise. Each
+A renderer of its own: stars are Gaussians integrated over the camera's pixels, of known and different colours, on an
 way stacks them by `LiveStack` from nothing but the frames: transforms, weights and rejection are its own. The package
 gets the very same frames with the very transforms and weights that the session found.
 

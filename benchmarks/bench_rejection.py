@@ -198,7 +198,9 @@ def _drizzled_night(scenario, live, group, members, frames, numbers, results, se
         drizzle.add(full, replace(plain, samples=(noiseless > 0.98 * scenario.saturation_adu).astype(np.float32)), None,
                     live.bands)  # fmt: skip
     mean = ideal.image()
-    mean[(full.image() > 1e-6)] = np.nan  # no truth where cores are full
+    mean[(full.image() > 1e-6)] = np.nan  # no truth where cores are full, and where not all frames look
+    for c in range(channels):
+        mean[c][truth.count[c] < 0.9 * np.median(truth.count[c])] = np.nan
     touched = np.abs(np.nan_to_num(hit.mean)) * hit.weight > 0.02
     weights = np.array([m.weight for m in members])
     none = np.empty((0, *group.stack.shape), np.float32)

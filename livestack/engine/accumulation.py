@@ -21,7 +21,7 @@ from livestack.stacking import drizzle
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.drizzle import Drop, Shot
 from livestack.stacking.filling import has_holes
-from livestack.stacking.noise_model import Limits, NoiseModel
+from livestack.stacking.noise_model import Blot, Limits, NoiseModel
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.rejected_samples import Added, RejectedSamples
 
@@ -64,6 +64,7 @@ class Accumulation:
     stack : None until there is a reference, and again when nothing more will be stacked or shown.
     noise : of the reference's samples, fitted in the warm-up.
     drop : how frames are drizzled; None while they are interpolated.
+    blot : how their stack says what a sample should be; fitted in the warm-up.
     filler : the debayered frames of the warm-up of a drizzled stack, as long as it has holes; None without any.
     newest : the frame that was added last, for whoever shows it.
     """
@@ -74,6 +75,7 @@ class Accumulation:
         self.stack: Stack | None = None
         self.noise: NoiseModel | None = None
         self.drop: Drop | None = None
+        self.blot: Blot | None = None
         self.filler: Stack | None = None
         self.newest: LastFrame | None = None
 
@@ -104,7 +106,7 @@ class Accumulation:
         """Add a member to a stack on our grid; `interpolated` adds planes though our own stack is drizzled."""
         m, planes, bands = member, pixels.data, self._bands
         if self.drop is not None and not interpolated:
-            return drizzle.add(stack, self.shot(member, pixels), limits, bands)
+            return drizzle.add(stack, self.shot(member, pixels), limits, bands, self.blot)
         if self._settings.stack.mode == "maximum" and stack.n_frames:
             return stack.add_largest(planes, m.matrix, m.normalisation, bands, m.distortion)
         return stack.add(planes, m.matrix, m.normalisation, m.weight, limits, bands, m.distortion)

@@ -180,9 +180,12 @@ class Group:
         width = width_px or stacked_fwhm_px(self.ledger.members)
         members = self.ledger.members
         own = self.accumulation.drop is not None and not interpolated
+        blot = self.accumulation.blot
+        structure = blot.structure if own and blot is not None else None
         return limits_for(
-            member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width, members, own
-        )
+            member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width, members, own,
+            structure,
+        )  # fmt: skip
 
     # Going on after an interruption
 
@@ -196,7 +199,7 @@ class Group:
         if self.stack is not None:
             arrays = {} if self.warmup.active else self.stack.arrays()
             state["stack"] = (self.stack.shape[0], self.stack.canvas, self.stack.origin, self.stack.n_frames, arrays)
-        state["drop"], filler = self.accumulation.drop, self.accumulation.filler
+        state["drop"], filler = (self.accumulation.drop, self.accumulation.blot), self.accumulation.filler
         if filler is not None:
             state["filler"] = (filler.canvas, filler.origin, filler.n_frames, filler.arrays())
         return state
@@ -219,7 +222,7 @@ class Group:
         channels, canvas, origin, n_frames, arrays = state["stack"]
         if not self.warmup.active:
             self.accumulation.stack = Stack.restore(arrays, origin, n_frames, canvas)
-            self.accumulation.drop = state["drop"]
+            self.accumulation.drop, self.accumulation.blot = state["drop"]
             if "filler" in state:
                 canvas, origin, n_frames, arrays = state["filler"]
                 self.accumulation.filler = Stack.restore(arrays, origin, n_frames, canvas)

@@ -125,7 +125,7 @@ def _test_drizzled(
         if number + 1 < len(members):
             ahead = reader.submit(fetch, members[number + 1])
         shot, limits = accumulation.shot(member, pixels), group.limits_for(member, width)
-        added, revision = test_again(stack, shot, limits, member.rejected, group.bands)
+        added, revision = test_again(stack, shot, limits, member.rejected, group.bands, accumulation.blot)
         revisions.append(revision)
         kept = accumulation.keep(added.rejected)
         tested.append(replace(member, rejected=kept, rejected_fraction=added.rejected_fraction))

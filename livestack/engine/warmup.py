@@ -24,7 +24,7 @@ from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
 from livestack.stacking.accumulators import Stack
-from livestack.stacking.drizzle import Drop, for_scatter, start_from
+from livestack.stacking.drizzle import Drop, blurred, fit_blot, for_scatter, revise, start_from, test_again
 from livestack.stacking.rejected_samples import Added
 from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
@@ -122,14 +122,26 @@ def _drizzle(group: Group, debayered: Stack, stack: Stack, held: Sequence[tuple[
     accumulation, rejects = group.accumulation, group.settings.stack.rejects
     assert accumulation.drop is not None
     noise, width = accumulation.noise, stacked_fwhm_px([member for member, _ in held])
+    shots = [accumulation.shot(member, group.pixels(developer)) for member, developer in held]
+    if not rejects:
+        return [start_from(debayered, stack, shot, None, group.bands) for shot in shots]
     added = []
-    for member, developer in held:
-        pixels = group.pixels(developer)
-        limits = group.limits_for(member, width) if rejects else None
-        if limits is not None and noise is not None:
-            limits = for_scatter(limits, noise.floor)
-        added.append(start_from(debayered, stack, accumulation.shot(member, pixels), limits, group.bands))
-    return added
+    for (member, _), shot in zip(held, shots, strict=True):
+        limits = group.limits_for(member, width)
+        of_planes = limits if noise is None else for_scatter(limits, noise.floor)
+        added.append(start_from(debayered, stack, shot, of_planes, group.bands))
+    # the debayered frames know stars less well than the drops do: what these say of each other is tested once more
+    tested = [(s, group.limits_for(m, width), a.rejected) for (m, _), s, a in zip(held, shots, added, strict=True)]
+    if accumulation.blot is None:
+        accumulation.blot = fit_blot(stack, tested, blurred(accumulation.drop, stack.canvas), group.bands)
+    again = [
+        test_again(stack, shot, group.limits_for(member, width), one.rejected, group.bands, accumulation.blot)
+        for (member, _), shot, one in zip(held, shots, added, strict=True)
+    ]
+    stack.low[:], stack.high[:] = 0, 0
+    for shot, (one, revision) in zip(shots, again, strict=True):
+        revise(stack, shot, revision, one.rejected, group.bands)
+    return [one for one, _ in again]
 
 
 def warm_samples(

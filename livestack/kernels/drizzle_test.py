@@ -88,16 +88,21 @@ _apart = _segment_of(2)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
-    """Code of one sample, whatever lies around its place (`test_rows` says what the arguments are)."""
-    mean, m2, weight, count, low, high = planes
+def _look(value, x, y, planes, c, own, w, half):
+    """What the stack says of a sample's place, whatever lies around: without the sample where it is its `own`.
+
+    Returns
+    -------
+    (1 or 0 for nothing known, expected, range, Laplacian, samples, m2, weight); the Laplacian is 0 beside holes.
+    """
+    mean, m2, weight, count = planes[0], planes[1], planes[2], planes[3]
     height, width = mean.shape[1], mean.shape[2]
     m = np.empty(9, dtype=np.float32)
     there = np.empty(9, dtype=np.uint8)
-    one, zero, tiny = np.float32(1.0), np.float32(0.0), np.float32(1e-20)
+    one, zero = np.float32(1.0), np.float32(0.0)
     kx, ky = math.floor(x + 0.5), math.floor(y + 0.5)
     if kx < 0 or ky < 0 or kx >= width or ky >= height:
-        return np.uint8(0)
+        return 0, zero, zero, zero, zero, zero, zero
     sum_w, sum_m, best = zero, zero, zero
     n, total, squares = zero, zero, zero
     filled = 0
@@ -125,12 +130,10 @@ def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
         m[k] = here
         sum_w += wt
         sum_m += wt * here
-        if k == 4 or (there[4] == 0 and wt > best and n != np.float32(-1.0)):
+        if k == 4 or (k < 4 and wt > best) or (k > 4 and there[4] == 0 and wt > best):
             best, n, total, squares = wt, cn, wt, sq
     if filled == 0 or not sum_w > 0:
-        return np.uint8(0)
-    if without and n < np.float32(1.5):
-        return np.uint8(0)
+        return 0, zero, zero, zero, zero, zero, zero
     level = sum_m / sum_w
     middle = m[4] if there[4] == 1 else level
     least, most = middle, middle
@@ -146,12 +149,25 @@ def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
         xy = np.float32(0.25) * ((m[8] - m[6]) - (m[2] - m[0]))
         expected = m[4] + h * (dx * ((m[5] - m[3]) + dx * xx) + dy * ((m[7] - m[1]) + dy * yy)) + dx * dy * xy
         curve = xx + yy
+    return 1, expected, most - least, curve, n, squares, total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
+    """Code of one sample (`test_rows` says what the arguments are)."""
+    low, high = planes[4], planes[5]
+    one, zero = np.float32(1.0), np.float32(0.0)
+    known, expected, spread, curve, n, squares, total = _look(value, x, y, planes, c, own, w, half)
+    if known == 0 or (without and n < np.float32(1.5)):
+        return np.uint8(0)
+    n = max(n, one)
     worth = max(n * WORTH, one)
     shift, limit = predict(
-        expected, lim[7] * squares * worth / max(total, tiny), worth, most - least, curve, lim[0], lim[1], lim[2],
-        lim[3], lim[4], lim[5], lim[6] - sharpen,
+        expected, lim[7] * squares * worth / max(total, np.float32(1e-20)), worth, spread, curve, lim[0], lim[1],
+        lim[2], lim[3], lim[4], lim[5], lim[6] - sharpen,
     )  # fmt: skip
     if not without:
+        kx, ky = math.floor(x + 0.5), math.floor(y + 0.5)
         refused = np.float32(low[c, ky, kx]) + np.float32(high[c, ky, kx])
         doubt = min(max(refused / (n + one) - np.float32(0.35), zero), np.float32(8.0))
         doubt4 = doubt * doubt * doubt * doubt
@@ -161,6 +177,47 @@ def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
     if d * d > limit:
         return np.uint8(HIGH) if d > 0 else np.uint8(LOW)
     return np.uint8(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def look_at_rows(source, colours, nodes, pitch, factor, planes, held, w, half, rows, least, out):
+    """How samples on stars differ from what the mean of the others says at their places.
+
+    Parameters
+    ----------
+    rows : (n,) int64, rows of the frame that are looked at; the others as in `test_rows`, `without` the samples.
+    least : (C,) float32, range of the mean from which on there is a star.
+    out : (5, m) float32, filled: sample less mean, Laplacian, range and mean there, channel.
+
+    Returns
+    -------
+    How many were found, at most m.
+    """
+    line = np.empty(nodes.shape[1:], dtype=np.float64)
+    found = 0
+    for j in rows:
+        node_row(nodes, pitch, j, line)
+        for i in range(source.shape[1]):
+            v = source[j, i]
+            if not abs(v) < np.float32(3e38) or held[j, i] != 0 or found == out.shape[1]:
+                continue
+            piece = i // pitch
+            f = (i - piece * pitch) / pitch
+            x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
+            y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+            c = colours[j & 1, i & 1]
+            q = 2 + c
+            value = v * factor[c] + np.float32(line[piece, q] + (line[piece + 1, q] - line[piece, q]) * f)
+            known, expected, spread, curve, n, _, _ = _look(value, x, y, planes, c, True, w, half)
+            if known == 0 or n < np.float32(2.0) or spread < least[c] or curve == 0:
+                continue
+            out[0, found] = value - expected
+            out[1, found] = curve
+            out[2, found] = spread
+            out[3, found] = expected
+            out[4, found] = c
+            found += 1
+    return found
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

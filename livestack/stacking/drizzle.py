@@ -10,7 +10,8 @@ Which samples of a frame were refused is kept as flat indices of the frame's pix
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,19 +20,29 @@ from livestack.calibration.debayer import red_position
 from livestack.kernels import drizzle as kernel
 from livestack.kernels import drizzle_rows as rows_kernel
 from livestack.kernels.bands import Bands
-from livestack.kernels.drizzle_test import test_rows
+from livestack.kernels.drizzle_test import look_at_rows, test_rows
 from livestack.kernels.sample_rows import HIGH
 from livestack.registration.distortion import Distortion, to_frame, to_reference
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import EDGE_POINTS, Canvas
 from livestack.stacking.laying import ruler_on, surfaces_above
-from livestack.stacking.noise_model import Limits
+from livestack.stacking.noise_model import Blot, Limits
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.rejected_samples import Added, RejectedSamples, codes_of, entries_of
 
 TILE_ROWS, TILE_COLUMNS = 64, 1024
 PITCH = 256
 """Pixels of a frame between two places that are computed; a quarter of it through a lens that distorts."""
+LOOKED_AT = 400_000
+"""Samples of a frame of which those on stars are looked at."""
+STAR = 12.0
+"""Range of the mean, in sigma of a sample, from which on there is a star."""
+ENOUGH = 300
+CORE = 0.3
+"""Where the Laplacian is beyond minus this share of the range there is the core of a star."""
+LARGE, LARGE_SIGMA = 0.98, 2.326
+"""A quantile of what is left of samples on stars, and the sigma that it is of a normal distribution: what stars leave
+has long tails."""
 STRAIGHT = 1 / 12
 """A frame that is turned, and scaled, by no more than this lies as the grid does."""
 MOST_HALF = 0.55
@@ -271,18 +282,69 @@ def _drop_tiles(
     bands.run(part, len(laid.tiles))
 
 
-def blurred(drop: Drop, canvas: Canvas) -> float:
-    """Half of what drop and pixel of the grid add to a star's variance, px^2 of the grid."""
-    return ((drop.pixfrac * canvas.scale) ** 2 + 1.0) / 24.0
+def blurred(drop: Drop, canvas: Canvas) -> Blot:
+    """What drop and pixel of the grid do to wide stars: half of what they add to the variance, px^2 of the grid."""
+    return Blot(((drop.pixfrac * canvas.scale) ** 2 + 1.0) / 24.0)
 
 
-def add(stack: Stack, shot: Shot, limits: Limits | None, bands: Bands) -> Added:
-    """Test a frame's pixels and drop those that are believed; `limits` None believes all."""
+def fit_blot(
+    stack: Stack, shots: Sequence[tuple[Shot, Limits, RejectedSamples]], usual: Blot, bands: Bands
+) -> Blot:  # fmt: skip
+    """What the samples of some frames on stars say of the mean of the others; `usual` where too few tell.
+
+    Parameters
+    ----------
+    shots : frames that the stack holds, what they are tested with, and what was refused of them.
+    """
+    channels = stack.shape[0]
+    found: list[np.ndarray] = []
+    arrays = tuple(stack.arrays().values())
+    for shot, limits, rejected in shots:
+        laid, held = lay(shot, stack.canvas, stack.origin), unpack(rejected, shot.samples)
+        noise = np.sqrt(np.asarray(limits.floor, dtype=float)).astype(np.float32)
+        for plane, nodes, some, rows in laid.layers(channels):
+            height, width = plane.shape
+            step = max(1, height * width // LOOKED_AT) | 1
+            looked = np.arange(step // 2, height, step)
+            out = np.empty((5, 20_000), dtype=np.float32)
+            n = look_at_rows(
+                plane, laid.colours, nodes, laid.pitch, laid.factor[some], tuple(a[some] for a in arrays), held[rows],
+                np.float32(shot.weight), laid.half, looked, STAR * noise[some], out,
+            )  # fmt: skip
+            out = out[:, :n].astype(float)
+            c = out[4].astype(int) + some.start
+            expected = np.asarray(limits.floor)[c] + np.asarray(limits.slope)[c] * np.maximum(out[3], 0)
+            # what another seeing does to this frame is known
+            found.append(np.stack([out[0] - limits.blur * stack.canvas.scale**2 * out[1], out[1], out[2], expected]))
+    away, curve, spread, variance = np.concatenate(found, axis=1)
+    if len(away) < ENOUGH:
+        return usual
+    # on cores, where it matters, by the median of what each says, by how much it says
+    core = curve < -CORE * spread
+    if np.count_nonzero(core) < ENOUGH // 10:
+        return usual
+    said, worth = -away[core] / curve[core], np.abs(curve[core]) / np.sqrt(variance[core] + (0.1 * spread[core]) ** 2)
+    order = np.argsort(said)
+    passed = np.cumsum(worth[order])
+    sharpen = float(said[order][np.searchsorted(passed, 0.5 * passed[-1])])
+    sharpen = min(max(sharpen, usual.sharpen), 4 * usual.sharpen)  # few frames make it small: their mean is noisy
+    share = ((away + sharpen * curve) ** 2 - variance) / spread**2
+    return Blot(sharpen, math.sqrt(max(0.0, float(np.quantile(share, LARGE)))) / LARGE_SIGMA)
+
+
+def add(stack: Stack, shot: Shot, limits: Limits | None, bands: Bands, blot: Blot | None = None) -> Added:
+    """Test a frame's pixels and drop those that are believed; `limits` None believes all.
+
+    Parameters
+    ----------
+    blot : what `fit_blot` found; its structure is what `limits` have.
+    """
     laid = lay(shot, stack.canvas, stack.origin)
     if limits is None:
         codes, seen = _no_codes(shot), None
     else:
-        codes, seen = _test(stack, laid, limits, blurred(shot.drop, stack.canvas), shot.weight, None, bands)
+        blot = blot or blurred(shot.drop, stack.canvas)
+        codes, seen = _test(stack, laid, limits, blot.sharpen, shot.weight, None, bands)
     return _add(stack, shot, laid, codes, seen, bands)
 
 
@@ -339,7 +401,7 @@ class Revision:
 
 
 def test_again(
-    finished: Stack, shot: Shot, limits: Limits, rejected: RejectedSamples, bands: Bands
+    finished: Stack, shot: Shot, limits: Limits, rejected: RejectedSamples, bands: Bands, blot: Blot | None
 ) -> tuple[Added, Revision]:
     """Test a frame's pixels against the finished stack without themselves; changes nothing.
 
@@ -349,7 +411,8 @@ def test_again(
     """
     laid = lay(shot, finished.canvas, finished.origin)
     held = unpack(rejected, shot.samples)
-    codes, seen = _test(finished, laid, limits, blurred(shot.drop, finished.canvas), shot.weight, held, bands)
+    blot = blot or blurred(shot.drop, finished.canvas)
+    codes, seen = _test(finished, laid, limits, blot.sharpen, shot.weight, held, bands)
     out = int(np.count_nonzero(codes))
     _leave_out(codes, shot.defects)
     places = np.flatnonzero((codes != 0) != (held != 0))

@@ -217,7 +217,8 @@ def test_samples_are_tested_where_they_were_measured_and_again_in_the_end(bands)
     assert (said[15][73, 10:80] != 0).mean() > 0.95
     assert all(one.n_rejected < 0.01 * one.n_samples for n, one in enumerate(kept) if n not in (15,))
     again = [
-        drizzle.test_again(stack, shot, expected, one.rejected, bands) for shot, one in zip(some, kept, strict=True)
+        drizzle.test_again(stack, shot, expected, one.rejected, bands, None)
+        for shot, one in zip(some, kept, strict=True)
     ]
     stack.low[:], stack.high[:] = 0, 0
     fresh = Stack(3, *shape, np.full(3, ORIGIN))
