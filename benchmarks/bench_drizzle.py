@@ -4,9 +4,9 @@
         [--scale 1] [--pixfrac 1]
 
 A renderer of its own: stars are Gaussians integrated over the camera's pixels, of known and different colours, on an
-A renderer of its own: stars are Gaussians integrated over the camera's pixels, of known and different colours, on an
-way stacks them by `LiveStack` from nothing but the frames: transforms, weights and rejection are its own. The package
-gets the very same frames with the very transforms and weights that the session found.
+even sky; frames are shifted at random (and turned a little), seen through an RGGB mosaic, with photon and read noise.
+Each way stacks them by `LiveStack` from nothing but the frames: transforms, weights and rejection are its own. The
+package gets the very same frames with the very transforms and weights that the session found.
 
 Columns, the worst of the colours where there are three:
 
@@ -17,8 +17,8 @@ Columns, the worst of the colours where there are three:
 * flux %: median error of the flux of stars by SNR from faint to bright, and the largest difference between two of them.
 * noise: noise of means of 8 x 8 pixels of the sky, less a cubic surface (the session's own of the sky), over the ideal,
   that of all samples of the colour that lie there.
-* grid %: largest difference of the four pixels of a cell of the mosaic from their mean, over the whole sky, of the noise
-  of a pixel (0.2 to 0.5 is chance).
+* grid %: largest difference of the four pixels of a cell of the mosaic from their mean, over the whole sky, of the
+  noise of a pixel (0.2 to 0.5 is chance).
 * refused %: share of the samples that were refused of frames without any artefact.
 """
 

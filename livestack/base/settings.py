@@ -65,13 +65,14 @@ class CalibrationSettings(Section):
     debayer: Debayering = Field(
         "mhc",
         description="mhc: Malvar-He-Cutler; bilinear; superpixel: half size, one colour pixel for each 2 x 2; drizzle: "
-        "nothing is interpolated, each pixel feeds the stack's own colour (mono, too); needs frames that are dithered",
+        "nothing is interpolated, each pixel feeds the stack's own colour (mono, too); needs frames that are dithered; "
+        "auto: drizzle for undersampled stars in a mosaic where the frames' shifts carry it, else mhc",
     )
 
     @property
     def interpolation(self) -> Literal["mhc", "bilinear", "superpixel"]:
         """How a mosaic becomes a picture where one is needed before, or beside, the drizzled stack."""
-        return "mhc" if self.debayer == "drizzle" else self.debayer
+        return "mhc" if self.debayer == "auto" or self.debayer == "drizzle" else self.debayer
 
 
 class DetectionSettings(Section):
@@ -326,13 +327,13 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _scaled_by_drizzle(self) -> Settings:
-        if self.drizzles and self.stack.mode == "maximum":
+        if self.calibration.debayer == "drizzle" and self.stack.mode == "maximum":
             raise ValueError("drizzle makes a mean; star trails (mode maximum) need another debayer")
         if self.stack.scale != 1 and not self.drizzles:
-            raise ValueError(f"a scale of {self.stack.scale:g} needs debayer drizzle (--debayer drizzle)")
+            raise ValueError(f"a scale of {self.stack.scale:g} needs debayer drizzle or auto (--debayer drizzle)")
         return self
 
     @property
     def drizzles(self) -> bool:
         """The stack is drizzled, if the frames carry it."""
-        return self.calibration.debayer == "drizzle"
+        return self.calibration.debayer in ("auto", "drizzle")

@@ -8,15 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from livestack.base.errors import UsageError
+from livestack.base.errors import FrameError, UsageError
+from livestack.engine.choose import drop_of
 from livestack.engine.developer import Developer, Pixels
+from livestack.engine.events import Notice
 from livestack.engine.group import Group
 from livestack.engine.ledger import Member
 from livestack.engine.limits import stacked_fwhm_px
 from livestack.engine.states import Calibrated
 from livestack.engine.warmup import begin_stack, finish_warmup
 from livestack.stacking.accumulators import Stack
-from livestack.stacking.drizzle import Revision, revise, test_again
+from livestack.stacking.drizzle import Drop, Revision, for_scatter, revise, start_from, test_again
 from livestack.stacking.final_test import finalise
 
 Fetch = Callable[[Member], Calibrated]
@@ -70,6 +72,8 @@ def test_anew(
     accumulation, members = group.accumulation, group.members
     assert accumulation.stack is not None
     accumulation.newest = None
+    if accumulation.drop is None and (drop := _drizzled_after_all(group)) is not None:
+        return _drizzle_anew(group, drop, fetch, reader, progress, stopped)
     if accumulation.drop is not None:
         return _test_drizzled(group, fetch, reader, progress, stopped)
     fresh = accumulation.stack.empty()
@@ -135,6 +139,54 @@ def _test_drizzled(
     for member, revision in zip(tested, revisions, strict=True):
         shot = accumulation.shot(member, Pixels(np.empty(0, np.float32)))
         revise(stack, shot, revision, member.rejected, group.bands)
+    group.ledger.members = tested
+    accumulation.drop_filler()
+    return True
+
+
+def _drizzled_after_all(group: Group) -> Drop | None:
+    """How the frames are to be drizzled where all of them speak for it and the first did not."""
+    info = group.members[0].info
+    if group.settings.calibration.debayer != "auto" or info.bayer is None:
+        return None
+    drop, why = drop_of(group, group.members, info.bayer)
+    if drop is not None and why is not None:
+        group.events.publish(Notice(f"After all frames, {why}"))
+    return drop
+
+
+def _drizzle_anew(
+    group: Group, drop: Drop, fetch: Fetch, reader: Executor, progress: Callable[[int, int], None] | None,
+    stopped: Callable[[], bool] | None,
+) -> bool:  # fmt: skip
+    """Drizzle all frames of a stack that was interpolated, each tested against that."""
+    accumulation, members = group.accumulation, group.members
+    before, noise = accumulation.stack, accumulation.noise
+    assert before is not None
+    stack, tested = before.empty(), []
+    width, debayer = stacked_fwhm_px(members), group.settings.calibration.interpolation
+    accumulation.drop = drop
+    ahead = reader.submit(fetch, members[0])
+    for number, member in enumerate(members):
+        if stopped is not None and stopped():
+            ahead.cancel()
+            accumulation.drop = None
+            return False
+        try:
+            pixels = group.pixels(Developer(ahead.result(), debayer))
+        except FrameError:
+            accumulation.drop = None
+            raise
+        if number + 1 < len(members):
+            ahead = reader.submit(fetch, members[number + 1])
+        limits = group.limits_for(member, width)
+        of_planes = limits if noise is None else for_scatter(limits, noise.floor)
+        added = start_from(before, stack, accumulation.shot(member, pixels), of_planes, group.bands)
+        kept = accumulation.keep(added.rejected)
+        tested.append(replace(member, rejected=kept, rejected_fraction=added.rejected_fraction))
+        if progress is not None:
+            progress(number + 1, len(members))
+    accumulation.stack, accumulation.filler = stack, before
     group.ledger.members = tested
     accumulation.drop_filler()
     return True

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from livestack.base.settings import StackSettings
+from livestack.engine.choose import drop_of
 from livestack.engine.developer import Developer
+from livestack.engine.events import Notice
 from livestack.engine.grid import make_room
 from livestack.engine.hits import clean_first
 from livestack.engine.ledger import Member
@@ -24,7 +26,7 @@ from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
 from livestack.stacking.accumulators import Stack
-from livestack.stacking.drizzle import Drop, blurred, fit_blot, for_scatter, revise, start_from, test_again
+from livestack.stacking.drizzle import blurred, fit_blot, for_scatter, revise, start_from, test_again
 from livestack.stacking.rejected_samples import Added
 from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
@@ -84,7 +86,9 @@ def finish_warmup(group: Group) -> None:
             # the frames' floors were what interpolation leaves of their noise, as long as it was not measured
             accumulation.noise = replace(fitted, floor=fitted.floor * INTERPOLATION_GAIN)
     added = start_robustly(group.stack, warm_samples(group, held), group.settings.stack.rejects, group.bands)
-    drop = drop_of(group, held[0][1])
+    drop, why = drop_of(group, [member for member, _ in held], held[0][1].bayer)
+    if why is not None:
+        group.events.publish(Notice(why))
     if drop is not None:
         debayered = accumulation.drizzle_from(drop)
         added = _drizzle(group, debayered, group.stack, held)
@@ -107,14 +111,6 @@ def begin_stack(group: Group, held: Sequence[tuple[Member, Developer]]) -> Stack
     stack = group.stack.empty()
     _drizzle(group, debayered, stack, held)
     return stack
-
-
-def drop_of(group: Group, developer: Developer) -> Drop | None:
-    """How the frames of a group are to be drizzled; None where they are to be interpolated."""
-    settings = group.settings
-    if not settings.drizzles or group.following.active:
-        return None
-    return Drop(settings.stack.pixfrac, developer.bayer)
 
 
 def _drizzle(group: Group, debayered: Stack, stack: Stack, held: Sequence[tuple[Member, Developer]]) -> list[Added]:
