@@ -26,7 +26,7 @@ from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
 from livestack.stacking.accumulators import Stack
-from livestack.stacking.drizzle import blurred, fit_blot, for_scatter, revise, start_from, test_again
+from livestack.stacking.drizzle import blurred, fit_blot, for_scatter, reconsider, revise, start_from
 from livestack.stacking.rejected_samples import Added
 from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
@@ -126,12 +126,12 @@ def _drizzle(group: Group, debayered: Stack, stack: Stack, held: Sequence[tuple[
         limits = group.limits_for(member, width)
         of_planes = limits if noise is None else for_scatter(limits, noise.floor)
         added.append(start_from(debayered, stack, shot, of_planes, group.bands))
-    # the debayered frames know stars less well than the drops do: what these say of each other is tested once more
+    # the debayered frames know stars less well than the drops do: what they have refused is tested once more by those
     tested = [(s, group.limits_for(m, width), a.rejected) for (m, _), s, a in zip(held, shots, added, strict=True)]
     if accumulation.blot is None:
         accumulation.blot = fit_blot(stack, tested, blurred(accumulation.drop, stack.canvas), group.bands)
     again = [
-        test_again(stack, shot, group.limits_for(member, width), one.rejected, group.bands, accumulation.blot)
+        reconsider(stack, shot, group.limits_for(member, width), one.rejected, accumulation.blot)
         for (member, _), shot, one in zip(held, shots, added, strict=True)
     ]
     stack.low[:], stack.high[:] = 0, 0

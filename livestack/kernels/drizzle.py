@@ -173,3 +173,55 @@ def count_refused(places, high_ones, colours, nodes, pitch, width, half, low, hi
             for a in range(max(0, math.floor(x - half + 0.5)), min(to.shape[2], math.ceil(x + half - 0.5) + 1)):
                 n = np.int64(to[c, b, a]) + sign
                 to[c, b, a] = np.uint16(min(max(n, 0), 65535))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def drop_some(places, values, colours, nodes, pitch, width, factor, w, half, mean, m2, weight, count, sign):
+    """Add the drops of some samples, one by one, or (`sign` -1) take them out again.
+
+    Parameters
+    ----------
+    places : (n,) int64, flat indices in a frame `width` pixels wide; values : (n,) float32, the frame's samples there.
+    """
+    line = np.empty(nodes.shape[1:], dtype=np.float64)
+    row = -1
+    tiny, zero = np.float32(1e-20), np.float32(0.0)
+    for k in range(places.shape[0]):
+        j, i = places[k] // width, places[k] % width
+        if not abs(values[k]) < np.float32(3e38):
+            continue
+        if j != row:
+            node_row(nodes, pitch, j, line)
+            row = j
+        piece = i // pitch
+        f = (i - piece * pitch) / pitch
+        x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
+        y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+        c = colours[j & 1, i & 1]
+        q = 2 + c
+        value = values[k] * factor[c] + np.float32(line[piece, q] + (line[piece + 1, q] - line[piece, q]) * f)
+        for b in range(max(0, math.floor(y - half + 0.5)), min(mean.shape[1], math.ceil(y + half - 0.5) + 1)):
+            tall = np.float32(min(y + half, b + 0.5) - max(y - half, b - 0.5))
+            for a in range(max(0, math.floor(x - half + 0.5)), min(mean.shape[2], math.ceil(x + half - 0.5) + 1)):
+                area = tall * np.float32(min(x + half, a + 0.5) - max(x - half, a - 0.5))
+                if not area > 0:
+                    continue
+                wa = w * area
+                d = value - mean[c, b, a]
+                if sign > 0:
+                    total = weight[c, b, a] + wa
+                    shift = d * (wa / max(total, tiny))
+                    mean[c, b, a] += shift
+                    m2[c, b, a] += wa * d * (d - shift)
+                    weight[c, b, a] = total
+                    count[c, b, a] = np.uint16(min(np.int64(count[c, b, a]) + 1, 65535))
+                elif count[c, b, a] > 0:
+                    rest = weight[c, b, a] - wa
+                    if count[c, b, a] == 1 or rest <= np.float32(1e-6) * weight[c, b, a]:
+                        mean[c, b, a], m2[c, b, a], weight[c, b, a], count[c, b, a] = zero, zero, zero, 0
+                        continue
+                    shift = d * (wa / rest)
+                    mean[c, b, a] -= shift
+                    m2[c, b, a] = max(m2[c, b, a] - wa * d * (d + shift), zero) if count[c, b, a] > 2 else zero
+                    weight[c, b, a] = rest
+                    count[c, b, a] -= np.uint16(1)

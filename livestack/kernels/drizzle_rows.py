@@ -132,20 +132,29 @@ def _bayer(r0, r1, r2, n, x0, ex, y0, ey, a, b, factor, half, block):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _settle(s0, s1, s2, sn, w, sign, mean, m2, weight, count):
-    """The sums join what is there, or leave it."""
+def _settle(block, first, n, w, sign, mean, m2, weight, count, at):
+    """The sums of one colour, in `block` from row `first` on, join what is there, or leave it.
+
+    Parameters
+    ----------
+    mean, m2, weight, count : all planes as one line each; `at`, unsigned, the first of the `n` pixels.
+    """
     if sign > 0:
-        for k in range(mean.shape[0]):
-            mean[k], m2[k], weight[k], c = _join(
-                w, s0[k], s1[k], s2[k], sn[k], mean[k], m2[k], weight[k], np.float32(count[k])
-            )
-            count[k] = np.uint16(c)
+        for k in range(n):
+            i, a = first * BLOCK + k, at + np.uintp(k)
+            mean[a], m2[a], weight[a], c = _join(
+                w, block[i], block[i + BLOCK], block[i + 2 * BLOCK], block[i + 3 * BLOCK], mean[a], m2[a], weight[a],
+                np.float32(count[a]),
+            )  # fmt: skip
+            count[a] = np.uint16(c)
     else:
-        for k in range(mean.shape[0]):
-            mean[k], m2[k], weight[k], c = _part(
-                w, s0[k], s1[k], s2[k], sn[k], mean[k], m2[k], weight[k], np.float32(count[k])
-            )
-            count[k] = np.uint16(c)
+        for k in range(n):
+            i, a = first * BLOCK + k, at + np.uintp(k)
+            mean[a], m2[a], weight[a], c = _part(
+                w, block[i], block[i + BLOCK], block[i + 2 * BLOCK], block[i + 3 * BLOCK], mean[a], m2[a], weight[a],
+                np.float32(count[a]),
+            )  # fmt: skip
+            count[a] = np.uint16(c)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -190,7 +199,13 @@ def drop_rows(source, colours, forward, factor, coefficients, ruler, w, half, pl
     planes : mean, m2, weight, count of all channels (C, H, W).
     """
     mean, m2, weight, count = planes
-    channels, _, width = mean.shape
+    channels, high, width = mean.shape
+    mean_line, m2_line, weight_line, count_line = (
+        mean.reshape(-1),
+        m2.reshape(-1),
+        weight.reshape(-1),
+        count.reshape(-1),
+    )
     tall, wide = source.shape
     det = forward[0, 0] * forward[1, 1] - forward[0, 1] * forward[1, 0]
     ixx, ixy = forward[1, 1] / det, -forward[0, 1] / det
@@ -198,6 +213,7 @@ def drop_rows(source, colours, forward, factor, coefficients, ruler, w, half, pl
     a = np.array([forward[0, 0], forward[1, 0]], dtype=np.float32)
     b = np.array([forward[0, 1], forward[1, 1]], dtype=np.float32)
     offsets = np.empty((channels, width), dtype=np.float32)
+    offset_line = offsets.reshape(-1)
     parity = np.empty(BLOCK + 1, dtype=np.float32)
     for k in range(BLOCK + 1):
         parity[k] = np.float32(k & 1)
@@ -255,16 +271,16 @@ def drop_rows(source, colours, forward, factor, coefficients, ruler, w, half, pl
                 order[2] = colours[(j + 1) & 1, i & 1] if here == 1 else colours[(j + 1) & 1, (i + 1) & 1]
                 for q in range(3):
                     factors[q] = factor[order[q]]
-                    block[q * BLOCK : q * BLOCK + length] = mean[order[q], y, x:end]
-                    block[(3 + q) * BLOCK : (3 + q) * BLOCK + length] = offsets[order[q], x:end]
+                    at = np.uintp((order[q] * high + y) * width + x)
+                    to = (order[q] * width) + x
+                    for k in range(length):
+                        block[q * BLOCK + k] = mean_line[at + np.uintp(k)]
+                        block[(3 + q) * BLOCK + k] = offset_line[np.uintp(to + k)]
                 start = 1 if here == 1 else 0
-                block[6 * BLOCK : 6 * BLOCK + length] = parity[start : start + length]
+                for k in range(length):
+                    block[6 * BLOCK + k] = parity[start + k]
                 _bayer(r0, r1, r2, length, x0, dx, y0, dy, a, b, factors, h, block)
                 for q in range(3):
-                    c, k = order[q], (7 + 4 * q) * BLOCK
-                    _settle(
-                        block[k : k + length], block[k + BLOCK : k + BLOCK + length],
-                        block[k + 2 * BLOCK : k + 2 * BLOCK + length], block[k + 3 * BLOCK : k + 3 * BLOCK + length],
-                        w, sign, mean[c, y, x:end], m2[c, y, x:end], weight[c, y, x:end], count[c, y, x:end],
-                    )  # fmt: skip
+                    at = np.uintp((order[q] * high + y) * width + x)
+                    _settle(block, 7 + 4 * q, length, w, sign, mean_line, m2_line, weight_line, count_line, at)
             x = end

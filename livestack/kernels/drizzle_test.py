@@ -17,6 +17,7 @@ from livestack.kernels.drizzle import node_row
 from livestack.kernels.sample_rows import HIGH, LOW, predict
 
 BLOCK = 256
+GROUP = 32
 SHORT = 12.0
 """Segments that are shorter than this on average are not worth their start."""
 PLAINLY = np.float32(0.25)
@@ -33,15 +34,17 @@ def _segment_of(stride):
 
     @njit(nogil=True, cache=True, error_model="numpy")
     def segment(
-        n, source, r0, r1, r2, q, total, count, low, high, x0, ex, y0, ey, factor, o0, eo, lim, sharpen, least, opens,
-        out,
+        n, source, first, mean, q, total, count, low, high, at, pitch, x0, ex, y0, ey, factor, o0, eo, lim, sharpen,
+        least, opens, out,
     ):  # fmt: skip
         """For `n` samples of one colour the squared distance from what is expected over the limit, with its sign.
 
         Parameters
         ----------
-        r0, r1, r2 : rows of the mean that begin one pixel left of the first sample's place; q, total, count, low, high
-            begin at that place: m2, weight and counts.
+        source : a frame as one line, whose sample `first` is the first.
+        mean, q, total, count, low, high : all planes as one line: mean, m2, weight and counts; `at` is the first
+            sample's nearest pixel there, and a row of the grid is `pitch` long. Indices are unsigned, so that none can
+            mean 'from the end'.
         x0, y0 : of the sample from its nearest pixel; ex, ey : their change from one sample to the next.
         o0, eo : additive surface, and its change. least : with fewer samples nothing is told here.
         opens : 1 where much that was refused opens the limit, else 0.
@@ -50,12 +53,15 @@ def _segment_of(stride):
         kappa2, dof, floor, slope = lim[0], lim[1], lim[2], lim[3]
         structure2, excess2, blur, louder = lim[4], lim[5], lim[6] - sharpen, lim[7]
         one, zero, half, quarter = np.float32(1.0), np.float32(0.0), np.float32(0.5), np.float32(0.25)
+        u1 = np.uintp(1)
+        up, down = at - pitch, at + pitch
         for k in range(n):
-            a = stride * k
+            step = np.uintp(stride * k)
+            a, above, below = at + step, up + step, down + step
             s = np.float32(k)
-            m0, m1, m2 = r0[a], r0[a + 1], r0[a + 2]
-            m3, m4, m5 = r1[a], r1[a + 1], r1[a + 2]
-            m6, m7, m8 = r2[a], r2[a + 1], r2[a + 2]
+            m0, m1, m2 = mean[above - u1], mean[above], mean[above + u1]
+            m3, m4, m5 = mean[a - u1], mean[a], mean[a + u1]
+            m6, m7, m8 = mean[below - u1], mean[below], mean[below + u1]
             least_m = min(min(min(m0, m1), min(m2, m3)), min(min(m4, m5), min(m6, min(m7, m8))))
             most_m = max(max(max(m0, m1), max(m2, m3)), max(max(m4, m5), max(m6, max(m7, m8))))
             number = np.float32(count[a])
@@ -76,7 +82,7 @@ def _segment_of(stride):
             doubt = min(max(refused / (number + one) - np.float32(0.35), zero), np.float32(8.0))
             doubt4 = doubt * doubt * doubt * doubt
             wide = one + np.float32(4.0) * doubt + doubt4 * doubt4
-            d = source[a] * factor + (o0 + s * eo) - expected - shift
+            d = source[first + step] * factor + (o0 + s * eo) - expected - shift
             told = d * abs(d) / (limit * wide * wide)
             out[k] = ASK if hole else told
 
@@ -180,6 +186,33 @@ def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def test_some(places, source, colours, nodes, pitch, factor, limits, planes, w, half, sharpen, codes):
+    """Test samples that the stack does not hold once more, one by one; arguments as in `test_rows`.
+
+    Parameters
+    ----------
+    places : (n,) int64, flat indices of the frame's samples.
+    codes : (n,) uint8, filled.
+    """
+    line = np.empty(nodes.shape[1:], dtype=np.float64)
+    row = -1
+    width = source.shape[1]
+    for k in range(places.shape[0]):
+        j, i = places[k] // width, places[k] % width
+        if j != row:
+            node_row(nodes, pitch, j, line)
+            row = j
+        piece = i // pitch
+        f = (i - piece * pitch) / pitch
+        x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
+        y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+        c = colours[j & 1, i & 1]
+        q = 2 + c
+        value = source[j, i] * factor[c] + np.float32(line[piece, q] + (line[piece + 1, q] - line[piece, q]) * f)
+        codes[k] = _test_one(value, x, y, planes, c, limits[c], True, False, w, half, sharpen)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def look_at_rows(source, colours, nodes, pitch, factor, planes, held, w, half, rows, least, out):
     """How samples on stars differ from what the mean of the others says at their places.
 
@@ -246,6 +279,9 @@ def test_rows(
     enough = PLAINLY if without else np.float32(1.0)
     least = MANY if without else np.float32(1.0)
     opens = np.float32(0.0) if without else np.float32(1.0)
+    mean_line, m2_line, weight_line = mean.reshape(-1), m2.reshape(-1), weight.reshape(-1)
+    count_line, low_line, high_line = count.reshape(-1), low.reshape(-1), high.reshape(-1)
+    source_line, long, line_pitch = source.reshape(-1), source.shape[1], np.uintp(width)
     seen, rejected = 0, 0
     for j in range(first_row, last_row):
         node_row(nodes, pitch, j, line)
@@ -284,18 +320,30 @@ def test_rows(
                     o0 = line[piece, 2 + c] + (line[piece + 1, 2 + c] - line[piece, 2 + c]) * ((i0 - start) / pitch)
                     eo = (line[piece + 1, 2 + c] - line[piece, 2 + c]) / pitch * step
                     n = (end - i0 + step - 1) // step
+                    # whole groups, as the compiler treats them; what lies beyond is not looked at
+                    whole = (n + GROUP - 1) // GROUP * GROUP
                     f = factor[c]
                     if inside:
                         k = kx + p
-                        rows = mean[c, ky - 1, k - 1 :], mean[c, ky, k - 1 :], mean[c, ky + 1, k - 1 :]
-                        here = m2[c, ky, k:], weight[c, ky, k:], count[c, ky, k:], low[c, ky, k:], high[c, ky, k:]
+                        first = (c * height + ky) * width + k
+                        room = (mean.size - first - width - 1) // step
+                        there = (source.size - j * long - i0) // step
+                        whole = whole if whole <= min(min(BLOCK, room), there) else n
+                        at = np.uintp(first)
                         x0, ex = np.float32(x + p * dx - k), np.float32((dx - 1.0) * step)
                         y0, ey = np.float32(y + p * dy - ky), np.float32(dy * step)
-                        told = (np.float32(o0), np.float32(eo), lim, sharpen, least, opens, out)
                         if step == 1:
-                            _beside(n, row[i0:end], *rows, *here, x0, ex, y0, ey, f, *told)
+                            _beside(
+                                whole, source_line, np.uintp(j * long + i0), mean_line, m2_line,
+                                weight_line, count_line, low_line, high_line, at, line_pitch, x0, ex, y0, ey, f,
+                                np.float32(o0), np.float32(eo), lim, sharpen, least, opens, out,
+                            )  # fmt: skip
                         else:
-                            _apart(n, row[i0:end], *rows, *here, x0, ex, y0, ey, f, *told)
+                            _apart(
+                                whole, source_line, np.uintp(j * long + i0), mean_line, m2_line,
+                                weight_line, count_line, low_line, high_line, at, line_pitch, x0, ex, y0, ey, f,
+                                np.float32(o0), np.float32(eo), lim, sharpen, least, opens, out,
+                            )  # fmt: skip
                     for t in range(n):
                         at = i0 + t * step
                         if inside:

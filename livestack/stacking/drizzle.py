@@ -20,7 +20,7 @@ from livestack.calibration.debayer import red_position
 from livestack.kernels import drizzle as kernel
 from livestack.kernels import drizzle_rows as rows_kernel
 from livestack.kernels.bands import Bands
-from livestack.kernels.drizzle_test import look_at_rows, test_rows
+from livestack.kernels.drizzle_test import look_at_rows, test_rows, test_some
 from livestack.kernels.sample_rows import HIGH
 from livestack.registration.distortion import Distortion, to_frame, to_reference
 from livestack.stacking.accumulators import Stack
@@ -419,6 +419,36 @@ def test_again(
     return Added(seen, out, pack(codes)), Revision(shot.samples.shape, places, shot.samples.reshape(-1)[places])
 
 
+def reconsider(
+    stack: Stack, shot: Shot, limits: Limits, rejected: RejectedSamples, blot: Blot
+) -> tuple[Added, Revision]:
+    """Test those samples of a frame once more that were refused, and that the stack therefore does not hold.
+
+    Parameters
+    ----------
+    rejected : what was refused before.
+    """
+    laid, codes = lay(shot, stack.canvas, stack.origin), unpack(rejected, shot.samples)
+    tested, arrays = _limits(limits, stack.shape[0], stack.canvas.scale), tuple(stack.arrays().values())
+    before = codes.copy()
+    for plane, nodes, some, rows in laid.layers(stack.shape[0]):
+        mine = codes[rows].reshape(-1)
+        places = np.flatnonzero(mine)
+        places = places[np.isfinite(plane.reshape(-1)[places])]
+        again = np.empty(len(places), dtype=np.uint8)
+        test_some(
+            places, plane, laid.colours, nodes, laid.pitch, laid.factor[some], tested[some],
+            tuple(array[some] for array in arrays), np.float32(shot.weight), laid.half, np.float32(blot.sharpen), again,
+        )  # fmt: skip
+        mine[places] = again
+    out = int(np.count_nonzero(codes))
+    _leave_out(codes, shot.defects)
+    places = np.flatnonzero((codes != 0) != (before != 0))
+    return Added(int(np.isfinite(shot.samples).sum()), out, pack(codes)), Revision(
+        shot.samples.shape, places, shot.samples.reshape(-1)[places]
+    )
+
+
 def revise(stack: Stack, shot: Shot, revision: Revision, rejected: RejectedSamples, bands: Bands) -> None:
     """Let a frame have in the stack what the final test has left of it, where that is something else.
 
@@ -427,17 +457,25 @@ def revise(stack: Stack, shot: Shot, revision: Revision, rejected: RejectedSampl
     stack : whose counts of refused samples were set to zero before the first frame is revised.
     shot : without its samples; rejected : what the final test refuses.
     """
-    samples = np.full(revision.shape, np.nan, dtype=np.float32)
-    codes = unpack(rejected, samples)
-    flat, refused = samples.reshape(-1), codes.reshape(-1)
-    goes = refused[revision.places] != 0
-    flat[revision.places[goes]] = revision.values[goes]
-    laid = lay(replace(shot, samples=samples), stack.canvas, stack.origin)
-    _drop(stack, laid, np.zeros_like(codes), shot.weight, -1, bands)
-    flat[revision.places[goes]] = np.nan
-    flat[revision.places[~goes]] = revision.values[~goes]
-    flat[refused != 0] = 0.0  # to be counted
-    _drop(stack, replace(laid, source=samples), codes, shot.weight, 1, bands)
+    width = revision.shape[-1]
+    codes = unpack(rejected, np.empty(revision.shape, dtype=np.float32))
+    laid = lay(replace(shot, samples=np.empty(revision.shape, dtype=np.float32)), stack.canvas, stack.origin)
+    arrays = tuple(stack.arrays().values())
+    goes = codes.reshape(-1)[revision.places] != 0
+    weight = np.float32(shot.weight)
+    for _, nodes, some, rows in laid.layers(stack.shape[0]):
+        planes = tuple(array[some] for array in arrays)
+        begin, end = rows.start * width, rows.stop * width
+        here = (revision.places >= begin) & (revision.places < end)
+        for which, sign in ((goes & here, -1), (~goes & here, 1)):
+            kernel.drop_some(
+                revision.places[which] - begin, revision.values[which], laid.colours, nodes, laid.pitch, width,
+                laid.factor[some], weight, laid.half, *planes[:4], sign,
+            )  # fmt: skip
+        mine = codes[rows].reshape(-1)
+        places = np.flatnonzero(mine)
+        high_ones = (mine[places] == HIGH).astype(np.uint8)
+        kernel.count_refused(places, high_ones, laid.colours, nodes, laid.pitch, width, laid.half, *planes[4:], 1)
 
 
 def for_scatter(limits: Limits, gain: np.ndarray) -> Limits:
