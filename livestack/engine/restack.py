@@ -138,7 +138,7 @@ def _test_drizzled(
     stack.low[:], stack.high[:] = 0, 0
     for member, revision in zip(tested, revisions, strict=True):
         shot = accumulation.shot(member, Pixels(np.empty(0, np.float32)))
-        revise(stack, shot, revision, member.rejected, group.bands)
+        revise(stack, shot, revision, member.rejected)
     group.ledger.members = tested
     accumulation.drop_filler()
     return True

@@ -7,7 +7,7 @@ about each other is the noise model that later frames are tested with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from livestack.base.settings import StackSettings
 from livestack.engine.choose import drop_of
-from livestack.engine.developer import Developer
+from livestack.engine.developer import Developer, Pixels
 from livestack.engine.events import Notice
 from livestack.engine.grid import make_room
 from livestack.engine.hits import clean_first
@@ -26,7 +26,7 @@ from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
 from livestack.stacking.accumulators import Stack
-from livestack.stacking.drizzle import blurred, fit_blot, for_scatter, reconsider, revise, start_from
+from livestack.stacking.drizzle import Shot, blurred, fit_blot, for_scatter, reconsider, revise, start_from
 from livestack.stacking.rejected_samples import Added
 from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
@@ -118,26 +118,31 @@ def _drizzle(group: Group, debayered: Stack, stack: Stack, held: Sequence[tuple[
     accumulation, rejects = group.accumulation, group.settings.stack.rejects
     assert accumulation.drop is not None
     noise, width = accumulation.noise, stacked_fwhm_px([member for member, _ in held])
-    shots = [accumulation.shot(member, group.pixels(developer)) for member, developer in held]
+
+    def shots() -> Iterator[tuple[Member, Shot]]:  # one after the other: ten at once are as large as the stack
+        for member, developer in held:
+            yield member, accumulation.shot(member, group.pixels(developer))
+
     if not rejects:
-        return [start_from(debayered, stack, shot, None, group.bands) for shot in shots]
+        return [start_from(debayered, stack, shot, None, group.bands) for _, shot in shots()]
     added = []
-    for (member, _), shot in zip(held, shots, strict=True):
+    for member, shot in shots():
         limits = group.limits_for(member, width)
         of_planes = limits if noise is None else for_scatter(limits, noise.floor)
         added.append(start_from(debayered, stack, shot, of_planes, group.bands))
     # the debayered frames know stars less well than the drops do: what they have refused is tested once more by those
-    tested = [(s, group.limits_for(m, width), a.rejected) for (m, _), s, a in zip(held, shots, added, strict=True)]
     if accumulation.blot is None:
-        accumulation.blot = fit_blot(stack, tested, blurred(accumulation.drop, stack.canvas), group.bands)
-    again = [
-        reconsider(stack, shot, group.limits_for(member, width), one.rejected, accumulation.blot)
-        for (member, _), shot, one in zip(held, shots, added, strict=True)
-    ]
+        tested = ((s, group.limits_for(m, width), one.rejected) for (m, s), one in zip(shots(), added, strict=True))
+        accumulation.blot = fit_blot(stack, tested, blurred(accumulation.drop, stack.canvas))
+    again = []
+    for (member, shot), one in zip(shots(), added, strict=True):
+        limits = group.limits_for(member, width)
+        again.append((member, *reconsider(stack, shot, limits, one.rejected, accumulation.blot)))
     stack.low[:], stack.high[:] = 0, 0
-    for shot, (one, revision) in zip(shots, again, strict=True):
-        revise(stack, shot, revision, one.rejected, group.bands)
-    return [one for one, _ in again]
+    for member, one, revision in again:
+        shot = accumulation.shot(member, Pixels(np.empty(0, np.float32)))
+        revise(stack, shot, revision, one.rejected)
+    return [one for _, one, _ in again]
 
 
 def warm_samples(

@@ -11,7 +11,7 @@ Which samples of a frame were refused is kept as flat indices of the frame's pix
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -287,9 +287,7 @@ def blurred(drop: Drop, canvas: Canvas) -> Blot:
     return Blot(((drop.pixfrac * canvas.scale) ** 2 + 1.0) / 24.0)
 
 
-def fit_blot(
-    stack: Stack, shots: Sequence[tuple[Shot, Limits, RejectedSamples]], usual: Blot, bands: Bands
-) -> Blot:  # fmt: skip
+def fit_blot(stack: Stack, shots: Iterable[tuple[Shot, Limits, RejectedSamples]], usual: Blot) -> Blot:
     """What the samples of some frames on stars say of the mean of the others; `usual` where too few tell.
 
     Parameters
@@ -449,7 +447,7 @@ def reconsider(
     )
 
 
-def revise(stack: Stack, shot: Shot, revision: Revision, rejected: RejectedSamples, bands: Bands) -> None:
+def revise(stack: Stack, shot: Shot, revision: Revision, rejected: RejectedSamples) -> None:
     """Let a frame have in the stack what the final test has left of it, where that is something else.
 
     Parameters

@@ -223,7 +223,7 @@ def test_samples_are_tested_where_they_were_measured_and_again_in_the_end(bands)
     stack.low[:], stack.high[:] = 0, 0
     fresh = Stack(3, *shape, np.full(3, ORIGIN))
     for shot, (added, revision) in zip(some, again, strict=True):
-        drizzle.revise(stack, shot, revision, added.rejected, bands)
+        drizzle.revise(stack, shot, revision, added.rejected)
         refused = drizzle.unpack(added.rejected, shot.samples) != 0
         drizzle.add(fresh, replace(shot, samples=np.where(refused, np.nan, shot.samples)), None, bands)
     last = [drizzle.unpack(added.rejected, shot.samples) for shot, (added, _) in zip(some, again, strict=True)]
