@@ -1,7 +1,7 @@
 """Seconds a frame, from the file to the accumulators, by step; and the memory that a night takes.
 
     PYTHONPATH=. python benchmarks/bench_night.py [--sizes 1936x1096 6248x4176] [--kinds mono osc]
-        [--frames 60] [--folder DIR]
+        [--frames 60] [--folder DIR] [--debayer drizzle]
 
 A simulated night is written once into a folder (kept and taken again when it is named). Each row of the tables runs
 in a process of its own, so that its peak of memory is its own.
@@ -109,16 +109,15 @@ def now() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def run_library(place: Path, frames: int) -> None:
+def run_library(place: Path, frames: int, debayer: str) -> None:
     """Child: the night through the library; prints one JSON object."""
-    from livestack.base.settings import Settings
-    from livestack.engine import developer, prepare
+    from livestack.base.settings import CalibrationSettings, Settings
+    from livestack.engine import accumulation, developer, prepare
     from livestack.engine.live_stack import LiveStack
     from livestack.engine.sensor_defects import SensorDefects
     from livestack.engine.tracker import Tracker
     from livestack.formats import read_frames
     from livestack.kernels.bands import Bands
-    from livestack.stacking.accumulators import Stack
 
     watch = Stopwatch()
     watch.watch(prepare, "apply_masters", "calibrate")
@@ -127,9 +126,10 @@ def run_library(place: Path, frames: int) -> None:
     watch.watch(Tracker, "register", "register")
     watch.watch(SensorDefects, "learn", "learn")
     watch.watch(developer.Developer, "whole", "develop")
-    watch.watch(Stack, "add", "accumulate")
+    watch.watch(accumulation.Accumulation, "put", "accumulate")
     rows, memory, refused = [], {}, 0
-    with LiveStack(Settings(), bands=Bands(os.cpu_count() or 1)) as stack:
+    settings = Settings(calibration=CalibrationSettings(debayer=debayer))
+    with LiveStack(settings, bands=Bands(os.cpu_count() or 1)) as stack:
         for number, path in enumerate(sorted(place.glob("light_*.fits"))[:frames]):
             watch.seconds.clear()
             begin = now()
@@ -144,12 +144,12 @@ def run_library(place: Path, frames: int) -> None:
     print(json.dumps({"rows": rows, "memory": memory, "peak": peak, "refused": refused}))
 
 
-def run_session(place: Path, frames: int) -> dict:
+def run_session(place: Path, frames: int, debayer: str) -> dict:
     """The night through the command line; seconds between the journal's lines, memory on the way, the whole run."""
     with tempfile.TemporaryDirectory() as output:
         command = [
             sys.executable, "-m", "livestack", "stack", *map(str, sorted(place.glob("light_*.fits"))[:frames]),
-            "--no-final-pass", "--json", "--output", output,
+            "--no-final-pass", "--json", "--output", output, "--debayer", debayer,
         ]  # fmt: skip
         begin = time.perf_counter()
         stamps, memory, refused, preview = [], {}, 0, 0
@@ -183,14 +183,14 @@ def at(memory: dict, number: int) -> str:
     return f"{found[number]:.0f}" if number in found else "-"
 
 
-def library_table(cases: list[tuple[str, str, Path]], frames: int) -> None:
+def library_table(cases: list[tuple[str, str, Path]], frames: int, debayer: str) -> None:
     """Print the table of steps."""
     names = [*STEPS, "other", "**sum**"]
     print("\nlibrary, ms a frame after frame 12; MB resident at frames 15 and 60, and at most\n")
     print("| night | | " + " | ".join(names) + " | robust start | frame 15 | frame 60 | peak |")
     print("|---" * (len(names) + 6) + "|")
     for kind, size, place in cases:
-        command = [sys.executable, __file__, "--child", str(place), "--frames", str(frames)]
+        command = [sys.executable, __file__, "--child", str(place), "--frames", str(frames), "--debayer", debayer]
         answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         rows = 1000 * np.array(answer["rows"])
         warm, start = rows[WARM:], rows[ROBUST_START, -1]
@@ -210,7 +210,7 @@ def library_table(cases: list[tuple[str, str, Path]], frames: int) -> None:
             print(f"{answer['refused']} frames were refused", flush=True)
 
 
-def session_table(cases: list[tuple[str, str, Path]], frames: int) -> None:
+def session_table(cases: list[tuple[str, str, Path]], frames: int, debayer: str) -> None:
     """Print the table of whole sessions."""
     print("\nsession (`livestack stack --no-final-pass`): ms a frame, MB\n")
     print(
@@ -218,7 +218,7 @@ def session_table(cases: list[tuple[str, str, Path]], frames: int) -> None:
     )
     print("|---" * 10 + "|")
     for kind, size, place in cases:
-        run = run_session(place, frames)
+        run = run_session(place, frames, debayer)
         steps = 1000 * np.diff(run["stamps"])[WARM - 1 :]
         print(f"| {kind} {size} | {np.median(steps):.0f} | {fastest(steps):.0f} | {np.mean(steps):.0f} "
               f"| {run['stamps'][0]:.1f} s | {run['whole']:.1f} s | {run['processor']:.1f} s "
@@ -235,11 +235,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--distinct", type=int, default=20, help="frames that are simulated, the rest are varied")
     parser.add_argument("--folder", type=Path, help="where the nights lie or shall lie (3 GB a night at 26 MP)")
+    parser.add_argument("--debayer", default="mhc", help="as livestack's option; drizzle, for mono, too")
     parser.add_argument("--only", choices=("library", "session"))
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        run_library(arguments.child, arguments.frames)
+        run_library(arguments.child, arguments.frames, arguments.debayer)
         return
     with tempfile.TemporaryDirectory() as temporary:
         home = arguments.folder or Path(temporary)
@@ -250,9 +251,9 @@ def main() -> None:
         ]
         print(f"load of the machine {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
         if arguments.only != "session":
-            library_table(cases, arguments.frames)
+            library_table(cases, arguments.frames, arguments.debayer)
         if arguments.only != "library":
-            session_table(cases, arguments.frames)
+            session_table(cases, arguments.frames, arguments.debayer)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What rejection costs and what it saves, on nights with known truth: one table, the same registered frames for all.
 
     python benchmarks/bench_rejection.py [--frames 20 40 120] [--size 480x360] [--kinds mono osc] [--seed 1]
+        [--debayer drizzle] [--seeing 3]
 
 A night of trails (frames 1, 3 and later, two that cross), cosmic rays, hot pixels, a step of the sky, thin cloud and
 wandering seeing is stacked by `LiveStack`; every other method then gets the very frames it accepted, with its
@@ -8,7 +9,8 @@ transforms, normalisation and weights. Truth is the same weighted mean of the sa
 no trails, cosmic rays or hot pixels). Columns: rms of (result - truth) in units of the ideal noise of the stack, for
 clear sky, stars, places that an artefact touched in some frame, and those of them on stars; noise of the clear sky in
 means of 8 x 8 pixels over that of truth (a method that blurs or rejects good samples shows here); bias of the stars'
-flux (sum of all, and the worst star), and the share of pixels left without a value.
+flux (sum of all, and the worst star), and the share of pixels left without a value. With `--debayer drizzle` the truth
+is drizzled from the same twins, and only what livestack does is shown; the others know no drops.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from scipy.ndimage import binary_dilation
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from livestack.base.frame import Frame
-from livestack.base.settings import SaveSettings, Settings
-from livestack.engine.developer import Developer
+from livestack.base.settings import CalibrationSettings, SaveSettings, Settings
+from livestack.engine.developer import Developer, Pixels
 from livestack.engine.group import Group
 from livestack.engine.ledger import Member
 from livestack.engine.live_stack import LiveStack
@@ -80,12 +82,14 @@ class Session:
     results: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     n_refused: int = 0
+    drizzled: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    """Truth, what is expected without noise, and where artefacts fell, of a stack of drops."""
 
 
 def _planes(frame: Frame, group: Group, live: LiveStack, clean: bool) -> np.ndarray:
     prepared = calibrate(frame, None, live.settings, live.bands)
     defects = None if clean else group.defects.known
-    return Developer(prepared, live.settings.calibration.debayer).whole(defects, live.bands)
+    return Developer(prepared, live.settings.calibration.interpolation).whole(defects, live.bands)
 
 
 def _on_grid(planes: np.ndarray, member: Member, group: Group, live: LiveStack) -> np.ndarray:
@@ -131,6 +135,9 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
             test_anew(group, fetch, reader, None, None)  # type: ignore[arg-type]
         seconds["final"] = time.perf_counter() - began
         results["final"] = group.stack.image()
+        if group.accumulation.drop is not None:
+            return _drizzled_night(scenario, live, group, members, {m.name: frames[numbers[m.name]] for m in members},
+                                   {m.name: numbers[m.name] for m in members}, results, seconds)  # fmt: skip
         shape = (len(members), *group.stack.shape)
         twin = np.empty(shape, np.float32)
         ideal, peak = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -163,6 +170,66 @@ def stack_night(scenario: Scenario, settings: Settings | None = None, cube: bool
             np.array([m.fwhm_px or np.nan for m in members]), scenario.gain_e_adu, scenario.saturation_adu, results,
             seconds, group.ledger.n_refused,
         )  # fmt: skip
+
+
+def _drizzled_night(scenario, live, group, members, frames, numbers, results, seconds) -> Session:  # type: ignore[no-untyped-def]
+    """The same of a drizzled stack: drops have no frames on the grid, so that all is stacked at once."""
+    from dataclasses import replace
+
+    from livestack.stacking import drizzle
+    from livestack.stacking.normalisation import Normalisation
+
+    clean = scenario.model_copy(update={"hot_pixels": 0.0})
+    channels = group.stack.shape[0]
+    truth, ideal, hit = (group.stack.empty() for _ in range(3))
+    hit.origin[:] = 0.0
+    full = group.stack.empty()
+    for member in members:
+        pure = simulate_frame(clean, numbers[member.name], expected=True)
+        twin = calibrate(pure.twin, None, live.settings, live.bands).data
+        noiseless = np.minimum(pure.expected, scenario.saturation_adu).astype(np.float32)
+        expected = calibrate(Frame(noiseless, pure.frame.info), None, live.settings, live.bands).data
+        shot = group.accumulation.shot(member, Pixels(twin))
+        drizzle.add(truth, shot, None, live.bands)
+        drizzle.add(ideal, replace(shot, samples=expected), None, live.bands)
+        mask = frames[member.name].artefact_mask.astype(np.float32)
+        plain = replace(shot, normalisation=Normalisation.identity(channels), weight=1.0)
+        drizzle.add(hit, replace(plain, samples=mask), None, live.bands)
+        drizzle.add(full, replace(plain, samples=(noiseless > 0.98 * scenario.saturation_adu).astype(np.float32)), None,
+                    live.bands)  # fmt: skip
+    mean = ideal.image()
+    mean[(full.image() > 1e-6)] = np.nan  # no truth where cores are full, and where not all frames look
+    for c in range(channels):
+        mean[c][truth.count[c] < 0.9 * np.median(truth.count[c])] = np.nan
+    touched = np.abs(np.nan_to_num(hit.mean)) * hit.weight > 0.02
+    weights = np.array([m.weight for m in members])
+    none = np.empty((0, *group.stack.shape), np.float32)
+    return Session(
+        none, none, none, none, none, weights, np.array([m.fwhm_px or np.nan for m in members]), scenario.gain_e_adu,
+        scenario.saturation_adu, results, seconds, group.ledger.n_refused, (truth.image(), mean, touched),
+    )  # fmt: skip
+
+
+def _drizzled_places(session: Session) -> Places:
+    """Truth and the regions of the table, of drops."""
+    assert session.drizzled is not None
+    truth, expected, touched = session.drizzled
+    whole = np.isfinite(truth) & ~binary_dilation(~np.isfinite(expected), np.ones((1, 5, 5)))
+    noise, stars = np.empty_like(truth), np.zeros(truth.shape, bool)
+    w = session.weights
+    for c in range(len(truth)):
+        level = np.nanmedian(expected[c][whole[c]])
+        dark = whole[c] & (expected[c] < np.nanquantile(expected[c][whole[c]], 0.6))
+        floor = float(np.mean((truth[c] - expected[c])[dark] ** 2))
+        share = (w**2).sum() / w.sum() ** 2
+        light = 0.7 * np.maximum(expected[c] - level, 0) / session.gain_e_adu * share
+        noise[c] = np.sqrt(np.maximum(floor + light, floor))
+        # as far out as around stars of debayered frames
+        stars[c] = whole[c] & (expected[c] - _smooth_sky(expected[c], whole[c]) > np.sqrt(floor / share))
+    return Places(
+        truth, expected, noise, whole & ~stars & ~touched, stars & ~touched, whole & touched & ~stars, touched & stars,
+        whole,
+    )  # fmt: skip
 
 
 def weighted(cube: np.ndarray, weights: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -256,6 +323,8 @@ class Places:
 
 def places(session: Session) -> Places:
     """Truth and the regions of the table."""
+    if session.drizzled is not None:
+        return _drizzled_places(session)
     w, twin = session.weights, session.twin
     # A core that is full in some frame has no truth: its samples are clipped, and scaled up through thin cloud.
     full = binary_dilation((session.peak > 0.98 * session.saturation_adu).any(axis=0), np.ones((1, 5, 5)))
@@ -365,11 +434,20 @@ def row(session: Session, at: Places, result: np.ndarray) -> dict[str, float]:
 
 
 def table(
-    kind: str, frames: int, size: tuple[int, int], seed: int, methods: tuple[str, ...] = METHODS, **changes: object
+    kind: str,
+    frames: int,
+    size: tuple[int, int],
+    seed: int,
+    methods: tuple[str, ...] = METHODS,
+    debayer: str = "mhc",
+    **changes: object,
 ) -> dict[str, dict[str, float]]:
     """All lines of one night."""
-    peers = [m for m in methods if m in PEERS]
-    session = stack_night(night(kind, frames, *size, seed, **changes), cube=bool(peers))
+    drizzled = debayer == "drizzle"
+    peers = [m for m in methods if m in PEERS and not drizzled]
+    methods = tuple(m for m in methods if not drizzled or m not in PEERS)
+    settings = Settings(save=SaveSettings(final_pass=False), calibration=CalibrationSettings(debayer=debayer))  # type: ignore[arg-type]
+    session = stack_night(night(kind, frames, *size, seed, **changes), settings, cube=bool(peers))
     at = places(session)
     for name in peers:
         began = time.perf_counter()
@@ -393,11 +471,16 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["mono", "osc"])
     parser.add_argument("--size", default="480x360")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--debayer", default="mhc", choices=("mhc", "bilinear", "drizzle"))
+    parser.add_argument("--seeing", type=float, help="FWHM of the night, px")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     words = parser.parse_args()
     for kind in words.kinds:
         for frames in words.frames:
-            table(kind, frames, parse_size(words.size), words.seed, tuple(words.methods))
+            changes = {} if words.seeing is None else {"fwhm_px": words.seeing}
+            table(
+                kind, frames, parse_size(words.size), words.seed, tuple(words.methods), debayer=words.debayer, **changes
+            )
 
 
 if __name__ == "__main__":

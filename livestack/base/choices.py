@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 BayerPattern = Literal["RGGB", "GRBG", "GBRG", "BGGR", "none"]
-Debayering = Literal["mhc", "bilinear", "superpixel"]
+Debayering = Literal["auto", "drizzle", "mhc", "bilinear", "superpixel"]
 RegistrationMethod = Literal["auto", "stars", "features", "phase", "none"]
 TransformModel = Literal["auto", "similarity", "affine", "polynomial"]
 RejectionMethod = Literal["live", "none"]

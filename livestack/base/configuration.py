@@ -29,6 +29,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "rejection": ("stack", "rejection"),
     "mode": ("stack", "mode"),
     "window_minutes": ("stack", "window_minutes"),
+    "scale": ("stack", "scale"),
+    "pixfrac": ("stack", "pixfrac"),
     "canvas": ("stack", "canvas"),
     "quality": ("quality", "enabled"),
     "photometry": ("photometry", "enabled"),
@@ -89,6 +91,8 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
         if not isinstance(part, dict):
             raise UsageError(f"{config}: [{section}] should be a section, found {part!r}.")
         part[field] = value
+        if name in ("scale", "pixfrac"):
+            content.setdefault("calibration", {}).setdefault("debayer", "drizzle")
         if name in NAMING:
             part.setdefault("look", "on")
     try:

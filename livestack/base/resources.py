@@ -69,7 +69,10 @@ def session_bytes(info: FrameInfo, settings: Settings, binning: int = 1) -> floa
     held = (2 if raw else 4) * planes * settings.stack.warmup_frames
     held += 0 if settings.calibration.masters is None else MASTERS_BYTES * info.planes
     incoming = 0 if binning == 1 else info.width * info.height * planes * 8
-    return PROGRAM_BYTES + pixels * (held + BYTES_PER_SAMPLE * channels) + incoming
+    scale2 = settings.stack.scale**2
+    # what a drizzled stack was before stays until that has no holes
+    stacked = BYTES_PER_SAMPLE * channels * (scale2 if scale2 == 1 else scale2 + 1)
+    return PROGRAM_BYTES + pixels * (held + stacked) + incoming
 
 
 def canvas_pixels(info: FrameInfo, settings: Settings, binning: int = 1) -> float:
@@ -81,7 +84,7 @@ def canvas_pixels(info: FrameInfo, settings: Settings, binning: int = 1) -> floa
         return most
     channels = _channels(info)
     spare = limit * 1e6 - session_bytes(info, settings, binning)
-    return min(most, pixels + max(0.0, spare) / (BYTES_PER_SAMPLE * channels))
+    return min(most, pixels + max(0.0, spare) / (BYTES_PER_SAMPLE * channels * settings.stack.scale**2))
 
 
 def bins_frames(info: FrameInfo, settings: Settings) -> bool:

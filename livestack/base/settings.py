@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -66,8 +66,16 @@ class CalibrationSettings(Section):
         None, description="Bayer pattern of the frames as stored, where the header is wrong or silent; none: mono."
     )
     debayer: Debayering = Field(
-        "mhc", description="mhc: Malvar-He-Cutler; bilinear; superpixel: half size, one colour pixel for each 2 x 2"
+        "mhc",
+        description="mhc: Malvar-He-Cutler; bilinear; superpixel: half size, one colour pixel for each 2 x 2; drizzle: "
+        "nothing is interpolated, each pixel feeds the stack's own colour (mono, too); needs frames that are dithered; "
+        "auto: drizzle for undersampled stars in a mosaic where the frames' shifts carry it, else mhc",
     )
+
+    @property
+    def interpolation(self) -> Literal["mhc", "bilinear", "superpixel"]:
+        """How a mosaic becomes a picture where one is needed before, or beside, the drizzled stack."""
+        return "mhc" if self.debayer == "auto" or self.debayer == "drizzle" else self.debayer
 
 
 class DetectionSettings(Section):
@@ -105,6 +113,9 @@ class QualitySettings(Section):
     max_sky_ratio: float = Field(4.0, gt=1, description="sky brightness relative to the accepted frames")
 
 
+SCALES = (1.0, 1.5, 2.0)
+
+
 class StackSettings(Section):
     """The running mean and its rejection."""
 
@@ -124,9 +135,23 @@ class StackSettings(Section):
     canvas_max: float = Field(
         4.0, ge=1, description="a growing canvas becomes at most so many times as large as the reference"
     )
+    scale: float = Field(1.0, description="pixels of the drizzled stack along each pixel of the reference: 1, 1.5 or 2")
+    pixfrac: float = Field(
+        1.0,
+        gt=0.1,
+        le=1,
+        description="side of the drops that drizzle makes of pixels; smaller is sharper, and wants more frames",
+    )
     window_minutes: float | None = Field(
         None, gt=0, description="at the end also save a stack for each so many minutes (comets, photometry)"
     )
+
+    @field_validator("scale")
+    @classmethod
+    def _known_scale(cls, value: float) -> float:
+        if value not in SCALES:
+            raise ValueError("expected 1, 1.5 or 2")
+        return value
 
     @property
     def rejects(self) -> bool:
@@ -355,3 +380,16 @@ class Settings(Section):
     save: SaveSettings = SaveSettings()
     notify: NotifySettings = NotifySettings()
     face: FaceSettings = FaceSettings()
+
+    @model_validator(mode="after")
+    def _scaled_by_drizzle(self) -> Self:
+        if self.calibration.debayer == "drizzle" and self.stack.mode == "maximum":
+            raise ValueError("drizzle makes a mean; star trails (mode maximum) need another debayer")
+        if self.stack.scale != 1 and not self.drizzles:
+            raise ValueError(f"a scale of {self.stack.scale:g} needs debayer drizzle or auto (--debayer drizzle)")
+        return self
+
+    @property
+    def drizzles(self) -> bool:
+        """The stack is drizzled, if the frames carry it."""
+        return self.calibration.debayer in ("auto", "drizzle")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,31 @@ if TYPE_CHECKING:
     from livestack.engine.states import Calibrated
 
 MARGIN = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """What of a frame goes into the stack.
+
+    Attributes
+    ----------
+    data : (C, h, w) float32, ADU, planes; or, to be drizzled, (h, w) as a mosaic has it, or (C, h, w).
+    defects : flat indices of what is not to be dropped of it; None where planes were repaired.
+    """
+
+    data: np.ndarray
+    defects: np.ndarray | None = None
+
+
+def mosaic_of(planes: np.ndarray, bayer: str | None) -> np.ndarray:
+    """(H, W) of planes (3, H, W): of each pixel the colour that it measured; planes as they are without a pattern."""
+    if bayer is None:
+        return planes
+    mosaic = np.empty(planes.shape[1:], dtype=planes.dtype)
+    for k, letter in enumerate(bayer):
+        cells = np.s_[k // 2 :: 2, k % 2 :: 2]
+        mosaic[cells] = planes["RGB".index(letter)][cells]
+    return mosaic
 
 
 class Developer:
@@ -61,6 +87,15 @@ class Developer:
             inner = part[..., y0 - top : y1 - top, x0 - left : x1 - left]
             return np.ascontiguousarray(inner if part.ndim == 3 else inner[None])
         return debayer_region(part, self.bayer, y0 - top, y1 - top, x0 - left, x1 - left, self.method)  # type: ignore[arg-type]
+
+    def pixels(self, drizzled: bool, defects: DefectMap | None, bands: Bands) -> Pixels:
+        """What goes into a stack: whole planes, or the frame's own pixels, whose defects are named, not repaired."""
+        if not drizzled:
+            return Pixels(self.whole(defects, bands))
+        data = self._data
+        if data is None:
+            data = self._part(0, self.shape[0], 0, self.shape[1], None)
+        return Pixels(data, None if defects is None or data.ndim == 3 else defects.indices)
 
     def whole(self, defects: DefectMap | None, bands: Bands) -> np.ndarray:
         """(C, H, W) float32 linear planes. Repairs the held data in place."""

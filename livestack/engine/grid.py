@@ -14,7 +14,7 @@ from livestack.base.state import OwnState
 from livestack.engine.events import CanvasGrown
 from livestack.engine.ledger import Member
 from livestack.engine.reference import Reference
-from livestack.stacking.canvas import Canvas, footprint
+from livestack.stacking.canvas import Canvas, footprint, in_pixels
 
 if TYPE_CHECKING:
     from livestack.engine.group import Group
@@ -64,7 +64,7 @@ def make_room(group: Group, member: Member, shape: tuple[int, int]) -> tuple[str
         return ()
     assert group.stack is not None
     assert group.reference is not None
-    now = group.stack.canvas
+    now = group.stack.canvas.scaled(1.0)
     wider = now.around([footprint(member.matrix, shape[0], shape[1], member.distortion)], steps=True)
     if wider == now:
         return ()
@@ -78,7 +78,7 @@ def make_room(group: Group, member: Member, shape: tuple[int, int]) -> tuple[str
         return () if told else (said,)
     for peer in group.family.on_grid_of(group.name):
         assert peer.stack is not None
-        peer.accumulation.stack = peer.stack.grown(wider)
+        peer.accumulation.stack = peer.stack.grown(wider.scaled(peer.stack.canvas.scale))
         if peer.following.stack is not None:
             peer.following.stack = peer.following.stack.grown(wider)
     group.events.publish(CanvasGrown(group.name, wider))
@@ -88,8 +88,8 @@ def make_room(group: Group, member: Member, shape: tuple[int, int]) -> tuple[str
 def lands(group: Group, member: Member, shape: tuple[int, int]) -> bool:
     """Whether a frame of (height, width) has a place on the canvas."""
     assert group.stack is not None
-    x0, y0, x1, y1 = footprint(member.matrix, shape[0], shape[1], member.distortion)
     canvas = group.stack.canvas
+    x0, y0, x1, y1 = in_pixels(footprint(member.matrix, shape[0], shape[1], member.distortion), canvas.scale)
     across = x0 < canvas.left + canvas.width and x1 > canvas.left
     return across and y0 < canvas.top + canvas.height and y1 > canvas.top
 
@@ -102,7 +102,7 @@ def filled_canvas(group: Group) -> Canvas:
     if group.settings.stack.canvas != "union" or not members:
         return whole
     boxes = [footprint(m.matrix, m.info.height, m.info.width, m.distortion) for m in members]
-    x0, y0, x1, y1 = np.array(boxes).T
+    x0, y0, x1, y1 = np.array([in_pixels(box, whole.scale) for box in boxes]).T
     left, top = max(whole.left, int(x0.min())), max(whole.top, int(y0.min()))
     right, bottom = min(whole.left + whole.width, int(x1.max())), min(whole.top + whole.height, int(y1.max()))
     return replace(whole, left=left, top=top, width=right - left, height=bottom - top)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 
 from livestack.base.settings import Settings
 from livestack.engine.accumulation import Accumulation, Keep
-from livestack.engine.developer import Developer
+from livestack.engine.developer import Developer, Pixels
 from livestack.engine.events import Events, ReferenceChanged
 from livestack.engine.following import Following
 from livestack.engine.grid import Family, GridPlace
@@ -94,6 +95,10 @@ class Group:
         own = self.reference.stars.stars.fwhm_px if self.reference is not None else None
         return stacked_fwhm_px(self.ledger.members) or own or 3.0
 
+    def pixels(self, developer: Developer) -> Pixels:
+        """What of a frame goes into the stack."""
+        return developer.pixels(self.accumulation.drop is not None, self.defects.known, self.bands)
+
     def luminance(self, developer: Developer) -> np.ndarray:
         """(H, W) float32, the mean of a frame's planes."""
         return np.asarray(np.mean(developer.whole(self.defects.known, self.bands), axis=0, dtype=np.float32))
@@ -102,6 +107,8 @@ class Group:
         """The smoothed details of the stack, on the reference's grid."""
         assert self.stack is not None
         stack, canvas = self.stack, self.stack.canvas
+        if canvas.scale != 1:
+            return self._scaled_details(stack)
         height, width = canvas.field
 
         def read(rows: slice) -> np.ndarray:
@@ -112,6 +119,23 @@ class Group:
                 part = stack.image(slice(y0 - canvas.top, y1 - canvas.top), slice(x0 - canvas.left, x1 - canvas.left))
                 out[y0 - rows.start : y1 - rows.start, x0:x1] = np.mean(part, axis=0)
             return out
+
+        return smooth_rows(read, (height, width))
+
+    def _scaled_details(self, stack: Stack) -> Smoothed:
+        """As `deep_details`, of a stack whose pixels are smaller than the reference's."""
+        height, width = stack.canvas.field
+        back = stack.canvas.from_reference[:2]
+
+        def read(rows: slice) -> np.ndarray:
+            matrix = back.copy()
+            matrix[:, 2] += back[:, 1] * rows.start
+            size, flags = (width, rows.stop - rows.start), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            planes = [
+                cv2.warpAffine(plane, matrix, size, flags=flags, borderValue=float("nan")) + level
+                for plane, level in zip(stack.mean, stack.origin, strict=True)
+            ]
+            return np.asarray(np.mean(planes, axis=0), dtype=np.float32)
 
         return smooth_rows(read, (height, width))
 
@@ -138,21 +162,30 @@ class Group:
         )  # fmt: skip
         sky = [float(np.nanmedian(level)) if np.isfinite(level).any() else 0.0 for level in detected.sky.level]
         others = [peer.stack for peer in self.family.on_grid_of(self.name) if peer is not self]
-        canvas = next((stack.canvas for stack in others if stack is not None), None)
+        canvas = next((stack.canvas.scaled(1.0) for stack in others if stack is not None), None)
         self.accumulation.stack = Stack(
             detected.frame.channels, *self.reference.shape, origin=np.array(sky), canvas=canvas
         )
         self.events.publish(ReferenceChanged(self.name, self.reference, why))
 
-    def limits_for(self, member: Member, width_px: float | None = None) -> Limits:
-        """What this frame's samples are tested with, against stars of that FWHM (default: the stack's)."""
+    def limits_for(self, member: Member, width_px: float | None = None, interpolated: bool = False) -> Limits:
+        """What this frame's samples are tested with, against stars of that FWHM (default: the stack's).
+
+        Parameters
+        ----------
+        interpolated : its samples are interpolated, though the stack is drizzled.
+        """
         assert self.stack is not None
         usual = self.judge.usual("rms_px") or 0.0
         width = width_px or stacked_fwhm_px(self.ledger.members)
         members = self.ledger.members
+        own = self.accumulation.drop is not None and not interpolated
+        blot = self.accumulation.blot
+        structure = blot.structure if own and blot is not None else None
         return limits_for(
-            member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width, members
-        )
+            member, self.accumulation.noise, self.stack.origin, self.settings.stack, usual, width, members, own,
+            structure,
+        )  # fmt: skip
 
     # Going on after an interruption
 
@@ -166,6 +199,9 @@ class Group:
         if self.stack is not None:
             arrays = {} if self.warmup.active else self.stack.arrays()
             state["stack"] = (self.stack.shape[0], self.stack.canvas, self.stack.origin, self.stack.n_frames, arrays)
+        state["drop"], filler = (self.accumulation.drop, self.accumulation.blot), self.accumulation.filler
+        if filler is not None:
+            state["filler"] = (filler.canvas, filler.origin, filler.n_frames, filler.arrays())
         return state
 
     def restore(self, state: Mapping[str, Any], fetch: Callable[[Member], Detected]) -> None:
@@ -186,11 +222,14 @@ class Group:
         channels, canvas, origin, n_frames, arrays = state["stack"]
         if not self.warmup.active:
             self.accumulation.stack = Stack.restore(arrays, origin, n_frames, canvas)
+            self.accumulation.drop, self.accumulation.blot = state["drop"]
+            if "filler" in state:
+                canvas, origin, n_frames, arrays = state["filler"]
+                self.accumulation.filler = Stack.restore(arrays, origin, n_frames, canvas)
             return
         self.accumulation.stack = stack = Stack(channels, canvas.field[0], canvas.field[1], origin, canvas)
         for member, measures in state["warmup"]["held"]:
             detected = fetch(member)
-            developer = Developer(detected, self.settings.calibration.debayer, keep_raw=True)
-            planes = developer.whole(None, self.bands)
-            self.accumulation.put(stack, planes, member, None)
+            developer = Developer(detected, self.settings.calibration.interpolation, keep_raw=True)
+            self.accumulation.put(stack, Pixels(developer.whole(None, self.bands)), member, None)
             self.warmup.held.append(Held(member, developer, measures, without_pixels(detected)))

@@ -36,6 +36,8 @@ def limits_for(
     usual_rms_px: float,
     width_px: float | None,
     others: Sequence[Member] = (),
+    own_pixels: bool = False,
+    drizzled_structure: float | None = None,
 ) -> Limits:
     """What this frame's samples are tested with.
 
@@ -46,18 +48,23 @@ def limits_for(
     usual_rms_px : residual of matched stars that frames have.
     width_px : FWHM of the stars that it is tested against.
     others : the frames in the stack.
+    own_pixels : samples are the frame's own pixels, whose noise no interpolation has made less; `drizzled_structure` as
+        `Blot` has it.
     """
     factor = member.normalisation.factor
     variance = (factor * member.noise) ** 2
     structure = settings.gradient
     if noise is not None:
-        floor, slope = noise.floor * variance, noise.slope * factor
+        left = noise.floor if own_pixels else np.ones_like(noise.floor)  # what interpolation left of the noise
+        floor, slope = noise.floor / left * variance, noise.slope / np.maximum(left, 1e-6) * factor
         if noise.structure is not None:
             structure = min(max(noise.structure, 0.2 * structure), 3.0 * structure)
     else:
-        floor = INTERPOLATION_GAIN * variance
+        floor = variance if own_pixels else INTERPOLATION_GAIN * variance
         # Photon noise unknown as yet: at most the sky's own variance is photon noise over the sky's level.
         slope = floor / np.maximum(np.abs(origin), 1.0)
+    if drizzled_structure is not None:
+        structure = min(max(drizzled_structure, 0.1 * settings.gradient), 3.0 * settings.gradient)
     excess, blur = _unlike(member, usual_rms_px, width_px, settings.kappa)
     louder = np.maximum(variance / np.maximum(_usual_variance(others, variance), 1e-12), 1.0)
     return Limits(floor, slope, structure, excess, blur, settings.kappa, settings.prior_dof, louder)

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from livestack.base.frame import Frame
-from livestack.engine.developer import Developer
+from livestack.engine.developer import Developer, Pixels, mosaic_of
 from livestack.engine.events import FrameRegistered
 from livestack.engine.grid import lands, make_room
 from livestack.engine.group import Group
@@ -50,6 +51,7 @@ from livestack.engine.states import (
     without_pixels,
 )
 from livestack.engine.warmup import finish_warmup
+from livestack.kernels.bands import Bands
 from livestack.quality import FrameMeasures, Verdict, content_stats, not_a_light, refuse
 from livestack.registration import reference_registration
 from livestack.registration import transform as tf
@@ -104,7 +106,7 @@ def register(group: Group, detected: Detected) -> Registered | Refused:
     """Where it lies on the group's reference; the first frame becomes that."""
     begin = time.perf_counter()
     outcome = _begin(group, detected)
-    developer = Developer(detected, group.settings.calibration.debayer, keep_raw=group.warmup.active)
+    developer = Developer(detected, group.settings.calibration.interpolation, keep_raw=group.warmup.active)
     if group.reference is None:
         found, patch = _first(group, detected, developer), None
     else:
@@ -187,11 +189,15 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
     assert group.reference is not None
     limits = group.limits_for(member) if settings.stack.rejects and not warmup.active else None
     begin = time.perf_counter()
-    planes = developer.whole(group.defects.known, group.bands)
+    pixels = group.pixels(developer)
     outcome.timings_s["warp"] = time.perf_counter() - begin
-    parted = group.following.part(planes, member) if group.following.active else None
-    alone = planes if parted is None else parted.stars
-    added = accumulation.add(member, alone, limits, ledger.members, outcome.timings_s, planes)
+    shown = _shown(group, developer, pixels)
+    parted, alone = None, pixels
+    if group.following.active:
+        parted = group.following.part(shown(), member)
+        bayer = None if accumulation.drop is None else accumulation.drop.bayer
+        alone = replace(pixels, data=mosaic_of(parted.stars, bayer))
+    added = accumulation.add(member, alone, limits, ledger.members, outcome.timings_s, shown)
     if not warmup.active and settings.quality.enabled:
         verdict = group.judge.judge(replace(measures, rejected_fraction=added.rejected_fraction))
         if not verdict.accepted:
@@ -202,7 +208,8 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
         replace(member, rejected=kept, rejected_fraction=added.rejected_fraction), detected.fingerprint
     )  # fmt: skip
     if parted is not None:
-        add_to_object(group, member, parted.object, limits)
+        of_object = None if limits is None else group.limits_for(member, interpolated=True)
+        add_to_object(group, member, parted.object, of_object)
     group.following.observe(detected, member, developer, group.reference)
     group.judge.accept(measures)
     group.tracker.accept(found)
@@ -222,9 +229,16 @@ def accumulate(group: Group, normalised: Normalised) -> Stacked | Refused:
     )  # fmt: skip
 
 
+def _shown(group: Group, developer: Developer, pixels: Pixels) -> Callable[[], np.ndarray]:
+    """Makes the planes of a frame for whoever looks at it; of one that is drizzled only then."""
+    if pixels.data.ndim == 3:
+        return lambda: pixels.data
+    return partial(developer.whole, group.defects.known, Bands(1))
+
+
 def adopt_reference(group: Group, detected: Detected) -> None:
     """Register everything to this frame, which need not be stacked itself."""
-    developer = Developer(detected, group.settings.calibration.debayer)
+    developer = Developer(detected, group.settings.calibration.interpolation)
     found = reference_registration(len(detected.stars))
     group.set_reference(detected, developer, found, "chosen by the user")
     registered = Registered(detected, developer, found, None, _begin(group, detected))

@@ -16,6 +16,7 @@ from livestack.engine.targets import Targets
 from livestack.picture.composite import Composite, Part, plan_composite
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas
+from livestack.stacking.drizzle import Drop
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class Result:
     weight, coverage, rejected_low, rejected_high : same shape: sum of weights, accepted and rejected samples.
     members : the stacked frames; reference : what they were registered to.
     canvas : where the pixels lie on the grid; grid_frame : the frame that set it, of another filter perhaps.
+    drop : how the frames were drizzled; None where they were interpolated.
+    filler : the debayered frames of the warm-up, for pictures of a drizzled stack that has holes; None without any.
     """
 
     group: str
@@ -43,6 +46,8 @@ class Result:
     n_refused: int
     canvas: Canvas
     grid_frame: str
+    drop: Drop | None = None
+    filler: Stack | None = None
 
     @property
     def rejected(self) -> np.ndarray:
@@ -89,7 +94,8 @@ def as_result(
         variance[:] = np.nan
     return Result(
         group.name, flat(image, True), flat(variance, True), flat(stack.weight), flat(stack.count), flat(stack.low),
-        flat(stack.high), tuple(members), group.reference, n_refused, stack.canvas, grid.name,
+        flat(stack.high), tuple(members), group.reference, n_refused, stack.canvas, grid.name, group.accumulation.drop,
+        group.accumulation.filler,
     )  # fmt: skip
 
 
@@ -110,6 +116,8 @@ def composite_of(targets: Targets, name: str, trimmed: bool = False) -> Composit
             filter_name = one.reference.info.filter_name or ""
             stack = one.stack.on(filled_canvas(one)) if trimmed else one.stack
             parts.append(Part(one.name, filter_name, stack, one.ledger.exposure_s, one.n_stacked))
+    # a filter that is still warming up has another scale: it comes in when it is of one size with the others
+    parts = [part for part in parts if part.stack.canvas.scale == max(each.stack.canvas.scale for each in parts)]
     if len(parts) < 2:
         return None
     root = targets.groups[targets.groups[name].grid.root]

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from livestack.base.errors import FrameError
-from livestack.engine.developer import Developer
+from livestack.engine.developer import Developer, Pixels
 from livestack.engine.following import cropped
 from livestack.engine.group import Group
 from livestack.engine.ledger import Member
@@ -52,14 +52,18 @@ def separate(
     """
     following = group.following
     assert following.path is not None
-    before = vars(following) | {"places": dict(following.places)}
+    before, accumulation = vars(following) | {"places": dict(following.places)}, group.accumulation
+    # models of two skies are made of planes and taken off planes: from here on nothing is drizzled
+    drop, accumulation.drop = accumulation.drop, None
+    done = False
     try:
         done = _both_anew(group, fetch, rounds, progress, stopped)
-    except FrameError:
-        vars(following).update(before)
-        raise
-    if not done:
-        vars(following).update(before)
+    finally:
+        if done:
+            accumulation.filler = None
+        else:
+            vars(following).update(before)
+            accumulation.drop = drop
     return done
 
 
@@ -88,7 +92,7 @@ def _both_anew(
     assert reference is not None
     empty, fwhm = group.stack.empty, group.stars_fwhm_px
     chosen = [members[i] for i in sorted({round(i) for i in np.linspace(0, len(members) - 1, AT_ONCE)})]
-    held = [(m, Developer(fetch(m), group.settings.calibration.debayer, keep_raw=True)) for m in chosen]
+    held = [(m, Developer(fetch(m), group.settings.calibration.interpolation, keep_raw=True)) for m in chosen]
     following.stars_model = following.object_model = None
     stars = empty()
 
@@ -129,13 +133,13 @@ def _both_anew(
             if stopped is not None and stopped():
                 return False
             if _key(member) not in of_stars:
-                developer = Developer(fetch(member), group.settings.calibration.debayer)
+                developer = Developer(fetch(member), group.settings.calibration.interpolation)
                 planes = developer.whole(group.defects.known, group.bands)
                 following.measure(member, developer, reference)
                 parted = following.part(planes, member)
                 limits = group.limits_for(member) if group.settings.stack.rejects else None
-                of_stars[_key(member)] = group.accumulation.put(stars, parted.stars, member, limits)
-                of_comet[_key(member)] = group.accumulation.put(comet, parted.object, lay(member), limits)
+                of_stars[_key(member)] = group.accumulation.put(stars, Pixels(parted.stars), member, limits)
+                of_comet[_key(member)] = group.accumulation.put(comet, Pixels(parted.object), lay(member), limits)
             if progress is not None:
                 progress(turn * len(members) + number + 1, rounds * len(members))
         following.stack = comet
@@ -158,7 +162,8 @@ def add_to_object(group: Group, member: Member, planes: np.ndarray, limits: Limi
     """A frame without its stars into the object's stack."""
     following = group.following
     assert following.stack is not None
-    added = group.accumulation.put(following.stack, planes, following.on_object(member, group.field), limits)
+    lies = following.on_object(member, group.field)
+    added = group.accumulation.put(following.stack, Pixels(planes), lies, limits, interpolated=True)
     following.rejected[_key(member)] = group.accumulation.keep(added.rejected)
 
 
@@ -171,6 +176,7 @@ def keep_following(group: Group, fetch: Fetch, last: bool = False) -> str | None
     """
     following, reference = group.following, group.reference
     unfit = group.settings.stack.mode != "mean" or (reference is not None and reference.starless)
+    unfit = unfit or group.settings.stack.scale != 1  # the two skies are told apart on the reference's own grid
     if following.gave_up or unfit or reference is None or group.warmup.active or group.stack is None:
         return None
     found = following.look(group.members, reference, last)

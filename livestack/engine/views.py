@@ -13,9 +13,10 @@ from livestack.engine.group import Group
 from livestack.engine.reference import Reference
 from livestack.following.two_skies import Model, moved, paint
 from livestack.kernels.bands import Bands
-from livestack.picture import Small, shrink_stack
+from livestack.picture import Small, shrink, shrink_stack
 from livestack.stacking.accumulators import Stack
 from livestack.stacking.canvas import Canvas
+from livestack.stacking.filling import fill_holes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,7 @@ class StackView:
     moving: Model | None = None
     _object: Stack | None = None
     _gone: np.ndarray | None = None
+    _filler: Stack | None = None
 
     @staticmethod
     def of(group: Group, with_newest: bool = True) -> StackView | None:
@@ -59,7 +61,7 @@ class StackView:
         gone = group.following.gone_by(last) if last is not None else None
         object_stack = group.following.stack if gone is not None else None
         known = group.name, stack, group.n_stacked, group.reference, newest, newest_at
-        return StackView(*known, moving, object_stack, gone)
+        return StackView(*known, moving, object_stack, gone, group.accumulation.filler)
 
     @property
     def has_object(self) -> bool:
@@ -75,7 +77,7 @@ class StackView:
         newest = self.newest
         if newest is not None:
             newest = replace(newest, matrix=moved(newest.matrix, None, self._gone)[0])
-        return replace(self, _stack=self._object, newest=newest, moving=None)
+        return replace(self, _stack=self._object, newest=newest, moving=None, _filler=None)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -107,10 +109,12 @@ class StackView:
         return self._stack.image(rows, columns)
 
     def seen(self, rows: slice, columns: slice) -> np.ndarray:
-        """As `image`, with the light of what moves: for looking at."""
+        """As `image`, with the light of what moves, and holes between drops filled: for looking at."""
         image = self.image(rows, columns)
+        y, x = rows.indices(self.shape[1])[0], columns.indices(self.shape[2])[0]
+        if self._filler is not None:
+            fill_holes(image, self.canvas, self._filler, x, y)
         if self.moving is not None:
-            y, x = rows.indices(self.shape[1])[0], columns.indices(self.shape[2])[0]
             here = replace(self.canvas, left=self.canvas.left + x, top=self.canvas.top + y)
             paint(image, here, self.moving)
         return image
@@ -125,7 +129,12 @@ class StackView:
 
     def shrunk(self, longest_side: int, bands: Bands) -> Small:
         """The image at the size of a screen, without a full-size copy of it."""
-        small = shrink_stack(self._stack.mean, self._stack.weight, self._stack.origin, longest_side, bands)
+        if self._filler is not None and max(self.shape[1:]) <= longest_side:
+            image = self.image()
+            fill_holes(image, self.canvas, self._filler)
+            small = shrink(image, longest_side, bands)
+        else:  # of many drops in each pixel that is drawn, some landed
+            small = shrink_stack(self._stack.mean, self._stack.weight, self._stack.origin, longest_side, bands)
         if self.moving is not None:
             paint(small.planes, self.canvas, self.moving, small.scale)
         return small

@@ -7,14 +7,16 @@ about each other is the noise model that later frames are tested with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from livestack.base.settings import StackSettings
-from livestack.engine.developer import Developer
+from livestack.engine.choose import drop_of
+from livestack.engine.developer import Developer, Pixels
+from livestack.engine.events import Notice
 from livestack.engine.grid import make_room
 from livestack.engine.hits import clean_first
 from livestack.engine.ledger import Member
@@ -23,6 +25,9 @@ from livestack.engine.reference import carry_over, find_better, refine_positions
 from livestack.engine.states import Held
 from livestack.quality import FrameMeasures, Judge
 from livestack.registration import reference_registration
+from livestack.stacking.accumulators import Stack
+from livestack.stacking.drizzle import Shot, blurred, fit_blot, for_scatter, reconsider, revise, start_from
+from livestack.stacking.rejected_samples import Added
 from livestack.stacking.robust_start import WarmSample, fit_noise, start_robustly
 
 if TYPE_CHECKING:
@@ -75,21 +80,69 @@ def finish_warmup(group: Group) -> None:
         warmup.held = weigh_anew(warmup.held, own)
     group.reference = refine_positions(group.reference, warmup.held)
     held = [(one.member, one.developer) for one in warmup.held]
-    rejects = group.settings.stack.rejects
-    samples = warm_samples(group, held)
-    if rejects:
-        fitted = fit_noise(group.stack, samples, group.bands)
+    if group.settings.stack.rejects:
+        fitted = fit_noise(group.stack, warm_samples(group, held), group.bands)
         if fitted is not None:
             # the frames' floors were what interpolation leaves of their noise, as long as it was not measured
             accumulation.noise = replace(fitted, floor=fitted.floor * INTERPOLATION_GAIN)
-            samples = warm_samples(group, held)
-    added = start_robustly(group.stack, samples, rejects, group.bands)
+    added = start_robustly(group.stack, warm_samples(group, held), group.settings.stack.rejects, group.bands)
+    drop, why = drop_of(group, [member for member, _ in held], held[0][1].bayer)
+    if why is not None:
+        group.events.publish(Notice(why))
+    if drop is not None:
+        debayered = accumulation.drizzle_from(drop)
+        added = _drizzle(group, debayered, group.stack, held)
+        accumulation.drop_filler()
     group.ledger.members = [
         replace(one.member, rejected=accumulation.keep(its.rejected), rejected_fraction=its.rejected_fraction)
         for one, its in zip(warmup.held, added, strict=True)
     ]
     warmup.held.clear()
     warmup.active = False
+
+
+def begin_stack(group: Group, held: Sequence[tuple[Member, Developer]]) -> Stack:
+    """A stack of some frames on a group's grid by themselves, robustly combined; drizzled if the group's is."""
+    assert group.stack is not None
+    rejects, debayered = group.settings.stack.rejects, group.stack.empty(1.0)
+    start_robustly(debayered, warm_samples(group, held), rejects, group.bands)
+    if group.accumulation.drop is None:
+        return debayered
+    stack = group.stack.empty()
+    _drizzle(group, debayered, stack, held)
+    return stack
+
+
+def _drizzle(group: Group, debayered: Stack, stack: Stack, held: Sequence[tuple[Member, Developer]]) -> list[Added]:
+    """Each frame's own pixels tested against the robust mean of the debayered ones, and dropped on a stack."""
+    accumulation, rejects = group.accumulation, group.settings.stack.rejects
+    assert accumulation.drop is not None
+    noise, width = accumulation.noise, stacked_fwhm_px([member for member, _ in held])
+
+    def shots() -> Iterator[tuple[Member, Shot]]:  # one after the other: ten at once are as large as the stack
+        for member, developer in held:
+            yield member, accumulation.shot(member, group.pixels(developer))
+
+    if not rejects:
+        return [start_from(debayered, stack, shot, None, group.bands) for _, shot in shots()]
+    added = []
+    for member, shot in shots():
+        limits = group.limits_for(member, width)
+        of_planes = limits if noise is None else for_scatter(limits, noise.floor)
+        added.append(start_from(debayered, stack, shot, of_planes, group.bands))
+    # the debayered frames know stars less well than the drops do: what they have refused is tested once more by those
+    if accumulation.blot is None:
+        tested = ((s, group.limits_for(m, width), one.rejected) for (m, s), one in zip(shots(), added, strict=True))
+        accumulation.blot = fit_blot(stack, tested, blurred(accumulation.drop, stack.canvas))
+    again = []
+    for (member, shot), one in zip(shots(), added, strict=True):
+        limits = group.limits_for(member, width)
+        again.append((member, *reconsider(stack, shot, limits, one.rejected, accumulation.blot)))
+    stack.low[:], stack.high[:] = 0, 0
+    for member, one, revision in again:
+        shot = accumulation.shot(member, Pixels(np.empty(0, np.float32)))
+        revise(stack, shot, revision, one.rejected)
+    return [one for _, one, _ in again]
 
 
 def warm_samples(
@@ -117,8 +170,8 @@ def warm_samples(
             lies.matrix,
             lies.normalisation,
             member.weight,
-            group.limits_for(member, stacked),
-            group.limits_for(member, middle),
+            group.limits_for(member, stacked, interpolated=True),
+            group.limits_for(member, middle, interpolated=True),
             lies.distortion,
         )
 

@@ -110,9 +110,11 @@ class Trails:
     light: np.ndarray
     grid: Grid
 
-    def on_canvas(self, left: int, top: int, width: int, height: int) -> np.ndarray:
-        """(height, width) float32, of a canvas whose first pixel is reference (left, top)."""
-        (x, y), (x1, _) = self.grid.from_reference(np.array([[left, top], [left + 1, top]], dtype=float))
+    def on_canvas(self, onto: np.ndarray, width: int, height: int) -> np.ndarray:
+        """(height, width) float32, of a canvas to whose pixels `onto` (3, 3) leads from the reference's."""
+        back = np.linalg.inv(onto)
+        first, second = back @ (0, 0, 1), back @ (1, 0, 1)
+        (x, y), (x1, _) = self.grid.from_reference(np.stack([first[:2], second[:2]]))
         step = x1 - x
         matrix = np.array([[step, 0.0, x], [0.0, step, y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

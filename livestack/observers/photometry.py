@@ -190,7 +190,9 @@ class Photometry:
         fwhm = reference.stars.stars.fwhm_px if reference is not None else None
         if night is None or not found or fwhm is None:
             return
-        places = night.xy - (view.canvas.left, view.canvas.top)
+        onto = view.canvas.from_reference
+        places = night.xy @ onto[:2, :2].T + onto[:2, 2]
+        fwhm *= view.canvas.scale
         came = []
         for one in found:
             share = light_in_mean(view.image, view.shape, one, places, night.flux, fwhm)

@@ -259,7 +259,7 @@ class PlateSolving:
     def _ask_of_grown(self, view: StackView) -> None:
         """Ask again where the canvas has grown: with more of the sky in it what was not found is, and what was, holds
         farther out."""
-        canvas, reference, group = view.canvas, view.reference, view.group
+        canvas, reference, group = view.canvas.scaled(1.0), view.reference, view.group
         known = self._areas.get(group)
         if known is None or reference is None or not reference.patches or group in self._asked:
             return

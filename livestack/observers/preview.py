@@ -219,7 +219,7 @@ class PreviewRenderer:
             # warped after it was reduced: a full-size copy of the frame would cost more memory than all else here
             reduced, scale = reduce_planes(last.planes, request.settings.preview_width, bands=self._bands)
             matrix = _to_reduced(small.scale) @ last.matrix @ np.linalg.inv(_to_reduced(scale))
-            planes = warp_frame(replace(last, planes=reduced, matrix=matrix), shape)
+            planes = warp_frame(replace(last, develop=lambda: reduced, matrix=matrix), shape)
         return render_small(replace(small, planes=planes), look, request.view.bottom_up, self._bands).rgb
 
     def _mix(self, request: _Request, composite: Composite, grain: float) -> tuple[Picture, Look, Mixed, np.ndarray]:

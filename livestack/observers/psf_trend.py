@@ -76,9 +76,10 @@ class PsfTrend:
             image = sample.take(lambda rows: np.mean(view.image(rows), axis=0))
         found: list[PSFModel | None] = []
         info, settings, group = view.reference.info, self._settings, view.group
+        scale = None if info.scale_arcsec_px is None else info.scale_arcsec_px / view.canvas.scale
 
         def measure() -> None:
-            model = measure_psf(image, info.saturation_adu, settings, info.scale_arcsec_px, sample=sample)
+            model = measure_psf(image, info.saturation_adu, settings, scale, sample=sample)
             found.append(model)
             if model is not None:
                 self.latest[group] = model  # to be seen at once

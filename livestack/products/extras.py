@@ -136,7 +136,8 @@ def composite_header(
         "CCD-TEMP",
     }
     canvas = next(iter(composite.parts.values())).stack.canvas
-    carried = wcs_cards(reference.info.cards, canvas.from_reference)[0] if canvas.moved else reference.info.cards
+    elsewhere = canvas.moved or canvas.scale != 1
+    carried = wcs_cards(reference.info.cards, canvas.from_reference)[0] if elsewhere else reference.info.cards
     for keyword, value, comment in carried:
         finite = not isinstance(value, float) or math.isfinite(value)
         if keyword not in left_out and finite and not (solution and is_wcs_card(keyword)):

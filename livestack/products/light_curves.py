@@ -266,7 +266,15 @@ def star_of_object(table: StarTable, name: str) -> int:
             "(--solve), or say the star's pixel with --at."
         )
     x, y = (float(v) for v in wcs.all_world2pix([[ra, dec]], 0)[0])
-    return star_at(table, x - float(header.get("LTV1", 0.0)), y - float(header.get("LTV2", 0.0)))
+    return star_at(table, *on_reference(header, x, y))
+
+
+def on_reference(header: fits.Header, x: float, y: float) -> tuple[float, float]:
+    """A pixel of a stack as a place on the reference, both 0-based."""
+    scale = float(header.get("LTM1_1", 1.0))
+    shifts = (float(header.get(keyword, 0.0)) for keyword in ("LTV1", "LTV2"))
+    left, top = (shift + scale - 1.0 for shift in shifts)
+    return (x - left) / scale, (y - top) / scale
 
 
 def parse_radec(text: str, asked: str) -> tuple[float, float]:

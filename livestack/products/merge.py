@@ -195,7 +195,7 @@ def _carry(other: SavedStack, onto: _Stars, bands: Bands) -> tuple[Stack, str]:
 
 def _same_reference(a: fits.Header, b: fits.Header) -> bool:
     """Whether two stacks lie on one grid, and their first pixels on one place of it (`LTV`: a canvas that grew)."""
-    alike = all(a.get(keyword, 0.0) == b.get(keyword, 0.0) for keyword in ("LTV1", "LTV2"))
+    alike = all(a.get(keyword, 0.0) == b.get(keyword, 0.0) for keyword in ("LTV1", "LTV2", "LTM1_1"))
     return "REFFRAME" in a and a.get("REFFRAME") == b.get("REFFRAME") and alike
 
 

@@ -39,7 +39,7 @@ def write_trails(folder: Path, result: Result, trails: Trails, settings: Setting
     planes = result.mean if result.mean.ndim == 3 else result.mean[None]
     look = measure_look(planes, settings.render, None, bands, result.reference.terraces)
     canvas = result.canvas
-    crossed = planes + trails.on_canvas(canvas.left, canvas.top, canvas.width, canvas.height)
+    crossed = planes + trails.on_canvas(canvas.from_reference, canvas.width, canvas.height)
     crossed = crossed if result.mean.ndim == 3 else crossed[0]
     _, picture = render_result(replace(result, mean=crossed), settings, bands, look)
     upside_down = result.reference.info.bottom_up

@@ -145,6 +145,7 @@ class Saver:
         image = result.mean if result.mean.ndim == 2 else np.mean(result.mean, axis=0)
         info = result.reference.info
         scale = sky.sky.scale_arcsec if sky is not None else info.scale_arcsec_px
+        scale = None if scale is None else scale / result.canvas.scale
         return measure_psf(image, info.saturation_adu, self.settings.psf, scale)
 
 
@@ -156,7 +157,8 @@ def deepest(facts: SkyFacts, result: Result, model: PSFModel | None, black: bool
     black : the sky is light alone.
     """
     info, stars = result.reference.info, result.reference.stars.stars
-    fwhm = model.fwhm_px if model is not None else stars.fwhm_px
+    theirs = None if stars.fwhm_px is None else stars.fwhm_px * result.canvas.scale
+    fwhm = model.fwhm_px if model is not None else theirs
     if fwhm is None:
         return facts
     image = result.mean if result.mean.ndim == 3 else result.mean[None]
@@ -169,9 +171,9 @@ def deepest(facts: SkyFacts, result: Result, model: PSFModel | None, black: bool
     if depth.limit_mag is None:
         return depth.added_to(facts, ())
     n, earlier = len(result.members), tuple(one for one in facts.limits if one[0] < len(result.members))
-    if earlier and stars.fwhm_px is not None:
+    if earlier and theirs is not None:
         # while stacking the width of the stars was that of the reference, not the stack's own
-        rough = replace(stamps, fwhm_px=stars.fwhm_px, beta=BETA).measure(
+        rough = replace(stamps, fwhm_px=theirs, beta=BETA).measure(
             sky.scale_arcsec, exposure_of(info), info.saturation_adu, black
         )
         shift = depth.limit_mag - rough.limit_mag if rough is not None and rough.limit_mag is not None else 0.0

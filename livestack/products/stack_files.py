@@ -26,6 +26,7 @@ from livestack.formats.wcs import is_wcs_card, wcs_cards
 from livestack.kernels.bands import Bands
 from livestack.picture import Look, Picture, encode_jpeg, encode_png, encode_tiff, measure_look, render
 from livestack.stacking.canvas import Canvas
+from livestack.stacking.filling import fill_holes
 
 EXTENSIONS = ("COVERAGE", "VARIANCE", "WEIGHT", "REJLOW", "REJHIGH")
 """Coverage comes first because it is not float32: Siril takes a file whose second image is like its first for a
@@ -86,6 +87,16 @@ def build_header(
     header["NREFUSED"] = (int(numbers["NREFUSED"]), "frames refused")
     header["EXPTIME"] = (float(numbers["EXPTIME"]), "[s] exposure of one frame")
     header["EXPTOTAL"] = (float(numbers["EXPTOTAL"]), "[s] exposure of all stacked frames")
+    if result.drop is not None:
+        header["DEBAYER"] = ("drizzle", "each pixel was dropped in its own colour")
+        header["SCALE"] = (result.canvas.scale, "pixels along each pixel of the camera")
+        header["PIXFRAC"] = (result.drop.pixfrac, "side of a drop over that of a pixel")
+        empty = [float(np.mean(plane == 0)) for plane in np.atleast_3d(result.weight.T).T]
+        header["HOLES"] = (round(max(empty), 6), "share of pixels without a sample in some colour")
+        if result.filler is not None:
+            history = (*history, "Pixels without a sample are NaN; pictures show the debayered warm-up there.")
+    elif result.reference.info.bayer is not None:
+        header["DEBAYER"] = (settings.calibration.interpolation, "how the mosaic became a picture")
     terraces = result.reference.terraces
     if terraces is not None and terraces.any():
         header[STEP_CARD] = (2 * float(terraces.max()), "[adu] step of the sky, wider than its noise")
@@ -100,7 +111,8 @@ def build_header(
     if settings.stack.mode != "mean":
         meaning = {"sum": "mean times number of samples (with rejected)", "maximum": "largest sample of each pixel"}
         header["STACKMOD"] = (settings.stack.mode, meaning[settings.stack.mode])
-    fwhm, eccentricity = (psf.fwhm_px, psf.eccentricity) if psf is not None else _star_shape(result.members)
+    shape = _star_shape(result.members, result.canvas.scale)
+    fwhm, eccentricity = (psf.fwhm_px, psf.eccentricity) if psf is not None else shape
     if fwhm is not None and math.isfinite(fwhm):
         header["FWHM"] = (round(fwhm, 4), "[px] of the stars in the stack")
     if eccentricity is not None and math.isfinite(eccentricity):
@@ -121,11 +133,13 @@ def build_header(
 
 def set_place(header: fits.Header, canvas: Canvas) -> None:
     """Where the first pixel lies on the reference's grid, if not on its first, as IRAF's physical coordinates."""
-    if canvas.moved:
-        header["LTV1"] = (float(-canvas.left), "pixel x here = x on the grid + LTV1")
-        header["LTV2"] = (float(-canvas.top), "pixel y here = y on the grid + LTV2")
-        header["LTM1_1"] = (1.0, "scale to the grid")
-        header["LTM2_2"] = (1.0, "scale to the grid")
+    if canvas.moved or canvas.scale != 1:
+        scale = canvas.scale
+        edge = 0.5 * (1.0 - scale)  # of FITS, whose first pixel is 1
+        header["LTV1"] = (edge - canvas.left, "pixel x here = LTM1_1 * x on the grid + LTV1")
+        header["LTV2"] = (edge - canvas.top, "pixel y here = LTM2_2 * y on the grid + LTV2")
+        header["LTM1_1"] = (scale, "scale to the grid")
+        header["LTM2_2"] = (scale, "scale to the grid")
 
 
 def set_sky(header: fits.Header, facts: SkyFacts, canvas: Canvas) -> None:
@@ -180,9 +194,9 @@ def _ascii(text: str) -> str:
     return "".join(c if 32 <= ord(c) < 127 else "?" for c in text)
 
 
-def _star_shape(members: Sequence[Member]) -> tuple[float | None, float | None]:
+def _star_shape(members: Sequence[Member], scale: float) -> tuple[float | None, float | None]:
     widths = [m.fwhm_px for m in members if m.fwhm_px]
-    return (float(np.median(widths)) if widths else None), None
+    return (scale * float(np.median(widths)) if widths else None), None
 
 
 def write_stack(path: Path, result: Result, header: fits.Header) -> None:
@@ -201,9 +215,19 @@ def write_stack(path: Path, result: Result, header: fits.Header) -> None:
             fits.append(temporary, data, fits.Header({"EXTNAME": name}), verify=False)
 
 
+def shown_planes(result: Result) -> np.ndarray:
+    """(C, H, W) the mean as pictures show it: holes between drops filled from the debayered frames, where these are."""
+    planes = result.mean if result.mean.ndim == 3 else result.mean[None]
+    if result.filler is None or not np.isnan(planes).any():
+        return planes
+    planes = planes.copy()
+    fill_holes(planes, result.canvas, result.filler)
+    return planes
+
+
 def render_result(result: Result, settings: Settings, bands: Bands, look: Look | None = None) -> tuple[Look, Picture]:
     """The stretched picture, 16 bit, full size."""
-    planes = result.mean if result.mean.ndim == 3 else result.mean[None]
+    planes = shown_planes(result)
     if look is None:
         look = measure_look(planes, settings.render, None, bands, result.reference.terraces)
         if settings.render.norm == "frame":

@@ -151,8 +151,7 @@ def _follow(parts: SessionParts, x: float, y: float) -> None:
     group = parts.active_group()
     if group is None or group.stack is None or group.reference is None:
         raise UsageError("There is no stack yet in which anything could be followed.")
-    canvas = group.stack.canvas
-    upright = Upright(canvas.left, canvas.top, canvas.height, group.reference.info.bottom_up)
+    upright = Upright.of(group.stack.canvas, group.reference.info.bottom_up)
     parts.follow(group.name, *upright.to_reference(x, y))
     parts.status.publish()
 

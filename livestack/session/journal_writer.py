@@ -42,6 +42,7 @@ from livestack.engine.states import Outcome
 from livestack.movers.passages import Passage
 from livestack.products.stack_files import append_psf_csv, isot
 from livestack.registration.distortion import Distortion
+from livestack.stacking.canvas import on_scale
 
 
 class JournalWriter:
@@ -238,7 +239,7 @@ class JournalWriter:
         matrix, lens = outcome.transform, outcome.distortion
         if matrix is not None:  # the journal speaks of the file's own pixels
             to_stack = file_to_stack_pixels(info, self._settings)
-            matrix = matrix @ to_stack
+            matrix = on_scale(self._settings.stack.scale) @ matrix @ to_stack
             lens = None if lens is None else lens.turned(np.linalg.inv(to_stack)[:2, :2])
         normalisation = outcome.normalisation
         self.sequence += 1

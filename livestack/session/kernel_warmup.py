@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from livestack.base.frame import Frame, FrameInfo
-from livestack.base.settings import Settings, StackSettings
+from livestack.base.settings import CalibrationSettings, Settings, StackSettings
 from livestack.detection.psf import measure_psf
 from livestack.engine.ledger import Member
 from livestack.engine.live_stack import LiveStack
@@ -28,18 +28,21 @@ from livestack.picture import measure_look, render
 SIDE = 160
 
 
-def is_compiled() -> bool:
-    """True when the cache holds the stack's loop, as it does after a first run."""
+def is_compiled(drizzled: bool = False) -> bool:
+    """True when the cache holds the stack's loop, as it does after a first run; of drizzle the last one, too."""
     stats = getattr(accumulate_strip, "stats", None)  # None where numba is switched off
     if stats is None or stats.cache_path is None:
         return True
-    return any(Path(stats.cache_path).glob("accumulate.accumulate_strip-*.nbi"))
+    wanted = ["accumulate.accumulate_strip-*.nbi", *(["drizzle_test.look_at_rows-*.nbi"] if drizzled else [])]
+    return all(any(Path(stats.cache_path).glob(name)) for name in wanted)
 
 
-def compile_loops(stopped: Callable[[], bool]) -> None:
-    """Send tiny frames through every step; `stopped` is asked now and then."""
-    settings = Settings(stack=StackSettings(warmup_frames=2))
-    for bayer in (None, "RGGB"):
+def compile_loops(stopped: Callable[[], bool], drizzled: bool = False) -> None:
+    """Send tiny frames through every step; `stopped` is asked now and then, `drizzled` adds the loops of drizzle."""
+    debayered = Settings(stack=StackSettings(warmup_frames=2))
+    by_drops = debayered.model_copy(update={"calibration": CalibrationSettings(debayer="drizzle")})
+    ways = [(None, debayered), ("RGGB", debayered), *([("RGGB", by_drops)] if drizzled else [])]
+    for bayer, settings in ways:
         with LiveStack(settings) as stack:
             stars = Photometry(settings.photometry, stack.bands, lambda said: None)
             stack.events.subscribe(stars.on_event)

@@ -159,7 +159,10 @@ class Session:
         assert self._watcher is not None
         parts = self._open(journal, interrupted)
         prefetcher = self._prefetcher = Prefetcher(self._watcher, parts.stack.prepare, stop.aborting)
-        compiler = threading.Thread(target=compile_loops, args=(stop.stopping.is_set,), name="livestack-compile")
+        drizzles = parts.settings.drizzles
+        compiler = threading.Thread(
+            target=compile_loops, args=(stop.stopping.is_set, drizzles), name="livestack-compile"
+        )  # fmt: skip
         try:
             if interrupted is None:
                 parts.journal.append(self._start_record())
@@ -171,7 +174,7 @@ class Session:
                     prefetcher.put_first(*begun)
                 go_on(parts, interrupted, folder, stop.aborting.is_set)
             parts.subscribe()
-            if not is_compiled():
+            if not is_compiled(drizzles):
                 parts.status.say("Preparing the compiled loops: half a minute, on the first run only.")
                 compiler.start()
             parts.status.publish(state="watching")

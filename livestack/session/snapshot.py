@@ -20,6 +20,7 @@ from livestack.base.choices import Moving
 from livestack.base.settings import RenderSettings, SaveSettings
 from livestack.detection.psf import PSFModel
 from livestack.photometry import Curves
+from livestack.stacking.canvas import Canvas
 
 State = Literal["starting", "watching", "paused", "saving", "ended"]
 
@@ -53,32 +54,42 @@ class Upright:
 
     Attributes
     ----------
-    left, top : reference (x, y) of the first pixel of the canvas.
+    left, top : of the canvas: where its first pixel lies on the reference, in pixels of the canvas.
     height : rows of the canvas.
     bottom_up : the picture begins with the last row.
+    scale : pixels of the canvas along one of the reference.
     """
 
     left: int
     top: int
     height: int
     bottom_up: bool = False
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, canvas: Canvas, bottom_up: bool) -> Upright:
+        """For the picture of a canvas."""
+        return cls(canvas.left, canvas.top, canvas.height, bottom_up, canvas.scale)
 
     def from_reference(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places on the reference as places in true pixels of the upright picture; any shape."""
-        row = y - self.top
-        return x - self.left, self.height - 1 - row if self.bottom_up else row
+        s, shift = self.scale, 0.5 * (self.scale - 1.0)
+        row = s * y + shift - self.top
+        return s * x + shift - self.left, self.height - 1 - row if self.bottom_up else row
 
     @property
     def transform(self) -> np.ndarray:
         """(3, 3) affine: places on the reference -> the upright picture."""
-        down = -1.0 if self.bottom_up else 1.0
-        first = self.height - 1 + self.top if self.bottom_up else -self.top
-        return np.array([[1.0, 0.0, -self.left], [0.0, down, first], [0.0, 0.0, 1.0]])
+        s, shift = self.scale, 0.5 * (self.scale - 1.0)
+        down = -s if self.bottom_up else s
+        first = self.height - 1 + self.top - shift if self.bottom_up else shift - self.top
+        return np.array([[s, 0.0, shift - self.left], [0.0, down, first], [0.0, 0.0, 1.0]])
 
     def to_reference(self, x: float, y: float) -> tuple[float, float]:
         """A place in true pixels of the upright picture as one on the reference."""
         row = self.height - 1 - y if self.bottom_up else y
-        return x + self.left, row + self.top
+        shift = 0.5 * (self.scale - 1.0)
+        return (x + self.left - shift) / self.scale, (row + self.top - shift) / self.scale
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,8 +32,9 @@ from livestack.registration.features.disc import Disc
 from livestack.registration.features.keypoints import Keypoints
 from livestack.registration.features.prepare import Prepared as Picture
 from livestack.stacking.canvas import Canvas
+from livestack.stacking.drizzle import Drop
 from livestack.stacking.mask_store import MaskStore, StoredSamples
-from livestack.stacking.noise_model import NoiseModel
+from livestack.stacking.noise_model import Blot, NoiseModel
 from livestack.stacking.normalisation import Normalisation
 from livestack.stacking.normalise import ReferenceLight
 from livestack.stacking.rejected_samples import RejectedSamples
@@ -41,7 +42,8 @@ from livestack.stacking.rejected_samples import RejectedSamples
 KNOWN: dict[str, type] = {
     each.__name__: each
     for each in (
-        Canvas, DefectLearner, DefectMap, Disc, Distortion, FeatureReference, FrameInfo, FrameMeasures, Keypoints,
+        Blot, Canvas, DefectLearner, DefectMap, Disc, Distortion, Drop, FeatureReference,
+        FrameInfo, FrameMeasures, Keypoints,
         Member, Model, NoiseModel, Normalisation, ObjectPath, Patch, Picture, Reference, ReferenceLight,
         RejectedSamples, Sky, Sources, StarCatalog, StarReference, StoredSamples,
     )

@@ -264,7 +264,7 @@ class StatusFeed:
         if drawing is None or drawn is None or active is None or drawn.grid.root != active.grid.root:
             return None
         bottom_up = bool(drawn.reference and drawn.reference.info.bottom_up)
-        return Upright(drawing.canvas.left, drawing.canvas.top, drawing.canvas.height, bottom_up)
+        return Upright.of(drawing.canvas, bottom_up)
 
     def _now_drawn(self) -> tuple[Drawing | None, StackView | None]:
         """The picture that is shown, and its stack as it is now."""

@@ -76,9 +76,10 @@ class Stack:
         """(C, H, W)."""
         return self.mean.shape
 
-    def empty(self) -> Stack:
-        """A stack like this one with nothing in it."""
-        return Stack(self.shape[0], *self.canvas.field, origin=self.origin, canvas=self.canvas)
+    def empty(self, scale: float | None = None) -> Stack:
+        """A stack like this one with nothing in it; of another scale, if that is wanted."""
+        canvas = self.canvas if scale is None else self.canvas.scaled(scale)
+        return Stack(self.shape[0], *canvas.field, origin=self.origin, canvas=canvas)
 
     def grown(self, canvas: Canvas) -> Stack:
         """This stack on a larger canvas that holds its own; a copy, so that whoever reads this one is not disturbed."""

@@ -29,7 +29,8 @@ class Canvas:
     ----------
     height, width : of the canvas, px.
     field : (height, width) of the reference; smooth surfaces are given in coordinates from -1 to 1 over it.
-    top, left : reference (y, x) of the canvas's pixel (0, 0).
+    top, left : reference (y, x) of the canvas's pixel (0, 0), in pixels of the canvas.
+    scale : pixels of the canvas along one of the reference; the outer edges of both coincide.
     """
 
     height: int
@@ -37,6 +38,7 @@ class Canvas:
     field: tuple[int, int]
     top: int = 0
     left: int = 0
+    scale: float = 1.0
 
     @classmethod
     def of(cls, height: int, width: int) -> Canvas:
@@ -51,14 +53,23 @@ class Canvas:
     @property
     def from_reference(self) -> np.ndarray:
         """(3, 3) reference (x, y, 1) -> pixel of the canvas."""
-        return np.array([[1.0, 0.0, -self.left], [0.0, 1.0, -self.top], [0.0, 0.0, 1.0]])
+        matrix = on_scale(self.scale)
+        matrix[:2, 2] -= self.left, self.top
+        return matrix
 
     @property
     def ruler(self) -> tuple[float, float, float, float]:
         """(u of the first column, step of u, v of the first row, step of v): surfaces' coordinates along the canvas."""
         height, width = self.field
-        du, dv = 2.0 / max(1, width - 1), 2.0 / max(1, height - 1)
-        return -1.0 + self.left * du, du, -1.0 + self.top * dv, dv
+        du, dv = 2.0 / max(1, width - 1) / self.scale, 2.0 / max(1, height - 1) / self.scale
+        shift = 0.5 * (self.scale - 1.0)
+        return -1.0 + (self.left - shift) * du, du, -1.0 + (self.top - shift) * dv, dv
+
+    def scaled(self, scale: float) -> Canvas:
+        """The same part of the sky, with `scale` pixels along each of the reference."""
+        box = (self.left, self.top, self.left + self.width, self.top + self.height)
+        x0, y0, x1, y1 = in_pixels(tuple(round(edge / self.scale) for edge in box), scale)  # type: ignore[arg-type]
+        return Canvas(y1 - y0, x1 - x0, self.field, y0, x0, scale)
 
     def around(self, boxes: Iterable[tuple[int, int, int, int]], steps: bool = False) -> Canvas:
         """The smallest canvas that holds this one and some boxes (x0, y0, x1, y1 in reference pixels, ends excluded).
@@ -69,7 +80,8 @@ class Canvas:
         """
         x0, y0, x1, y1 = self.left, self.top, self.left + self.width, self.top + self.height
         step = max(STEP_PX, math.ceil(max(self.field) / STEP_SHARE / STEP_PX) * STEP_PX) if steps else 1
-        for left, top, right, bottom in boxes:
+        for box in boxes:
+            left, top, right, bottom = in_pixels(box, self.scale)
             x0 -= step * max(0, math.ceil((x0 - left) / step))
             y0 -= step * max(0, math.ceil((y0 - top) / step))
             x1 += step * max(0, math.ceil((right - x1) / step))
@@ -90,6 +102,18 @@ class Canvas:
         row += self.top - onto.top
         column += self.left - onto.left
         return np.asarray((channel * onto.height + row) * onto.width + column)
+
+
+def on_scale(scale: float) -> np.ndarray:
+    """(3, 3) pixels (x, y, 1) of a grid -> those of one with `scale` pixels along each, whose outer edges coincide."""
+    shift = 0.5 * (scale - 1.0)
+    return np.array([[scale, 0.0, shift], [0.0, scale, shift], [0.0, 0.0, 1.0]])
+
+
+def in_pixels(box: tuple[int, int, int, int], scale: float) -> tuple[int, int, int, int]:
+    """A box (x0, y0, x1, y1, ends excluded) of reference pixels in those of a canvas, rounded outward."""
+    x0, y0, x1, y1 = box
+    return math.floor(x0 * scale), math.floor(y0 * scale), math.ceil(x1 * scale), math.ceil(y1 * scale)
 
 
 def footprint(

@@ -23,6 +23,20 @@ class NoiseModel:
     structure: float | None = None
 
 
+@dataclass(frozen=True)
+class Blot:
+    """How a drizzled mean says what a sample on a star should be.
+
+    Attributes
+    ----------
+    sharpen : the sample is the mean less so many times its Laplacian, px^2 of the grid.
+    structure : share of the 3 x 3 range that this leaves unknown; None where too few stars tell.
+    """
+
+    sharpen: float
+    structure: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Limits:
     """What a frame's samples are tested with: the noise model on this frame's scale, and allowances around stars.

@@ -67,6 +67,14 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "none.toml", {})
 
 
+def test_who_asks_for_smaller_pixels_asks_for_drizzle() -> None:
+    given = load_settings(None, {"scale": 2.0})
+    assert given.calibration.debayer == "drizzle"
+    assert given.stack.scale == 2
+    with pytest.raises(UsageError, match="needs debayer drizzle"):
+        load_settings(None, {"scale": 2.0, "debayer": "mhc"})
+
+
 def test_who_gives_names_for_what_passes_wants_to_be_told_of_it(tmp_path: Path) -> None:
     assert load_settings(None, {}).passages.look == "auto"
     given = load_settings(None, {"tle": Path("tle.txt")}).passages

@@ -11,6 +11,7 @@ from livestack.movers.passages import Passage
 from livestack.observers.passages import Passages
 from livestack.simulate import Scenario, simulate_frame
 from livestack.simulate.movers import Mover, Newcomer, Passing
+from livestack.stacking.canvas import Canvas
 
 pytestmark = pytest.mark.passages
 
@@ -75,7 +76,7 @@ def test_light_of_streaks_is_kept_for_the_picture_of_the_trails_through_a_checkp
             stack.add(simulate_frame(night, index).frame)
         trails = second.trails(name)
         assert trails is not None
-        light = trails.on_canvas(-10, 5, 440, 290)
+        light = trails.on_canvas(Canvas(290, 440, (280, 430), 5, -10).from_reference, 440, 290)
     assert light.shape == (290, 440)
     for index in (3, 10):
         truth = simulate_frame(night, index)

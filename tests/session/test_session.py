@@ -318,8 +318,8 @@ def test_loops_are_compiled_beside_the_wait(night: Path, tmp_path: Path, monkeyp
     from livestack.session import session as module
 
     ran = []
-    monkeypatch.setattr(module, "is_compiled", lambda: False)
-    monkeypatch.setattr(module, "compile_loops", lambda stopped: ran.append(threading.current_thread().name))
+    monkeypatch.setattr(module, "is_compiled", lambda drizzled: False)
+    monkeypatch.setattr(module, "compile_loops", lambda stopped, drizzled: ran.append(threading.current_thread().name))
     session = Session([night], small_settings(), tmp_path / "out", one_shot=True)
     assert session.run().status == 0
     assert ran == ["livestack-compile"]

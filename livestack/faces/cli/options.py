@@ -53,6 +53,12 @@ Bayer = Annotated[
 Debayer = Annotated[
     choices.Debayering | None, typer.Option(help="how a colour mosaic becomes a picture", show_default=False)
 ]
+Scale = Annotated[
+    float | None, typer.Option(help="pixels of a drizzled stack along one of the camera: 1, 1.5, 2", show_default=False)
+]
+Pixfrac = Annotated[
+    float | None, typer.Option(help="side of the drops over that of a pixel, above 0.1, up to 1", show_default=False)
+]
 Photometry = Annotated[
     choices.Switch | None, typer.Option(help="measure the stars of each frame: light curves", show_default=False)
 ]
@@ -169,6 +175,8 @@ SESSION: dict[str, Any] = {
     "registration": Registration,
     "bayer": Bayer,
     "debayer": Debayer,
+    "scale": Scale,
+    "pixfrac": Pixfrac,
     "photometry": Photometry,
     "passages": Passages,
     "tle": Tle,

@@ -45,9 +45,10 @@ class StackFile:
 
     @property
     def first_pixel(self) -> tuple[int, int]:
-        """Reference (x, y) of the first stored pixel: not (0, 0) where the canvas has grown."""
+        """Where the first stored pixel lies, in pixels of the stack: not (0, 0) where the canvas has grown."""
         found = (_number(self.header.get(keyword)) for keyword in ("LTV1", "LTV2"))
-        x, y = (-round(value) if value is not None else 0 for value in found)
+        edge = 0.5 * (1.0 - (_number(self.header.get("LTM1_1")) or 1.0))
+        x, y = (round(edge - value) if value is not None else 0 for value in found)
         return x, y
 
     @property

@@ -17,6 +17,7 @@ from livestack.products.report.gather import Group, Night
 from livestack.products.report.page import picture, table
 from livestack.products.report.pictures import draw_thumbnail, jpeg_address
 from livestack.products.report.samples import read_planes
+from livestack.stacking.canvas import on_scale
 
 MOST_THUMBNAILS = 24
 MOST_ROWS = 200
@@ -92,12 +93,13 @@ def _cut(night: Night, group: Group, one: Passage) -> np.ndarray | None:
         return None
     how = night.settings.calibration
     try:
-        planes = read_planes(night.source(frame), frame.index, how.debayer, how.bayer)
+        planes = read_planes(night.source(frame), frame.index, how.interpolation, how.bayer)
     except (FrameError, OSError, ValueError):
         return None
     to_frame = np.linalg.inv(np.array(frame.transform, dtype=float))
     # what moves is shown where it was in this frame, a streak from end to end
     ends = [(one.x0, one.y0)] if one.kind in ("mover", "newcomer") else [(one.x0, one.y0), (one.x1, one.y1)]
+    to_frame = to_frame @ on_scale(night.settings.stack.scale)
     places = np.column_stack([np.array(ends), np.ones(len(ends))]) @ to_frame.T
     places = places[:, :2] / places[:, 2:]
     _, height, width = planes.shape

@@ -84,7 +84,7 @@ def frame_on_grid(
         if record.transform is None:
             continue
         try:
-            planes = read_planes(night.source(record), record.index, how.debayer, bayer)
+            planes = read_planes(night.source(record), record.index, how.interpolation, bayer)
         except (FrameError, OSError):
             continue
         if len(planes) != shape[0]:
@@ -143,7 +143,7 @@ def sample_piece(
     layers, names, how = [], [], night.settings.calibration
     for record in chosen:
         try:
-            layer = _piece_of(night.source(record), record, place, how.debayer, "none" if mono else how.bayer)
+            layer = _piece_of(night.source(record), record, place, how.interpolation, "none" if mono else how.bayer)
         except (FrameError, OSError):
             continue
         if layer is not None and np.isfinite(layer).mean() > 0.9:
