@@ -35,7 +35,7 @@ from livestack.stacking.mask_store import MaskStore
 
 FOLDER_NAME = "checkpoint"
 MASKS_NAME = "masks.bin"
-STATE_VERSION = 3
+STATE_VERSION = 4
 GENERATIONS = 2
 MAX_SHARE = 0.04
 """Share of the time that checkpoints may take ..."""

@@ -56,7 +56,7 @@ def test_what_cannot_be_drawn_is_said_and_the_next_is_drawn() -> None:
     drawn: list[Drawing] = []
     ready = threading.Event()
     renderer = PreviewRenderer(drawn.append, lambda sentence: (said.append(sentence), ready.set())[1])
-    broken = LastFrame(np.zeros((1, 0, 0), np.float32), np.eye(3), Normalisation.identity(1), 1.0)
+    broken = LastFrame(lambda: np.zeros((1, 0, 0), np.float32), np.eye(3), Normalisation.identity(1), 1.0)
     renderer.draw(StackView("m-27", filled(), newest=broken), SETTINGS)
     assert ready.wait(20)
     renderer.draw(StackView("m-27", filled(), newest=None), SETTINGS)
@@ -74,7 +74,7 @@ def test_the_last_frame_lies_where_the_stack_shows_it() -> None:
     frame = np.roll(stack.image(), (4, -7), (1, 2)) / 2
     frame = np.nan_to_num(frame, nan=250.0)
     twice = Normalisation(np.array([2.0]), np.zeros((1, 10)))
-    renderer.draw(StackView("m-27", stack, newest=LastFrame(frame, shift, twice, 0.25)), RenderSettings())
+    renderer.draw(StackView("m-27", stack, newest=LastFrame(lambda: frame, shift, twice, 0.25)), RenderSettings())
     renderer.finish()
     picture, last = drawn[0].picture.rgb.astype(int), drawn[0].last_frame
     assert last is not None
