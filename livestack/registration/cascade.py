@@ -28,6 +28,8 @@ from livestack.registration.verify import MATCH_RADIUS_PX, Candidate, verify
 
 SHAPE_TOLERANCE = 0.012
 PREDICT_RADIUS_PX = 6.0
+SCALE_TOLD_BADLY = 7e-4
+"""Sigma, in ln, of the scale that matched stars tell, from which that of the prediction is asked, too."""
 SHIFT_STARS = 40
 MIRROR_STARS = 6
 LOG_CHANCE = math.log(1e-7)
@@ -134,7 +136,7 @@ def _by_prediction(
     found = verify(reference, stars, predicted, settings, PREDICT_RADIUS_PX, 2)
     if found is None or found.hits < 4 or found.log_chance > LOG_CHANCE or found.hits < 0.3 * found.expected:
         return None
-    return hold_scale(reference, stars, found, predicted).named("predicted")
+    return hold_scale(reference, stars, found, predicted, SCALE_TOLD_BADLY).named("predicted")
 
 
 def _by_shift(

@@ -177,8 +177,13 @@ def _by_pairs(
     return None
 
 
-def hold_scale(reference: StarReference, stars: StarCatalog, found: Candidate, near: np.ndarray | None) -> Candidate:
+def hold_scale(
+    reference: StarReference, stars: StarCatalog, found: Candidate, near: np.ndarray | None, told_badly: float = 0.0
+) -> Candidate:
     """The candidate with the scale that its stars and the frame before (`near`) tell together.
+
+    Where its stars tell it to `told_badly` (sigma of ln) or better it is theirs: a transform that hangs on the frames
+    before is no more the same in whatever order they come.
 
     A few soft stars close to each other say little of the scale, and the corners of the frame would be off by pixels.
     It turns about the stars' middle, which stays where it is. None is a frame that has nothing to do with the last one.
@@ -192,7 +197,7 @@ def hold_scale(reference: StarReference, stars: StarCatalog, found: Candidate, n
     told2 = scatter2 / max(arms2, 1e-9)
     trust = SAME_SCALE**2 / (SAME_SCALE**2 + told2)
     off = 0.5 * math.log(abs(float(np.linalg.det(found.matrix[:2, :2]) / np.linalg.det(near[:2, :2]))))
-    if trust > TOLD_WELL or abs(off) > OTHER_SCALE * math.sqrt(SAME_SCALE**2 + told2):
+    if told2 < told_badly**2 or trust > TOLD_WELL or abs(off) > OTHER_SCALE * math.sqrt(SAME_SCALE**2 + told2):
         return found
     matrix, middle = found.matrix.copy(), source.mean(axis=0)
     matrix[:2, :2] *= math.exp((trust - 1.0) * off)
