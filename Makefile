@@ -3,18 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+JOBS = $(shell $(RUN) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 
 .PHONY: demo test check lint types docs clean
 
 demo: $(STAMP)
 	$(RUN) -m livestack demo
 
-# up to four tests at a time; tests of one file stay together, since they share what was costly to make, in the order of
+# a test more at a time than there are cores, up to four, since many wait; tests of one file stay together, since they share what was costly to make, in the order of
 # tests/conftest.py;
 # one thread of linear algebra for each, which else fight for the cores; and where the environment forbids to keep
 # compiled modules, each of the hundred programs that tests start would compile ours for a second
 test: $(STAMP)
-	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: lint types test
 

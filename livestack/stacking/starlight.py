@@ -18,6 +18,9 @@ from livestack.stacking.noise_model import Limits
 REACH = kernel.REACH
 """Pixels around a star that are looked at, at most."""
 
+MOST_STARS = 500
+"""Of a frame and channel; where more places are refused it is the sky's steps (8 bits without noise), no star."""
+
 FrameOf = Callable[[int, int, int], FrameRows]
 """(channel, y, x) -> a frame, at least as far as `REACH` around there."""
 
@@ -67,6 +70,9 @@ def take_back(
         peaks = np.empty(last - first, dtype=np.int64)
         kernel.climb(entries[first:last], begin, template[0], template[2], mine[2], mine[3], peaks)
         stars = np.unique(peaks[peaks >= 0])
+        if len(stars) > MOST_STARS:
+            brightest = np.argsort(-template[0].ravel()[stars], kind="stable")[:MOST_STARS]
+            stars = np.sort(stars[brightest])
         groups = [stars[i : i + 1] for i in range(len(stars))] if one_by_one else [stars] if len(stars) else []
         for some in groups:
             y, x = divmod(int(some[0]), width)
