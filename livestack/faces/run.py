@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -270,7 +271,10 @@ def run_demo(frames: int, pace: float, output: Path | None, options: dict[str, A
     camera = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     chosen = {name: value for name, value in options.items() if value is not None}
     try:
-        settings = load_settings(None, {**chosen, "idle_stop": max(6.0, 4 * pace), "output": home / "session"})
+        # it compiles its own loops first, slowly beside other work: its silence is no end of the night
+        while camera.poll() is None and not any(lights.glob("*.fits")):
+            time.sleep(0.1)
+        settings = load_settings(None, {**chosen, "idle_stop": max(15.0, 4 * pace), "output": home / "session"})
         session = Session([lights], settings, home / "session")
         status = run_session(session, settings)
     finally:

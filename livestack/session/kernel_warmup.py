@@ -1,4 +1,4 @@
-"""The first run on a machine compiles the loops, which takes half a minute: done beside the wait for the first frame.
+"""The first run on a machine compiles the loops, which takes a minute or two: done beside the wait for the first frame.
 
 A handful of tiny invented frames goes through the same steps as real ones; what is compiled is kept in numba's cache on
 disk, so later runs only load it. After a change of any loop all are compiled anew (`livestack.kernels`).

@@ -175,7 +175,7 @@ class Session:
                 go_on(parts, interrupted, folder, stop.aborting.is_set)
             parts.subscribe()
             if not is_compiled(drizzles):
-                parts.status.say("Preparing the compiled loops: half a minute, on the first run only.")
+                parts.status.say("Preparing the compiled loops: a minute or two, on the first run only.")
                 compiler.start()
             parts.status.publish(state="watching")
             if interrupted is None or not interrupted.taking_is_over:
