@@ -28,7 +28,6 @@ SAVE_TIMEOUT_S = 300
 _UNIT = """\
 [Unit]
 Description=livestack: live stacking, its pages in the browser
-Documentation=https://pypi.org/project/livestack/
 After=network.target
 
 [Service]
