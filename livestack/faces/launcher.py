@@ -13,6 +13,7 @@ from pathlib import Path
 
 from livestack.base.durable import write_atomically
 from livestack.base.errors import SessionError
+from livestack.faces.program import own_command
 
 _ENTRY = """\
 [Desktop Entry]
@@ -78,9 +79,8 @@ def _write(path: Path, text: str) -> None:
 def _install_entry() -> list[str]:
     """The desktop entry (Desktop Entry Specification 1.5) and its icon."""
     entry, icon = _places()
-    words = (sys.executable, "-m", "livestack", "app")
     _write(icon, _icon())
-    _write(entry, _ENTRY.format(command=" ".join(_quoted(word) for word in words)))
+    _write(entry, _ENTRY.format(command=" ".join(_quoted(word) for word in own_command("app"))))
     return [f"{entry}: written; livestack is in the menu of your desktop."]
 
 
@@ -103,7 +103,7 @@ def _install_bundle() -> list[str]:
         "LSUIElement": True,
     }
     _write(bundle / "Contents" / "Info.plist", plistlib.dumps(information).decode())
-    _write(program, f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -m livestack app\n")
+    _write(program, f"#!/bin/sh\nexec {shlex.join(own_command('app'))}\n")
     program.chmod(0o755)
     return [f"{bundle}: written; livestack is among your applications."]
 
@@ -112,15 +112,16 @@ def _install_link() -> list[str]:
     """A link in the start menu, made by the shell's own object (WScript.Shell)."""
     (link,) = _places()
     link.parent.mkdir(parents=True, exist_ok=True)
-    windowless = Path(sys.executable).with_name("pythonw.exe")
-    program = windowless if windowless.exists() else Path(sys.executable)
+    python, *words = own_command("app")
+    windowless = Path(python).with_name("pythonw.exe")
+    program = windowless if windowless.exists() else Path(python)
 
     def quoted(word: str) -> str:
         return "'" + word.replace("'", "''") + "'"
 
     script = (
         f"$l = (New-Object -ComObject WScript.Shell).CreateShortcut({quoted(str(link))});"
-        f" $l.TargetPath = {quoted(str(program))}; $l.Arguments = '-m livestack app';"
+        f" $l.TargetPath = {quoted(str(program))}; $l.Arguments = {quoted(' '.join(words))};"
         " $l.Description = 'Live stacking'; $l.Save()"
     )
     command = ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]

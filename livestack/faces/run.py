@@ -23,6 +23,7 @@ from rich.console import Console
 from livestack.base.configuration import OPTIONS, load_settings
 from livestack.base.journal import Record
 from livestack.base.settings import Settings
+from livestack.faces.program import own_command
 from livestack.faces.terminal import Dashboard
 from livestack.session.resume import find_unfinished, read_interrupted, settings_of, stacked_without
 from livestack.session.session import Session, SessionEnd, default_output
@@ -263,10 +264,10 @@ def run_demo(frames: int, pace: float, output: Path | None, options: dict[str, A
     home = output or Path(tempfile.mkdtemp(prefix="livestack-demo-"))
     lights = home / "lights"
     lights.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable, "-m", "livestack", "simulate", str(lights), "--scenario", "everything", "--frames", str(frames),
-        "--size", "960x640", "--pace", str(pace), "--format", "fits",
-    ]  # fmt: skip
+    command = own_command(
+        "simulate", str(lights), "--scenario", "everything", "--frames", str(frames), "--size", "960x640",
+        "--pace", str(pace), "--format", "fits",
+    )  # fmt: skip
     print(f"A simulated camera writes {frames} frames into {lights}; the session watches it.", flush=True)
     camera = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     chosen = {name: value for name, value in options.items() if value is not None}

@@ -19,7 +19,8 @@ from pathlib import Path
 from livestack.base.durable import write_atomically
 from livestack.base.errors import SessionError, UsageError
 from livestack.faces.home.memory import Memory, state_folder
-from livestack.faces.web.serving import find_lan_address
+from livestack.faces.program import own_command
+from livestack.faces.web.serving import address_of
 
 NAME = "livestack.service"
 SAVE_TIMEOUT_S = 300
@@ -114,12 +115,10 @@ class Service:
         """Home's secret link, by what the unit says and the secret that this user's homes share."""
         said = dict(re.findall(r'"--(host|port)" "([^"]*)"', self.unit.read_text(encoding="utf-8")))
         host = said.get("host", "127.0.0.1")
-        name = find_lan_address() if host in ("0.0.0.0", "::") else host
-        token = Memory(state_folder()).token()
-        return f"http://{f'[{name}]' if ':' in name else name}:{said.get('port', '8765')}/enter/{token}"
+        return f"{address_of(host, int(said.get('port', '8765')))}enter/{Memory(state_folder()).token()}"
 
     def _text(self, words: list[str]) -> str:
-        command = " ".join(_quoted(word) for word in (sys.executable, "-m", "livestack", "app", "--no-browser", *words))
+        command = " ".join(_quoted(word) for word in own_command("app", "--no-browser", *words))
         person = ""
         if self.for_machine and (who := os.environ.get("SUDO_USER")):
             person = f"User={who}\n"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from livestack.base.errors import UsageError
-from livestack.faces.home.runner import own_command
+from livestack.faces.program import own_command
 
 MOST_WAITING = 8
 MOST_KEPT = 20

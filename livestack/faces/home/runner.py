@@ -24,18 +24,12 @@ from typing import Any
 from livestack.base.errors import SessionError, UsageError
 from livestack.base.settings import Settings
 from livestack.faces.home.memory import Memory
+from livestack.faces.program import own_command
 from livestack.session.lock import process_alive
 
 LOOK_S = 0.1
 START_S = 60.0
 ASK_S = 5.0
-
-
-def own_command(*words: str) -> list[str]:
-    """The command line that runs livestack itself, also where it is packed into one program."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, *words]
-    return [sys.executable, "-m", "livestack", *words]
 
 
 @dataclass(frozen=True)

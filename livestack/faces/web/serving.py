@@ -55,6 +55,12 @@ def find_lan_address() -> str:
             return "127.0.0.1"
 
 
+def address_of(host: str, port: int) -> str:
+    """Return the address under which others reach what listens on `host` and `port`."""
+    name = find_lan_address() if host in ("0.0.0.0", "::", "") else host
+    return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+
+
 def qr_text(url: str) -> str:
     """Return a QR code of `url` made of block characters, for a terminal with dark background, 2 rows a line."""
     rows = [[bool(cell) for cell in row] for row in segno.make(url, error="l", micro=False).matrix_iter(border=2)]
@@ -99,8 +105,7 @@ class AppServer:
     @property
     def public_url(self) -> str:
         """The address for everybody."""
-        name = find_lan_address() if self._host in ("0.0.0.0", "::", "") else self._host
-        return f"http://[{name}]:{self._port}/" if ":" in name else f"http://{name}:{self._port}/"
+        return address_of(self._host, self._port)
 
     @property
     def host_url(self) -> str:
