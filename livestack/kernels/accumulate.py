@@ -17,6 +17,7 @@ from livestack.kernels.sample_rows import (
     count_row,
     lay_row,
     local_shape_row,
+    opened,
     predict,
 )
 
@@ -45,10 +46,7 @@ def test_row(values, present, stack, spread, curve, limits, codes):
             m, squares, safe_count, spread[k], curve[k], kappa2, dof, floor, slope, structure2, excess2, blur
         )
         # Where most samples have been refused the pixel, not the sky, is wrong: open the limit until truth gets in.
-        refused = np.float32(low[k]) + np.float32(high[k])
-        doubt = min(max(refused / (c + one) - np.float32(0.35), zero), np.float32(8.0))
-        doubt4 = doubt * doubt * doubt * doubt
-        open_up = one + np.float32(4.0) * doubt + doubt4 * doubt4
+        open_up = opened(np.float32(low[k]) + np.float32(high[k]), c)
         d = values[k] - m - shift
         # Branch-free on purpose: the compiler then treats eight pixels at a time.
         out = np.uint8(d * d > limit * open_up * open_up) & np.uint8(count[k] > 0) & present[k]

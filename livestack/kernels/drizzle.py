@@ -40,6 +40,31 @@ def node_row(nodes, pitch, j, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def place_of(line, pitch, i):
+    """For pixel `i` of a row with these nodes: the node before it, how far on to the next it is, its place x and y."""
+    piece = i // pitch
+    f = (i - piece * pitch) / pitch
+    x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
+    y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+    return piece, f, x, y
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def kept_step(length, change, part):
+    """How many pixels on, at most `length`, whole-pixel parts keep step along an axis.
+
+    Parameters
+    ----------
+    change : of the fraction from one pixel to the next; part : where in its pixel the first one is, 0 to 1.
+    """
+    if change > 1e-12:
+        return min(length, math.ceil((1.0 - part) / change))
+    if change < -1e-12:
+        return min(length, math.floor(part / -change) + 1)
+    return length
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def drop_tile(source, colours, nodes, pitch, factor, codes, w, half, planes, sign, bounds, rows, sums):
     """Add a frame's drops to one tile of the grid, or (`sign` -1) take them out again.
 
@@ -163,10 +188,7 @@ def count_refused(places, high_ones, colours, nodes, pitch, width, half, low, hi
         if j != row:
             node_row(nodes, pitch, j, line)
             row = j
-        piece = i // pitch
-        f = (i - piece * pitch) / pitch
-        x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
-        y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+        _, _, x, y = place_of(line, pitch, i)
         c = colours[j & 1, i & 1]
         to = high if high_ones[k] else low
         for b in range(max(0, math.floor(y - half + 0.5)), min(to.shape[1], math.ceil(y + half - 0.5) + 1)):
@@ -193,10 +215,7 @@ def drop_some(places, values, colours, nodes, pitch, width, factor, w, half, mea
         if j != row:
             node_row(nodes, pitch, j, line)
             row = j
-        piece = i // pitch
-        f = (i - piece * pitch) / pitch
-        x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
-        y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+        piece, f, x, y = place_of(line, pitch, i)
         c = colours[j & 1, i & 1]
         q = 2 + c
         value = values[k] * factor[c] + np.float32(line[piece, q] + (line[piece + 1, q] - line[piece, q]) * f)

@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
+from livestack.kernels.drizzle import kept_step
 from livestack.kernels.sample_rows import MOST, offset_row
 
 PAD = 2
@@ -240,16 +241,7 @@ def drop_rows(source, colours, forward, factor, coefficients, ruler, w, half, pl
                 break
             # how far the whole-pixel parts keep step
             length = min(min(width - x, wide - 1 - i), BLOCK)
-            ex, fx, fy = ixx - 1.0, px + 0.5 - i, py + 0.5 - j
-            if ex > 1e-12:
-                length = min(length, math.ceil((1.0 - fx) / ex))
-            elif ex < -1e-12:
-                length = min(length, math.floor(fx / -ex) + 1)
-            if iyx > 1e-12:
-                length = min(length, math.ceil((1.0 - fy) / iyx))
-            elif iyx < -1e-12:
-                length = min(length, math.floor(fy / -iyx) + 1)
-            length = max(1, length)
+            length = max(1, kept_step(kept_step(length, ixx - 1.0, px + 0.5 - i), iyx, py + 0.5 - j))
             # the middle drop's centre from the pixel of the grid, and its change along the row
             u, v = i - PAD, j - PAD
             x0 = np.float32(forward[0, 0] * u + forward[0, 1] * v + forward[0, 2] - x)

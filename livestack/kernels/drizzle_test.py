@@ -13,8 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
-from livestack.kernels.drizzle import node_row
-from livestack.kernels.sample_rows import HIGH, LOW, predict
+from livestack.kernels.drizzle import kept_step, node_row, place_of
+from livestack.kernels.sample_rows import HIGH, LOW, opened, predict
 
 BLOCK = 256
 GROUP = 32
@@ -78,10 +78,7 @@ def _segment_of(stride):
                 expected, louder * q[a] * worth / max(total[a], np.float32(1e-20)), worth, most_m - least_m, xx + yy,
                 kappa2, dof, floor, slope, structure2, excess2, blur,
             )  # fmt: skip
-            refused = opens * (np.float32(low[a]) + np.float32(high[a]))
-            doubt = min(max(refused / (number + one) - np.float32(0.35), zero), np.float32(8.0))
-            doubt4 = doubt * doubt * doubt * doubt
-            wide = one + np.float32(4.0) * doubt + doubt4 * doubt4
+            wide = opened(opens * (np.float32(low[a]) + np.float32(high[a])), number)
             d = source[first + step] * factor + (o0 + s * eo) - expected - shift
             told = d * abs(d) / (limit * wide * wide)
             out[k] = ASK if hole else told
@@ -162,7 +159,7 @@ def _look(value, x, y, planes, c, own, w, half):
 def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
     """Code of one sample (`test_rows` says what the arguments are)."""
     low, high = planes[4], planes[5]
-    one, zero = np.float32(1.0), np.float32(0.0)
+    one = np.float32(1.0)
     known, expected, spread, curve, n, squares, total = _look(value, x, y, planes, c, own, w, half)
     if known == 0 or (without and n < np.float32(1.5)):
         return np.uint8(0)
@@ -174,10 +171,7 @@ def _test_one(value, x, y, planes, c, lim, without, own, w, half, sharpen):
     )  # fmt: skip
     if not without:
         kx, ky = math.floor(x + 0.5), math.floor(y + 0.5)
-        refused = np.float32(low[c, ky, kx]) + np.float32(high[c, ky, kx])
-        doubt = min(max(refused / (n + one) - np.float32(0.35), zero), np.float32(8.0))
-        doubt4 = doubt * doubt * doubt * doubt
-        open_up = one + np.float32(4.0) * doubt + doubt4 * doubt4
+        open_up = opened(np.float32(low[c, ky, kx]) + np.float32(high[c, ky, kx]), n)
         limit *= open_up * open_up
     d = value - expected - shift
     if d * d > limit:
@@ -202,10 +196,7 @@ def test_some(places, source, colours, nodes, pitch, factor, limits, planes, w, 
         if j != row:
             node_row(nodes, pitch, j, line)
             row = j
-        piece = i // pitch
-        f = (i - piece * pitch) / pitch
-        x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
-        y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+        piece, f, x, y = place_of(line, pitch, i)
         c = colours[j & 1, i & 1]
         q = 2 + c
         value = source[j, i] * factor[c] + np.float32(line[piece, q] + (line[piece + 1, q] - line[piece, q]) * f)
@@ -234,10 +225,7 @@ def look_at_rows(source, colours, nodes, pitch, factor, planes, held, w, half, r
             v = source[j, i]
             if not abs(v) < np.float32(3e38) or held[j, i] != 0 or found == out.shape[1]:
                 continue
-            piece = i // pitch
-            f = (i - piece * pitch) / pitch
-            x = line[piece, 0] + (line[piece + 1, 0] - line[piece, 0]) * f
-            y = line[piece, 1] + (line[piece + 1, 1] - line[piece, 1]) * f
+            piece, f, x, y = place_of(line, pitch, i)
             c = colours[j & 1, i & 1]
             q = 2 + c
             value = v * factor[c] + np.float32(line[piece, q] + (line[piece + 1, q] - line[piece, q]) * f)
@@ -301,15 +289,7 @@ def test_rows(
                 if inside:
                     # how far the whole-pixel parts keep step
                     length = min(min(stop - i, width - 1 - kx), BLOCK)
-                    ex, fx, fy = dx - 1.0, x + 0.5 - kx, y + 0.5 - ky
-                    if ex > 1e-12:
-                        length = min(length, math.ceil((1.0 - fx) / ex))
-                    elif ex < -1e-12:
-                        length = min(length, math.floor(fx / -ex) + 1)
-                    if dy > 1e-12:
-                        length = min(length, math.ceil((1.0 - fy) / dy))
-                    elif dy < -1e-12:
-                        length = min(length, math.floor(fy / -dy) + 1)
+                    length = kept_step(kept_step(length, dx - 1.0, x + 0.5 - kx), dy, y + 0.5 - ky)
                     end = i + max(1, length)
                 for p in range(step):
                     i0 = i + p

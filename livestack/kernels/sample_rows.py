@@ -99,6 +99,15 @@ def local_shape_tile(image, spread, curve):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def opened(refused, n):
+    """By how much a limit opens where `refused` samples beside `n` that were accepted say that the mean is wrong."""
+    one, zero = np.float32(1.0), np.float32(0.0)
+    doubt = min(max(refused / (n + one) - np.float32(0.35), zero), np.float32(8.0))
+    doubt4 = doubt * doubt * doubt * doubt
+    return one + np.float32(4.0) * doubt + doubt4 * doubt4
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def predict(m, squares, n, spread, curve, kappa2, dof, floor, slope, structure2, excess2, blur):
     """Where a sample is expected relative to the mean, and how far from there it may lie, squared.
 
