@@ -243,6 +243,11 @@ class FollowSettings(Section):
         return _pair(self.target) if self._is_sky else None
 
     @property
+    def needs_sky(self) -> bool:
+        """Its place is known only once the plate is solved."""
+        return self.sky is not None or self.name is not None
+
+    @property
     def velocity(self) -> tuple[float, float] | None:
         """Px/min along x and y of the reference, where the user gave the rate."""
         pair = None if self.rate is None else _pair(self.rate)

@@ -167,7 +167,7 @@ class Following(OwnState):
         """Look for an object among the sources so far, when it is time to; `last`: now or never."""
         n = len(self.sources)
         due = n > self.tried and (n in LOOKED_AT or last)
-        named = self.wanted is not None or self._settings.sky is not None or self._settings.name is not None
+        named = self.wanted is not None or self._settings.needs_sky
         if self.gave_up or self.path is not None or named or not due:
             return None
         self.tried = n

@@ -67,10 +67,12 @@ class Commands:
             ),
             set_object=lambda name: ask(lambda parts: _set_object(parts, _short(name)), "The name is shown."),
             set_stretch=lambda background, saturation: ask(
-                lambda parts: _draw_with(parts, background=background, saturation=saturation),
+                lambda parts: _change(parts, "render", {"background": background, "saturation": saturation}),
                 "The picture is being drawn anew.",
             ),
-            show=lambda which: ask(lambda parts: _draw_with(parts, moving=which), "The picture is being drawn anew."),
+            show=lambda which: ask(
+                lambda parts: _change(parts, "render", {"moving": which}), "The picture is being drawn anew."
+            ),
             follow=lambda x, y: ask(
                 lambda parts: _follow(parts, x, y), "It is followed as soon as it has moved far enough."
             ),
@@ -106,13 +108,6 @@ def _new_target(parts: SessionParts, name: str) -> None:
 
 def _set_object(parts: SessionParts, name: str) -> None:
     parts.status.object_override = name
-    parts.status.publish()
-
-
-def _draw_with(parts: SessionParts, **changed: object) -> None:
-    wanted = parts.settings.render.model_copy(update=changed)
-    parts.use(parts.settings.model_copy(update={"render": type(wanted)(**wanted.model_dump())}))
-    parts.draw_active()
     parts.status.publish()
 
 

@@ -178,17 +178,15 @@ class SessionParts:
         """Tell where a group lies; where the user named an object by its place in the sky, it is followed now."""
         self.journal.write_solution(group, answer)
         follow = self.settings.follow
-        if (follow.sky is None and self._body is None) or group not in self.stack.groups:
-            return
-        if self.stack.groups[group].following.wanted is not None:
+        chosen = self.stack.groups.get(group)
+        if not follow.needs_sky or chosen is None or chosen.following.wanted is not None:
             return
         if isinstance(answer, Unsolved):
             self.journal.notice(f"--follow {follow.target}: {group} is not solved; give its pixels X,Y.")
             return
         wanted, velocity = follow.sky, None
         if self._body is not None:
-            reference = self.stack.groups[group].reference
-            info = reference.info if reference is not None else None
+            info = chosen.reference.info if chosen.reference is not None else None
             if info is None or info.date_obs is None:
                 self.journal.notice(f"--follow {follow.target}: the frames tell no DATE-OBS; give its pixels X,Y.")
                 return
